@@ -1,0 +1,114 @@
+"""Drain: stop the pipeline in flow order, each stage once its whole queue is done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from time import monotonic
+
+from rabbit import RabbitError
+from rabbit.control import Report
+from rabbit.roll_call import RollCall
+
+from .halt import Halt
+from .management import Management
+from .replicas import Replicas
+
+#: A queue counts as empty when it is seen so twice in a row, with so much time between.
+BETWEEN_LOOKS_SECONDS = 1.0
+
+
+@dataclass
+class Flow:
+    """One stage in the flow, from what its replicas report."""
+
+    name: str
+    consumes: str | None
+    produces: set[str] = field(default_factory=set)
+
+    def feeds(self, other: "Flow") -> bool:
+        """Tell whether what this stage produces is what `other` consumes."""
+        consumed = other.consumes or ""
+        return any(consumed == name or consumed.startswith(f"{name}.") for name in self.produces)
+
+
+class Drain:
+    """One drain of the whole pipeline. If it dies half-way, the rest goes on: run it again."""
+
+    def __init__(self, roll_call: RollCall, management: Management, replicas: Replicas) -> None:
+        """Learn the topology when run."""
+        self._roll_call = roll_call
+        self._management = management
+        self._replicas = replicas
+
+    def run(self, timeout: float, tell: Callable[[str], None]) -> list[str]:
+        """Stop stage after stage; return their names in the order in which they were stopped.
+
+        Args:
+            timeout: seconds without progress after which to give up.
+            tell: given a line of progress, now and then.
+
+        Raises:
+            RabbitError: a stage gets no further, or is not proved halted, within `timeout`.
+        """
+        self._replicas.call()
+        silent = [each.name for each in self._replicas if each.report is None]
+        if silent:
+            msg = f"no answer from {', '.join(silent)}: not drained, nothing was stopped"
+            raise RabbitError(msg)
+        order = flow_order([each.report for each in self._replicas if each.report])
+        for stage in order:
+            self._drain(stage, timeout, tell)
+        return [stage.name for stage in order]
+
+    def _drain(self, stage: Flow, timeout: float, tell: Callable[[str], None]) -> None:
+        least, progress, looks = None, monotonic(), 0
+        while looks < 2:  # noqa: PLR2004 - twice in a row
+            left = self._left(stage)
+            looks = looks + 1 if left == 0 else 0
+            tell(f"draining {stage.name}: {left} messages left")
+            if least is None or left < least:
+                least, progress = left, monotonic()
+            elif left and monotonic() - progress > timeout:
+                msg = (
+                    f"{stage.name} has {left} messages left and gets no further: it goes on running"
+                )
+                raise RabbitError(msg)
+            self._replicas.listen(lambda: False, BETWEEN_LOOKS_SECONDS)
+        halt = Halt(self._roll_call, self._replicas, stage.name)
+        if not halt.run(timeout, tell):
+            names = ", ".join(each.name for each in halt.missing)
+            msg = f"{stage.name} is drained, but not proved halted: {names}"
+            raise RabbitError(msg)
+
+    def _left(self, stage: Flow) -> int:
+        """Count what the stage has still to do: ready, in flight, or still in the statistics."""
+        if stage.consumes is None:
+            return 0
+        self._replicas.call(stage.name)
+        count = self._roll_call.count(stage.consumes)
+        reports = [each.report for each in self._replicas if each.report]
+        in_flight = sum(each.in_flight for each in reports if each.stage == stage.name)
+        lagging = sum(self._management.messages().get(stage.consumes, (0, 0)))
+        return max((count.ready if count else 0) + in_flight, lagging)
+
+
+def flow_order(reports: list[Report]) -> list[Flow]:
+    """Put the stages in the order in which messages flow.
+
+    Raises:
+        RabbitError: when they form a circle.
+    """
+    flows: dict[str, Flow] = {}
+    for report in reports:
+        flow = flows.setdefault(report.stage, Flow(report.stage, report.consumes))
+        if report.produces:
+            flow.produces.add(report.produces)
+    before = {
+        name: {other.name for other in flows.values() if other.feeds(flow)}
+        for name, flow in flows.items()
+    }
+    try:
+        return [flows[name] for name in TopologicalSorter(before).static_order()]
+    except CycleError as error:
+        msg = f"the stages form a circle, which has no order: {' → '.join(error.args[1])}"
+        raise RabbitError(msg) from None

@@ -1,0 +1,86 @@
+"""What only RabbitMQ's management API tells: which queues there are, and all that is in them."""
+
+import base64
+import json
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from pydantic import Field
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from rabbit import BrokerUnavailableError, ConfigurationError, Settings
+from rabbit.topology import CONTROL_EXCHANGE
+
+#: How long one request may take, and how long to go on trying while the broker starts.
+REQUEST_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
+
+
+class ControlSettings(Settings):
+    """What the environment may say beside the settings that every stage has."""
+
+    rabbitmq_management_url: str | None = Field(
+        None, pattern=r"^https?://[^/]+/?$", description="http://host:port of the management API"
+    )
+    halt_timeout: float = Field(60.0, gt=0, allow_inf_nan=False, description="seconds, above 0")
+
+
+class Management:
+    """RabbitMQ's HTTP API, read only (rabbitmq.com/docs/http-api-reference)."""
+
+    def __init__(self, settings: ControlSettings) -> None:
+        """Ask the API of the first broker, port 15672, unless RABBITMQ_MANAGEMENT_URL is set."""
+        endpoint = settings.endpoints[0]
+        url = settings.rabbitmq_management_url or f"http://{endpoint.host}:15672"
+        login = f"{endpoint.username}:{endpoint.password}".encode()
+        self._url = url.rstrip("/")
+        self._vhost = quote(endpoint.vhost, safe="")
+        self._headers = {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+
+    def control_queues(self) -> set[str]:
+        """Return the queues bound to the control exchange: one for each replica there is."""
+        path = f"exchanges/{self._vhost}/{CONTROL_EXCHANGE}/bindings/source"
+        return {binding["destination"] for binding in self._get(path) or []}
+
+    def messages(self) -> dict[str, tuple[int, int]]:
+        """Return for each queue how many messages are ready and how many are in flight.
+
+        These figures lag behind by up to five seconds.
+        """
+        path = f"queues/{self._vhost}?disable_stats=true&enable_queue_totals=true"
+        return {
+            queue["name"]: (queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0))
+            for queue in self._get(path) or []
+        }
+
+    @retry(
+        retry=retry_if_exception_type(BrokerUnavailableError),
+        stop=stop_after_delay(PATIENCE_SECONDS),
+        wait=wait_exponential_jitter(initial=0.2, max=2.0),
+        reraise=True,
+    )
+    def _get(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        """Return what the API answers; None when it knows no such thing."""
+        request = Request(f"{self._url}/api/{path}", headers=self._headers)  # noqa: S310 - http(s) only
+        try:
+            with urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
+                return json.load(response)
+        except HTTPError as error:
+            return self._refused(error)
+        except (URLError, TimeoutError) as error:
+            msg = f"the management API at {self._url} does not answer ({error}): is RabbitMQ up?"
+            raise BrokerUnavailableError(msg) from error
+
+    def _refused(self, error: HTTPError) -> None:
+        if error.code == 404:  # noqa: PLR2004 - HTTP's "not found"
+            return
+        if error.code in {401, 403}:
+            msg = (
+                f"the management API at {self._url} refuses this user: check RABBITMQ_USERNAME "
+                "and RABBITMQ_PASSWORD; the user needs the tag 'monitoring'"
+            )
+            raise ConfigurationError(msg)
+        msg = f"the management API at {self._url} answers {error.code} {error.reason}"
+        raise BrokerUnavailableError(msg)

@@ -1,0 +1,5 @@
+"""Run the stage: `python -m services.printer`."""
+
+from . import Printer
+
+Printer.main()

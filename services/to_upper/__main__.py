@@ -1,0 +1,5 @@
+"""Run the stage: `python -m services.to_upper`."""
+
+from . import ToUpper
+
+ToUpper.main()

@@ -1,0 +1,45 @@
+"""A RabbitMQ pipeline, one process per stage: subclass Worker, define work, run it.
+
+from rabbit import Worker
+
+class ToUpper(Worker):
+    def work(self, message: str) -> None:
+        self.write(message.upper())
+
+if __name__ == "__main__":
+    ToUpper.main()
+"""
+
+from rabbit.errors import (
+    BrokerUnavailableError,
+    ConfigurationError,
+    DrainTimeoutError,
+    Halted,
+    PublishError,
+    RabbitError,
+    RefusedError,
+    TopologyError,
+    UnroutableError,
+)
+from rabbit.message import Message
+from rabbit.message_queue import MessageQueue
+from rabbit.settings import Settings
+from rabbit.stage import Consumer, Producer, Worker
+
+__all__ = [
+    "BrokerUnavailableError",
+    "ConfigurationError",
+    "Consumer",
+    "DrainTimeoutError",
+    "Halted",
+    "Message",
+    "MessageQueue",
+    "Producer",
+    "PublishError",
+    "RabbitError",
+    "RefusedError",
+    "Settings",
+    "TopologyError",
+    "UnroutableError",
+    "Worker",
+]

@@ -1,0 +1,59 @@
+"""Messages that one call publishes: how many are under way, and what went wrong."""
+
+import threading
+
+from rabbit.errors import BrokerUnavailableError, PublishError
+from rabbit.publisher import Publication
+
+
+class Batch:
+    """Lets the thread that publishes wait for what the loop's thread learns."""
+
+    def __init__(self) -> None:
+        """Start with nothing under way."""
+        self._error: Exception | None = None
+        self._open = 0
+        self._changed = threading.Condition()
+
+    def add(self, count: int) -> None:
+        """Note that `count` messages are handed over to the loop."""
+        with self._changed:
+            self._open += count
+
+    def confirmed(self) -> None:
+        """Note that a queue has taken one of them."""
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        """Note what went wrong; the first error counts."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def wait(self, at_most: int, timeout: float | None) -> None:
+        """Wait until no more than `at_most` are under way.
+
+        Args:
+            at_most: a number of messages.
+            timeout: seconds; None: for ever.
+
+        Raises:
+            PublishError: what went wrong with one of them.
+            BrokerUnavailableError: not so far within `timeout`.
+        """
+        with self._changed:
+            in_time = self._changed.wait_for(
+                lambda: self._error is not None or self._open <= at_most, timeout
+            )
+            if self._error is not None:
+                raise self._error
+            if not in_time:
+                msg = f"{self._open} messages not confirmed within {timeout:g} s: is RabbitMQ up?"
+                raise BrokerUnavailableError(msg)
+
+
+def refused(publication: Publication[Batch], error: PublishError) -> None:
+    """Tell a message's batch that no queue has taken it."""
+    publication.owner.fail(error)

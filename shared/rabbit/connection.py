@@ -1,0 +1,367 @@
+"""The only file that knows pika: the loop, a connection that comes back, declarations.
+
+Everything here runs on the loop's thread; only `Loop.call` may be used from another one.
+"""
+
+import functools
+import random
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
+from typing import Any, Protocol
+
+import pika
+from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.channel import Channel
+from pika.exceptions import (
+    ChannelClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+from pika.frame import Method as Frame
+from pika.spec import Basic, BasicProperties
+
+from rabbit.logs import Logger
+from rabbit.settings import Endpoint, Settings
+from rabbit.topology import Binding, Declaration, Exchange, Queue
+
+__all__ = [
+    "Availability",
+    "Basic",
+    "BasicProperties",
+    "Channel",
+    "Connection",
+    "Frame",
+    "Loop",
+    "User",
+    "declare",
+    "is_hopeless",
+]
+
+#: Pause before a new attempt to connect: random, up to a bound that doubles from first to last.
+FIRST_BACKOFF_SECONDS = 0.25
+LAST_BACKOFF_SECONDS = 10.0
+
+#: How long one attempt may take, from the TCP connect to connection.open-ok.
+ATTEMPT_SECONDS = 10.0
+
+#: Pause before a channel that the broker has closed is opened again.
+REOPEN_SECONDS = 1.0
+
+_ACCESS_REFUSED = 403
+_PRECONDITION_FAILED = 406
+
+
+class Loop(IOLoop):
+    """pika's I/O loop, with an end to each turn and a door for other threads."""
+
+    def __init__(self, on_turn: Callable[[], None]) -> None:
+        """Call `on_turn` at the end of each turn: when all that was ready has been read."""
+        super().__init__()
+        self._on_turn = on_turn
+
+    def process_timeouts(self) -> None:
+        """Run what is due, then end the turn (pika calls this once a turn)."""
+        super().process_timeouts()
+        self._on_turn()
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run `function` on the loop's thread, soon; safe from any thread.
+
+        A loop that has stopped never runs it (pika's `add_callback_threadsafe`).
+        """
+
+        def run() -> None:
+            function(*arguments)
+
+        self.add_callback_threadsafe(run)
+
+    def wake(self) -> None:
+        """Make the loop take a turn; safe from any thread."""
+        self.add_callback_threadsafe(_nothing)
+
+    def watch(self, reader: socket.socket, function: Callable[[], None]) -> None:
+        """Run `function` whenever `reader` has something to read; it is read empty before."""
+
+        def readable(_fd: int, _events: int) -> None:
+            reader.recv(4096)
+            function()
+
+        self.add_handler(reader.fileno(), readable, self.READ)
+
+
+def _nothing() -> None:
+    """Do nothing: what counts is that the loop wakes up for it."""
+
+
+class Availability:
+    """Says when the broker goes away and comes back: once per change, not per attempt."""
+
+    def __init__(self, log: Logger) -> None:
+        """Say it to `log`."""
+        self._log = log
+        self._trouble: str | None = None
+
+    def trouble(self, reason: str) -> None:
+        """Note why there is no connection; the same reason again is not said again."""
+        if reason != self._trouble:
+            self._trouble = reason
+            self._log.warning("broker unavailable, trying again", reason=reason)
+
+    def restored(self, endpoint: Endpoint) -> None:
+        """Note that there is a connection."""
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("broker available again", broker=str(endpoint))
+
+
+class User(Protocol):
+    """What lives on a connection: it sets up its channels again each time."""
+
+    def open(self) -> None:
+        """Set up; the connection is open."""
+
+    def lost(self) -> None:
+        """Forget all channels; the connection is gone."""
+
+
+class _CoalescingConnection(SelectConnection):
+    """Sends what one loop turn produced with one system call.
+
+    pika sends each frame with a call of its own. `_adapter_emit_data` is the method that pika
+    gives its adapters to send with; overriding it is the seam.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed through
+        self._unsent: list[bytes] = []
+        super().__init__(*arguments, **options)
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        self._unsent.append(data)
+
+    def flush(self) -> None:
+        """Send what has come together."""
+        if self._unsent:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            super()._adapter_emit_data(data)
+
+
+class Connection:
+    """One connection to the broker that comes back by itself, and its users with it."""
+
+    def __init__(
+        self, loop: Loop, settings: Settings, name: str, availability: Availability
+    ) -> None:
+        """Prepare; nothing is sent before `connect`.
+
+        Args:
+            loop: the loop it lives on.
+            settings: where to connect and with which credentials.
+            name: what the management console shows it as.
+            availability: told of every failure and success.
+        """
+        self.users: list[User] = []
+        self.blocked = False
+        self._loop = loop
+        self._settings = settings
+        self._name = name
+        self._availability = availability
+        self._endpoints: Iterator[Endpoint] = cycle(settings.endpoints)
+        self._endpoint = settings.endpoints[0]
+        self._pika: _CoalescingConnection | None = None
+        self._open = False
+        self._closing = False
+        self._failures = 0
+        self._epoch = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether channels can be opened now."""
+        return self._open
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` has done its work."""
+        return self._closing and self._pika is None
+
+    def connect(self) -> None:
+        """Start to connect, and go on trying for ever."""
+        if self._closing:
+            return
+        self._endpoint = next(self._endpoints)
+        self._pika = _CoalescingConnection(
+            _parameters(self._endpoint, self._settings, self._name),
+            on_open_callback=self._opened,
+            on_open_error_callback=self._failed,
+            on_close_callback=self._failed,
+            custom_ioloop=self._loop,
+        )
+
+    def close(self) -> None:
+        """Close in order (connection.close); `is_closed` tells when that is done."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._pika and (self._pika.is_open or not self._pika.is_closed):
+            self._pika.close()
+        else:
+            self._pika = None
+
+    def flush(self) -> None:
+        """Send what this turn has produced; call it at the end of each turn."""
+        if self._pika and not self._pika.is_closed:
+            self._pika.flush()
+
+    def channel(
+        self,
+        on_open: Callable[[Channel], None],
+        on_closed_by_broker: Callable[[int, str], None],
+    ) -> None:
+        """Open a channel (channel.open).
+
+        Args:
+            on_open: given the channel, once it is open.
+            on_closed_by_broker: given the reply code and text of channel.close. A channel that
+                goes down with its connection is no news: `User.lost` tells of that.
+        """
+
+        def opened(channel: Channel) -> None:
+            # pika rejects what arrives between basic.cancel and its ok, and since RabbitMQ 4.3
+            # a reject uses up the delivery limit; a nack gives the message back without.
+            channel.basic_reject = functools.partial(  # type: ignore[method-assign]
+                channel.basic_nack, requeue=True
+            )
+            channel.add_on_close_callback(closed)
+            on_open(channel)
+
+        def closed(_channel: Channel, reason: Exception) -> None:
+            if isinstance(reason, ChannelClosedByBroker) and self._open:
+                on_closed_by_broker(reason.reply_code, reason.reply_text)
+
+        if self._pika and self._open:
+            self._pika.channel(on_open_callback=opened)
+
+    def reopen(self, user: User) -> None:
+        """Let a user whose channel the broker has closed open a new one, after a pause."""
+        epoch = self._epoch
+
+        def reopen() -> None:
+            if self._open and epoch == self._epoch:
+                user.open()
+
+        self.call_later(REOPEN_SECONDS, reopen)
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run `function` on the loop's thread after `seconds`."""
+        self._loop.call_later(seconds, function)
+
+    def _opened(self, connection: Any) -> None:  # noqa: ANN401 - pika's
+        self._open, self._failures, self.blocked = True, 0, False
+        self._epoch += 1
+        connection.add_on_connection_blocked_callback(functools.partial(self._block, True))
+        connection.add_on_connection_unblocked_callback(functools.partial(self._block, False))
+        self._availability.restored(self._endpoint)
+        for user in self.users:
+            user.open()
+
+    def _block(self, blocked: bool, *_: object) -> None:  # noqa: FBT001 - bound by partial
+        self.blocked = blocked
+
+    def _failed(self, _connection: object, error: BaseException) -> None:
+        """Go on after a failed attempt or a lost connection."""
+        was_open, self._open, self._pika = self._open, False, None
+        if was_open:
+            for user in self.users:
+                user.lost()
+        if self._closing:
+            return
+        self._availability.trouble(_explain(error, self._endpoint))
+        bound = min(LAST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 16))
+        self._failures += 1
+        self._loop.call_later(random.uniform(0, bound), self.connect)  # noqa: S311 - no secret
+
+
+def declare(channel: Channel, declarations: Iterable[Declaration]) -> None:
+    """Send the declarations; what is sent after them on this channel finds them done.
+
+    The broker closes the channel when it refuses one (406 when something of that name exists
+    with other arguments, 403 without permission).
+    """
+    for item in declarations:
+        match item:
+            case Exchange(name, kind):
+                channel.exchange_declare(name, kind, durable=True)
+            case Queue(name, arguments, purge):
+                channel.queue_declare(name, durable=True, arguments=dict(arguments))
+                if purge:
+                    channel.queue_purge(name)
+            case Binding(exchange, queue, key):
+                channel.queue_bind(queue, exchange, routing_key=key)
+
+
+def is_hopeless(code: int, text: str) -> bool:
+    """Tell whether a channel was closed for something that trying again does not cure.
+
+    That is a missing permission (403), or a declaration with arguments that differ from what
+    exists (406). 406 has other meanings too, an ack that took too long among them.
+    """
+    return code == _ACCESS_REFUSED or (code == _PRECONDITION_FAILED and "inequivalent" in text)
+
+
+def _parameters(endpoint: Endpoint, settings: Settings, name: str) -> pika.ConnectionParameters:
+    return pika.ConnectionParameters(
+        host=endpoint.host,
+        port=endpoint.port,
+        virtual_host=endpoint.vhost,
+        credentials=pika.PlainCredentials(endpoint.username, endpoint.password),
+        heartbeat=settings.rabbitmq_heartbeat,
+        socket_timeout=ATTEMPT_SECONDS,
+        stack_timeout=ATTEMPT_SECONDS,
+        ssl_options=_tls(endpoint, settings),
+        client_properties={"connection_name": name},
+    )
+
+
+def _tls(endpoint: Endpoint, settings: Settings) -> pika.SSLOptions | None:
+    if not endpoint.tls:
+        return None
+    context = ssl.create_default_context(
+        cafile=str(settings.rabbitmq_ca_file) if settings.rabbitmq_ca_file else None
+    )
+    if settings.rabbitmq_certificate_file and settings.rabbitmq_key_file:
+        context.load_cert_chain(settings.rabbitmq_certificate_file, settings.rabbitmq_key_file)
+    return pika.SSLOptions(context, endpoint.host)
+
+
+def _explain(error: BaseException, endpoint: Endpoint) -> str:
+    """Say why there is no connection, and what a person can do about it."""
+    chain = list(_causes(error))
+    for cause in chain:
+        if isinstance(cause, ProbableAuthenticationError):
+            return (
+                f"{endpoint} refuses user {endpoint.username!r} with this password: "
+                "check RABBITMQ_USERNAME and RABBITMQ_PASSWORD"
+            )
+        if isinstance(cause, ProbableAccessDeniedError):
+            return (
+                f"{endpoint} has no virtual host {endpoint.vhost!r} for user "
+                f"{endpoint.username!r}: check RABBITMQ_VHOST and the user's permissions"
+            )
+        if isinstance(cause, socket.gaierror):
+            return f"no such host {endpoint.host!r}: check RABBITMQ_HOST"
+        if isinstance(cause, ConnectionRefusedError):
+            return f"nothing listens at {endpoint}: is RabbitMQ up? check RABBITMQ_HOST"
+        if isinstance(cause, ssl.SSLError):
+            return f"no TLS connection to {endpoint}: {cause.reason}: check RABBITMQ_CA_FILE"
+    return f"{endpoint}: {chain[-1]!r}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Go through an error of pika and the errors it wraps in its arguments and attributes."""
+    yield error
+    wrapped = [*error.args, *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
+    for inner in wrapped:
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)

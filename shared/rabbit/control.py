@@ -1,0 +1,186 @@
+"""Commands to all replicas, and what they answer: the roll call."""
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rabbit.connection import Basic, BasicProperties, Channel, Connection, declare, is_hopeless
+from rabbit.errors import TopologyError
+from rabbit.logs import Logger
+from rabbit.topology import control_queue, control_subscription
+
+#: The version of the commands and reports in this file. Unknown fields are ignored, so that
+#: neighbours of different versions understand each other; a higher version is not understood.
+VERSION: Literal[1] = 1
+
+
+class State(StrEnum):
+    """What a replica is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    BLOCKED = "blocked"  # the broker takes no messages from it now
+    HALTING = "halting"
+    HALTED = "halted"
+
+
+class Command(BaseModel):
+    """What is broadcast on the control exchange, as JSON.
+
+    Attributes:
+        version: of this format.
+        id: names this command; a report repeats it.
+        command: `halt` stops the replica, `report` asks for its state.
+        target: a stage, or a stage and a replica as `stage/replica`; None: everybody.
+        time: when it was sent, for people; nothing is decided by it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = VERSION
+    id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    command: Literal["halt", "report"]
+    target: str | None = None
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    def concerns(self, stage: str, replica: str) -> bool:
+        """Tell whether this replica is meant."""
+        return self.target in {None, stage, f"{stage}/{replica}"}
+
+
+class Report(BaseModel):
+    """What a replica answers to a command, as JSON.
+
+    Attributes:
+        version: of this format.
+        command_id: the command it answers.
+        stage: the replica's stage.
+        replica: the replica's name within its stage.
+        consumes: the queue it reads; None for a source.
+        produces: the exchange it writes to; None for a sink.
+        state: what it is doing.
+        in_flight: messages delivered to it and not acked; for a source, not confirmed.
+        handled: messages settled since it started.
+        failed: handler calls that raised, since it started.
+        since: when it started.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = VERSION
+    command_id: str
+    stage: str
+    replica: str
+    consumes: str | None
+    produces: str | None
+    state: State
+    in_flight: int
+    handled: int
+    failed: int
+    since: datetime
+
+
+class ControlRoom:
+    """Hears commands on a durable queue of this replica's own (see `control_subscription`)."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stage: str,
+        replica: str,
+        log: Logger,
+        *,
+        on_command: Callable[[Command, str | None], None],
+        on_failed: Callable[[TopologyError], None],
+    ) -> None:
+        """Live on `connection`, whose user this becomes.
+
+        Args:
+            connection: a connection that nothing is published on.
+            stage: the replica's stage.
+            replica: the replica's name.
+            log: told of commands that are not understood.
+            on_command: given each command that concerns this replica, and its reply_to.
+            on_failed: called when the broker refuses the subscription.
+        """
+        self.ignored = 0
+        self.is_subscribed = False
+        self.is_removed = False
+        self._connection = connection
+        self._stage = stage
+        self._replica = replica
+        self._log = log
+        self._on_command = on_command
+        self._on_failed = on_failed
+        self._channel: Channel | None = None
+        self._fresh = True
+        self._removing = False
+        connection.users.append(self)
+
+    def open(self) -> None:
+        """Open a channel and subscribe."""
+        self._connection.channel(self._subscribe, self._closed)
+
+    def lost(self) -> None:
+        """Forget the channel; commands wait in the queue meanwhile."""
+        self._channel = None
+        self.is_subscribed = False
+        self.is_removed = self._removing
+
+    def remove(self) -> None:
+        """Delete the queue: this replica has ended, and nobody has to wait for it."""
+        self._removing = True
+        if self._channel is None:
+            self.is_removed = True
+            return
+
+        def removed(_frame: object) -> None:
+            self.is_removed = True
+
+        self._channel.queue_delete(control_queue(self._stage, self._replica), callback=removed)
+
+    def _subscribe(self, channel: Channel) -> None:
+        def subscribed(_frame: object) -> None:
+            self.is_subscribed = True
+            self._fresh = False
+
+        self._channel = channel
+        channel.add_on_cancel_callback(self._cancelled_by_broker)
+        declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))
+        channel.basic_consume(
+            control_queue(self._stage, self._replica), self._hear, callback=subscribed
+        )
+
+    def _hear(
+        self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes
+    ) -> None:
+        """Obey a command. Acked by hand: what a dead connection swallows comes back only so."""
+        channel.basic_ack(method.delivery_tag)
+        try:
+            command = Command.model_validate_json(body)
+        except ValidationError as error:
+            self.ignored += 1
+            self._log.warning(
+                "control message ignored", reason=error.errors()[0]["msg"], ignored=self.ignored
+            )
+            return
+        if command.concerns(self._stage, self._replica):
+            self._on_command(command, properties.reply_to)
+
+    def _cancelled_by_broker(self, _frame: Any) -> None:  # noqa: ANN401 - pika's
+        """Subscribe anew when somebody has deleted the queue."""
+        if self._channel and not self._removing:
+            self._channel.close()
+            self.lost()
+            self.open()
+
+    def _closed(self, code: int, text: str) -> None:
+        self.lost()
+        if is_hopeless(code, text):
+            self._on_failed(TopologyError(f"cannot hear the control exchange: {text}"))
+        else:
+            self._connection.reopen(self)

@@ -1,0 +1,240 @@
+"""Ties the rooms together: one loop turn, and the ordered stop.
+
+A message's way through a worker:
+
+    Subscription   deliver    basic.deliver, noted in the ledger
+    Workers        work       in a handler thread
+    Publisher      publish    every output, once the handler has returned
+    Publisher      confirm    basic.ack from the broker for each of them
+    Subscription   ack        basic.ack to the broker, at the end of the turn
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from rabbit.connection import Availability, Connection, Loop
+from rabbit.control import Command, ControlRoom, Report, State
+from rabbit.errors import DrainTimeoutError, PublishError, RabbitError
+from rabbit.health import ReadyFile
+from rabbit.logs import Logger
+from rabbit.message import Output, new_id
+from rabbit.publisher import Publication, Publisher
+from rabbit.settings import Settings
+from rabbit.signals import stop_signals
+from rabbit.topology import REPLIES_EXCHANGE, Edge
+
+#: How often the engine looks at what does not announce itself.
+TICK_SECONDS = 0.5
+
+#: After DRAIN_TIMEOUT, how long giving back and closing may still take.
+LAST_WORDS_SECONDS = 2.0
+
+
+class Role(NamedTuple):
+    """Who a replica is and what it connects.
+
+    Attributes:
+        stage: the stage's name.
+        replica: this replica's name.
+        input: the edge it consumes; None for a source.
+        output: the edge it publishes to; None for a sink.
+    """
+
+    stage: str
+    replica: str
+    input: Edge | None
+    output: Edge | None
+
+
+class Intake(Protocol):
+    """Where the messages come from: a queue (`QueueIntake`) or a source (`SourceIntake`)."""
+
+    handled: int
+    failed: int
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages flow, or would if there were any."""
+
+    @property
+    def in_flight(self) -> int:
+        """Count what is neither settled nor given back."""
+
+    def turn(self) -> None:
+        """Do what one loop turn brought."""
+
+    def tick(self) -> None:
+        """Look at what does not announce itself."""
+
+    def halt(self) -> Iterator[None]:
+        """Stop in order; yields while there is something to wait for."""
+
+    def give_up(self) -> int:
+        """Let go of what is in flight; say how much that was."""
+
+
+class Engine:
+    """Runs one replica: two connections, one loop, one intake, from connect to exit."""
+
+    def __init__(self, role: Role, settings: Settings, log: Logger) -> None:
+        """Build the rooms that every replica has; `intake` is set before `run`.
+
+        Args:
+            role: who this replica is.
+            settings: how it connects and drains.
+            log: where its state changes are told.
+        """
+        self.role = role
+        self.log = log
+        self.loop = Loop(self._turn)
+        availability = Availability(log)
+        name = f"{role.stage}/{role.replica}"
+        # An alarm makes the broker stop reading from connections that publish, acks included.
+        self.consuming = Connection(self.loop, settings, f"{name} consumes", availability)
+        self.publishing = Connection(self.loop, settings, f"{name} publishes", availability)
+        self.intake: Intake
+        self.output_flows: Callable[[], bool] = lambda: True
+        self._control = ControlRoom(
+            self.consuming,
+            role.stage,
+            role.replica,
+            log,
+            on_command=self._obey,
+            on_failed=self.fail,
+        )
+        self._replies: Publisher[None] = Publisher(
+            self.publishing,
+            Edge(REPLIES_EXCHANGE, "direct"),
+            log,
+            on_confirmed=_no_matter,
+            on_refused=_no_matter,
+            on_failed=self.fail,
+        )
+        self._ready = ReadyFile(settings.ready_file)
+        self._drain_timeout = settings.drain_timeout
+        self._since = datetime.now(UTC)
+        self._askers: dict[str, str] = {}  # reply_to → the halt command's id
+        self._stopping: Iterator[None] | None = None
+        self._state_said = State.STARTING
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Run until halted. Raises what made it end, unless that was in order."""
+        with stop_signals(self.loop, self.halt):
+            self.consuming.connect()
+            self.publishing.connect()
+            self._tick()
+            self.loop.start()
+        self._ready.update(ready=False)
+        self.loop.close()
+        if self._error:
+            raise self._error
+
+    def stop(self) -> None:
+        """Halt; safe from any thread, and when the engine has ended already."""
+        self.loop.call(self.halt, "stop() was called")
+
+    def halt(self, reason: str) -> None:
+        """Start the ordered stop, once."""
+        if self._stopping is None:
+            self.log.info("halting", reason=reason, in_flight=self.intake.in_flight)
+            self._stopping = self._stop_in_order()
+            self.loop.call_later(self._drain_timeout, self._give_up)
+
+    def fail(self, error: Exception) -> None:
+        """Halt because of an error, which `run` raises in the end."""
+        self._error = self._error or error
+        self.halt(str(error))
+
+    def end(self, error: Exception | None) -> None:
+        """Halt because a source's work is over, or has failed."""
+        if error is None:
+            self.halt("all published")
+        else:
+            self.fail(error)
+
+    @property
+    def state(self) -> State:
+        """What this replica is doing."""
+        if self._stopping is not None:
+            return State.HALTING
+        if not (self.intake.is_ready and self._control.is_subscribed):
+            return State.STARTING
+        return State.RUNNING if self.output_flows() else State.BLOCKED
+
+    def _stop_in_order(self) -> Iterator[None]:
+        """Stop as a story; each turn of the loop continues it where it waits."""
+        yield from self.intake.halt()  # finish what runs, return the rest, have the acks taken
+        for reply_to, command_id in self._askers.items():
+            self._say(reply_to, command_id, State.HALTED)
+        while self._replies.pending and self._replies.is_flowing:
+            yield
+        self._control.remove()
+        while not self._control.is_removed:
+            yield
+        yield from self._close()
+        self.log.info("halted", handled=self.intake.handled, failed=self.intake.failed)
+
+    def _close(self) -> Iterator[None]:
+        for connection in (self.consuming, self.publishing):
+            connection.close()
+        while not (self.consuming.is_closed and self.publishing.is_closed):
+            yield
+        self.loop.stop()
+
+    def _give_up(self) -> None:
+        """End although something is left: nothing is lost, some of it may come twice."""
+        left = self.intake.give_up()
+        error = DrainTimeoutError(
+            f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s with {left} messages not "
+            "settled: they are still queued, but may be handled twice"
+        )
+        self._error = self._error or error
+        self._stopping = self._close()
+        self.loop.call_later(LAST_WORDS_SECONDS, self.loop.stop)
+
+    def _turn(self) -> None:
+        self.intake.turn()
+        if self._stopping is not None:
+            next(self._stopping, None)
+        self.consuming.flush()
+        self.publishing.flush()
+
+    def _tick(self) -> None:
+        self.intake.tick()
+        state = self.state
+        self._ready.update(ready=state in {State.RUNNING, State.BLOCKED})
+        if state is not self._state_said and self._stopping is None:
+            self._state_said = state
+            self.log.info("ready" if state is State.RUNNING else state.value)
+        self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def _obey(self, command: Command, reply_to: str | None) -> None:
+        if command.command == "halt":
+            if reply_to:
+                self._askers[reply_to] = command.id
+            self.halt("halt was broadcast")
+        if reply_to:
+            self._say(reply_to, command.id, self.state)
+
+    def _say(self, reply_to: str, command_id: str, state: State) -> None:
+        report = Report(
+            command_id=command_id,
+            stage=self.role.stage,
+            replica=self.role.replica,
+            consumes=self.role.input.queue if self.role.input else None,
+            produces=self.role.output.name if self.role.output else None,
+            state=state,
+            in_flight=self.intake.in_flight,
+            handled=self.intake.handled,
+            failed=self.intake.failed,
+            since=self._since,
+        )
+        message_id = new_id()
+        body = report.model_dump_json().encode()
+        self._replies.send([Output(body, message_id, message_id, reply_to)], None)
+
+
+def _no_matter(*_: Publication[None] | PublishError | RabbitError | None) -> None:
+    """Take no notice: who asked may be gone, and then nobody waits for the answer."""

@@ -1,0 +1,65 @@
+"""What can go wrong, as one small tree.
+
+    RabbitError
+    ├── ConfigurationError     a setting is missing or wrong            exit code 2
+    ├── TopologyError          the broker refuses what we declare       exit code 2
+    ├── BrokerUnavailableError no connection within the time allowed
+    ├── PublishError
+    │   ├── RefusedError       the broker said no (basic.nack)
+    │   └── UnroutableError    no queue is bound for it (basic.return)
+    └── DrainTimeoutError      gave up waiting while halting            exit code 1
+
+`Halted` stands apart: it is no error but the way a source leaves its work when it is stopped.
+"""
+
+from typing import ClassVar
+
+
+class RabbitError(Exception):
+    """Something went wrong between this process and RabbitMQ."""
+
+    #: What a process that ends with this error returns to its parent.
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        """Use `message`, or else the first line of the class's docstring."""
+        super().__init__(message or (self.__doc__ or "").partition("\n")[0])
+
+
+class ConfigurationError(RabbitError):
+    """A setting is missing or wrong."""
+
+    exit_code = 2
+
+
+class TopologyError(RabbitError):
+    """The broker refuses an exchange, a queue or a binding that this stage declares."""
+
+    exit_code = 2
+
+
+class BrokerUnavailableError(RabbitError):
+    """RabbitMQ could not be reached in time."""
+
+
+class PublishError(RabbitError):
+    """A message was published and no queue has taken it."""
+
+
+class RefusedError(PublishError):
+    """The broker refused the message (basic.nack): its queue is full or not available."""
+
+
+class UnroutableError(PublishError):
+    """The broker returned the message (basic.return): no queue is bound for it."""
+
+
+class DrainTimeoutError(RabbitError):
+    """DRAIN_TIMEOUT passed before everything in flight was settled."""
+
+
+class Halted(BaseException):
+    """Raised by `write` in a source that is being stopped.
+
+    It derives from BaseException so that `except Exception` in a stage does not swallow it.
+    """

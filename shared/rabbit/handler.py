@@ -1,0 +1,69 @@
+"""One call of a stage's work: the message it sees, the outputs it writes, how it ended."""
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rabbit.message import Message, Output, derived_id
+
+
+class Outcome(NamedTuple):
+    """How one handler call ended.
+
+    Attributes:
+        outputs: what it has written; none when it failed.
+        error: what it raised, or None.
+    """
+
+    outputs: list[Output]
+    error: Exception | None
+
+
+class _Desk(threading.local):
+    """What one handler thread is working on."""
+
+    message: Message | None = None
+    outputs: list[Output]
+
+
+class Handler:
+    """Runs a stage's `work`, in any thread, and keeps the threads apart."""
+
+    def __init__(self, work: Callable[[str], None], stage: str) -> None:
+        """Run `work` for the stage named `stage`."""
+        self._work = work
+        self._stage = stage
+        self._desk = _Desk()
+
+    @property
+    def message(self) -> Message:
+        """The message that this thread is handling. Raises RuntimeError outside of `work`."""
+        if self._desk.message is None:
+            msg = "there is a message only within work(), in the thread that work() was called in"
+            raise RuntimeError(msg)
+        return self._desk.message
+
+    def write(self, text: str, key: str | None) -> None:
+        """Add an output; it leaves when `work` has returned."""
+        message = self.message
+        outputs = self._desk.outputs
+        output_id = derived_id(message.id, self._stage, len(outputs))
+        outputs.append(Output(text.encode(), output_id, message.correlation_id, key))
+
+    def forward(self, message: Message) -> Output:
+        """Return an output that is the same text."""
+        output_id = derived_id(message.id, self._stage, 0)
+        return Output(message.body, output_id, message.correlation_id)
+
+    def run(self, message: Message) -> Outcome:
+        """Handle one message. All or nothing: a call that fails has no outputs."""
+        desk = self._desk
+        desk.message, desk.outputs = message, []
+        try:
+            self._work(message.text)
+        except Exception as error:  # noqa: BLE001 - whatever a stage raises, the engine deals with
+            return Outcome([], error)
+        else:
+            return Outcome(desk.outputs, None)
+        finally:
+            desk.message = None

@@ -1,0 +1,141 @@
+"""The asking side of the control exchange: send commands, hear reports, ask the broker."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
+
+from pydantic import ValidationError
+
+from rabbit.background import Background
+from rabbit.connection import Channel, Frame
+from rabbit.control import Command, Report
+from rabbit.errors import BrokerUnavailableError, RabbitError
+from rabbit.logs import Logger
+from rabbit.message import Output, new_id
+from rabbit.prefetch import FixedPrefetch
+from rabbit.publisher import Publisher
+from rabbit.settings import Settings
+from rabbit.subscription import Subscription
+from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Edge
+
+#: How long the broker may take to answer a question, in seconds.
+ANSWER_SECONDS = 10.0
+
+
+class Count(NamedTuple):
+    """What the broker counts at a queue (a passive queue.declare): exact, unlike statistics.
+
+    Attributes:
+        ready: messages that wait for a consumer; those in flight do not count.
+        consumers: registered consumers, and cancelled ones that still hold messages.
+    """
+
+    ready: int
+    consumers: int
+
+
+class RollCall:
+    """Asks all replicas over the control exchange who is there and in which state."""
+
+    def __init__(self, settings: Settings, log: Logger) -> None:
+        """Connect, and wait until replies can be heard.
+
+        Raises:
+            BrokerUnavailableError: not connected within ten seconds.
+        """
+        self._id = uuid.uuid4().hex[:12]
+        self._heard: list[Report] = []
+        self._error: RabbitError | None = None
+        self._background = Background(settings, log, self._turn)
+        self._asking = self._background.connection("asks")
+        self._hearing = self._background.connection("hears")
+        self._commands: Publisher[None] = Publisher(
+            self._asking,
+            Edge(CONTROL_EXCHANGE, "broadcast"),
+            log,
+            on_confirmed=_no_matter,
+            on_refused=_no_matter,  # unroutable: no replica is there
+            on_failed=self._fail,
+        )
+        self._replies = Subscription(
+            self._hearing,
+            Edge(REPLIES_EXCHANGE, "direct", (self._id,), self._id, private=True),
+            FixedPrefetch(1000),
+            log,
+            on_surplus=_no_matter,
+            on_lost=_no_matter,
+            on_failed=self._fail,
+        )
+        self._background.call(self._asking.connect)
+        self._background.call(self._hearing.connect)
+        if not self._background.see_through(self._ready(), ANSWER_SECONDS):
+            self._background.close()
+            msg = f"no connection to RabbitMQ within {ANSWER_SECONDS:g} s: is it up?"
+            raise BrokerUnavailableError(msg)
+
+    def __enter__(self) -> Self:
+        """Return the roll call itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete the queue of replies and disconnect."""
+        self._background.see_through(self._replies.delete())
+        self._background.close()
+
+    def send(self, command: Command) -> None:
+        """Broadcast a command."""
+        message_id = new_id()
+        body = command.model_dump_json().encode()
+        output = Output(body, message_id, message_id, reply_to=self._id)
+        self._background.call(self._commands.send, [output], None)
+
+    def reports(self) -> list[Report]:
+        """Return what replicas have said since the last call. Raises what the broker refused."""
+        if self._error:
+            raise self._error
+        heard, self._heard = self._heard, []
+        return heard
+
+    def count(self, queue: str) -> Count | None:
+        """Ask the broker about a queue; None when there is no such queue.
+
+        Raises:
+            BrokerUnavailableError: no answer within ten seconds.
+        """
+        answers: list[Count | None] = []
+        if not self._background.see_through(self._count(queue, answers), ANSWER_SECONDS):
+            msg = f"RabbitMQ does not answer within {ANSWER_SECONDS:g} s"
+            raise BrokerUnavailableError(msg)
+        return answers[0]
+
+    def _ready(self) -> Iterator[None]:
+        while not (self._replies.is_consuming and self._commands.is_flowing) and not self._error:
+            yield
+
+    def _count(self, queue: str, answers: list[Count | None]) -> Iterator[None]:
+        def opened(channel: Channel) -> None:
+            def counted(frame: "Frame[Any]") -> None:
+                answers.append(Count(frame.method.message_count, frame.method.consumer_count))
+                channel.close()
+
+            channel.queue_declare(queue, passive=True, callback=counted)
+
+        self._asking.channel(opened, lambda _code, _text: answers.append(None))
+        while not answers:
+            yield
+
+    def _turn(self) -> None:
+        for delivery in self._replies.take_arrived():
+            self._replies.settle(delivery)
+            try:
+                self._heard.append(Report.model_validate_json(delivery.body))
+            except ValidationError:
+                continue  # of a version that is not understood here
+        self._replies.flush()
+
+    def _fail(self, error: RabbitError) -> None:
+        self._error = error
+
+
+def _no_matter(*_: object) -> None:
+    """Take no notice."""

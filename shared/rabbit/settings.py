@@ -1,0 +1,216 @@
+"""What the environment says: every setting, its default and what is allowed."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rabbit.errors import ConfigurationError
+
+SECRETS_DIRECTORY = Path("/run/secrets")
+_AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
+
+Kind = Literal["work", "broadcast", "direct", "topic"]
+
+
+class Endpoint(NamedTuple):
+    """Where one broker listens and how to log in there."""
+
+    host: str
+    port: int
+    vhost: str
+    username: str
+    password: str
+    tls: bool
+
+    def __str__(self) -> str:
+        """Name the broker without its password, for people."""
+        return f"{self.host}:{self.port}"
+
+
+def _endpoint_of_url(url: str) -> Endpoint:
+    """Take one `amqp://user:password@host:port/vhost` apart.
+
+    The default virtual host and the percent-encoding follow RabbitMQ's URI specification.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in _AMQP_PORTS or not parts.hostname:
+        raise ValueError
+    return Endpoint(
+        host=parts.hostname,
+        port=parts.port or _AMQP_PORTS[parts.scheme],
+        vhost=unquote(parts.path[1:]) if len(parts.path) > 1 else "/",
+        username=unquote(parts.username or "guest"),
+        password=unquote(parts.password or "guest"),
+        tls=parts.scheme == "amqps",
+    )
+
+
+def _endpoint_of_host(host: str, default_port: int) -> tuple[str, int]:
+    """Split `host` or `host:port`."""
+    name, colon, port = host.strip().partition(":")
+    if not name or (colon and not port.isdigit()):
+        raise ValueError
+    return name, int(port) if colon else default_port
+
+
+class Settings(BaseSettings):
+    """The settings of a stage, each from the environment variable of the same name.
+
+    Order: an argument in code, the environment, a file of that name in /run/secrets, the default.
+    A description says what is allowed; it is what a person reads when a value is wrong.
+    Extend it in a stage (`class Settings(rabbit.Settings)`) to give the stage settings of its own.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=False)
+
+    rabbitmq_url: SecretStr | None = Field(
+        None, description="amqp:// or amqps://user:password@host:port/vhost, several with commas"
+    )
+    rabbitmq_host: str = Field("localhost", description="host or host:port, several with commas")
+    rabbitmq_port: int = Field(5672, ge=1, le=65535, description="a port number, 1 to 65535")
+    rabbitmq_vhost: str = Field("/", min_length=1, description="the name of a virtual host")
+    rabbitmq_username: str = Field("guest", min_length=1, description="a user name")
+    rabbitmq_password: SecretStr = Field(SecretStr("guest"), description="that user's password")
+    rabbitmq_heartbeat: int = Field(
+        10, ge=1, le=3600, description="seconds between heartbeats, 1 to 3600"
+    )
+    rabbitmq_ca_file: FilePath | None = Field(
+        None, description="a PEM file with the CA that signed the broker's certificate"
+    )
+    rabbitmq_certificate_file: FilePath | None = Field(
+        None, description="a PEM file with this client's certificate"
+    )
+    rabbitmq_key_file: FilePath | None = Field(
+        None, description="a PEM file with the key of this client's certificate"
+    )
+
+    stage: str | None = Field(None, pattern=r"^[\w-]+$", description="letters, digits, '_' and '-'")
+    replica: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[\w.-]+$",
+        description="letters, digits, '_', '-' and '.'",
+    )
+    input_queue: str | None = Field(
+        None, min_length=1, max_length=200, description="the name of a queue, 1 to 200 characters"
+    )
+    input_kind: Kind = Field("work", description="work, broadcast, direct or topic")
+    input_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="routing keys with commas between, for direct and topic"
+    )
+    output_queue: str | None = Field(
+        None, min_length=1, max_length=200, description="the name of a queue, 1 to 200 characters"
+    )
+    output_kind: Kind = Field("work", description="work, broadcast, direct or topic")
+
+    prefetch: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
+        "auto", description="auto, or a number of messages, 1 to 65535"
+    )
+    concurrency: int = Field(1, ge=1, le=1000, description="a number of threads, 1 to 1000")
+    poison_pill: str | None = Field(
+        None, min_length=1, description="a text that halts the replica that receives it"
+    )
+    drain_timeout: float = Field(
+        20.0, gt=0, le=86400, allow_inf_nan=False, description="seconds, above 0, up to 86400"
+    )
+    publish_timeout: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds, above 0; not set: wait for ever"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error"
+    )
+    log_format: Literal["console", "json"] = Field("console", description="console or json")
+    ready_file: Path | None = Field(
+        None, description="a path; the file exists and is fresh while the stage is ready"
+    )
+
+    @field_validator("log_level", "log_format", "input_kind", "output_kind", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("input_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
+        for url in value.get_secret_value().split(",") if value else ():
+            _endpoint_of_url(url)
+        return value
+
+    @field_validator("rabbitmq_host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        for host in value.split(","):
+            _endpoint_of_host(host, default_port=0)
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        routed = self.input_kind in {"direct", "topic"}
+        if routed and not self.input_keys:
+            msg = f"INPUT_KEYS is not set: INPUT_KIND={self.input_kind} needs routing keys"
+            raise ValueError(msg)
+        if self.input_keys and not routed:
+            msg = f"INPUT_KEYS is set, but INPUT_KIND={self.input_kind} takes no routing keys"
+            raise ValueError(msg)
+        if bool(self.rabbitmq_certificate_file) != bool(self.rabbitmq_key_file):
+            msg = "RABBITMQ_CERTIFICATE_FILE and RABBITMQ_KEY_FILE go together: set both or none"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:  # noqa: ANN401 - the values are checked by the model
+        """Read the environment; a `given` value that is not None wins over it.
+
+        Raises:
+            ConfigurationError: naming the variable, what was given and what is allowed.
+        """
+        secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
+        chosen = {name: value for name, value in given.items() if value is not None}
+        try:
+            return cls(_secrets_dir=secrets, **chosen)  # type: ignore[call-arg]
+        except ValidationError as error:
+            raise ConfigurationError(cls._explain(error)) from None
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        """Turn pydantic's first finding into one line for a person."""
+        finding = error.errors()[0]
+        if not finding["loc"]:
+            return str(finding["ctx"]["error"])
+        name = str(finding["loc"][0])
+        field = cls.model_fields[name]
+        secret = "SecretStr" in str(field.annotation)
+        shown = "the value (not shown)" if secret else repr(finding["input"])
+        allowed = field.description or finding["msg"]
+        return f"{name.upper()}: {shown} is not allowed; allowed: {allowed}"
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The brokers to try, in turn."""
+        if self.rabbitmq_url:
+            urls = self.rabbitmq_url.get_secret_value().split(",")
+            return [_endpoint_of_url(url) for url in urls]
+        addresses = [
+            _endpoint_of_host(host, self.rabbitmq_port) for host in self.rabbitmq_host.split(",")
+        ]
+        return [
+            Endpoint(
+                host,
+                port,
+                self.rabbitmq_vhost,
+                self.rabbitmq_username,
+                self.rabbitmq_password.get_secret_value(),
+                tls=self.rabbitmq_ca_file is not None,
+            )
+            for host, port in addresses
+        ]

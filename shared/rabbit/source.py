@@ -1,0 +1,149 @@
+"""Where the messages of a source come from: its own work, as fast as they are confirmed."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from rabbit.connection import Loop
+from rabbit.errors import Halted, PublishError
+from rabbit.message import Output, new_id
+from rabbit.publisher import Publication, Publisher
+
+#: `write` waits while so many messages are not confirmed.
+WINDOW = 1000
+
+
+class SourceIntake:
+    """Runs a source's work in a thread of its own and publishes what it writes."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        work: Callable[[], None],
+        publish_timeout: float | None,
+        *,
+        on_end: Callable[[Exception | None], None],
+    ) -> None:
+        """Run `work`, whose writes wait for room.
+
+        Args:
+            loop: the loop that publishes.
+            work: the source's work; it calls `write`.
+            publish_timeout: give up when nothing is confirmed for so many seconds; None: never.
+            on_end: called when the work is over and everything is confirmed, or with the error.
+        """
+        self.publisher: Publisher[None] | None = None
+        self.handled = 0
+        self.failed = 0
+        self.refusal: PublishError | None = None
+        self._loop = loop
+        self._work = work
+        self._publish_timeout = publish_timeout
+        self._on_end = on_end
+        self._outbox: deque[Output] = deque()
+        self._written = 0
+        self._last_progress = monotonic()
+        self._room = threading.Condition()
+        self._woken = False
+        self._halting = False
+        self._returned = False
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is written can leave."""
+        return self.publisher is not None and self.publisher.is_flowing
+
+    @property
+    def in_flight(self) -> int:
+        """Count what has been written and is not confirmed."""
+        return self._written - self.handled
+
+    def write(self, text: str, key: str | None) -> None:
+        """Queue one message; wait while too many are not confirmed. For the work's thread.
+
+        Raises:
+            Halted: when the source is being stopped.
+        """
+        message_id = new_id()
+        output = Output(text.encode(), message_id, message_id, key)
+        with self._room:
+            while self.in_flight >= WINDOW and not self._halting:
+                self._room.wait()
+            if self._halting:
+                raise Halted
+            self._written += 1
+        self._outbox.append(output)
+        self._wake()
+
+    def turn(self) -> None:
+        """Publish what has been written since the last turn; start the work, end it."""
+        self._woken = False
+        if self._thread is None and self.is_ready:
+            self._start()
+        if self._outbox and self.publisher:
+            outputs = [self._outbox.popleft() for _ in range(len(self._outbox))]
+            self.publisher.send(outputs, None)
+        if self._returned and not self.in_flight and not self._halting:
+            self._on_end(self._error)
+
+    def tick(self) -> None:
+        """Give up when nothing moves for longer than PUBLISH_TIMEOUT."""
+        waiting = self.in_flight or self._thread is None
+        stalled = monotonic() - self._last_progress
+        if waiting and self._publish_timeout and stalled > self._publish_timeout:
+            self._publish_timeout = None
+            self._on_end(self._why_stalled(stalled))
+
+    def halt(self) -> Iterator[None]:
+        """Stop in order: no new messages; the written ones are confirmed."""
+        with self._room:
+            self._halting = True
+            self._room.notify_all()
+        while self.in_flight or (self._thread and self._thread.is_alive()):
+            yield
+
+    def give_up(self) -> int:
+        """Say how many messages are not confirmed."""
+        return self.in_flight
+
+    def confirmed(self, _owner: None) -> None:
+        """Note one confirmed message, and make room for another."""
+        self.handled += 1
+        self._last_progress = monotonic()
+        with self._room:
+            self._room.notify()
+
+    def refused(self, publication: Publication[None], error: PublishError) -> None:
+        """Try again, and remember why."""
+        self.refusal = error
+        if self.publisher:
+            self.publisher.retry(publication, error)
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except Halted:
+            pass
+        except Exception as error:  # noqa: BLE001 - told to the engine, which ends the process
+            self._error = error
+        self._returned = True
+        self._loop.wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._loop.wake()
+
+    def _why_stalled(self, seconds: float) -> PublishError:
+        reason = str(self.refusal) if self.refusal else "the broker does not answer"
+        return PublishError(
+            f"{self.handled} messages confirmed, {self.in_flight} not, none for {seconds:.0f} s: "
+            f"{reason}"
+        )

@@ -1,0 +1,278 @@
+"""What a user subclasses: Producer (a source), Worker, Consumer (a sink)."""
+
+import re
+import sys
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NoReturn
+
+from rabbit import settings as _settings
+from rabbit.engine import Engine, Role
+from rabbit.errors import ConfigurationError, RabbitError
+from rabbit.handler import Handler, Outcome
+from rabbit.intake import QueueIntake
+from rabbit.logs import logger
+from rabbit.message import Message
+from rabbit.publisher import Publisher
+from rabbit.source import SourceIntake
+from rabbit.subscription import Delivery
+from rabbit.topology import Edge
+
+
+class Stage(ABC):
+    """A replica of one stage: its name, its settings, its life from `start` to halt.
+
+    Attributes:
+        name: the replica's name; the container's host name, unless one is given.
+        stage: the stage's name; the class's name in snake case, unless STAGE says otherwise.
+        settings: what the environment says, overridden by the arguments.
+    """
+
+    #: The settings this stage reads; extend it to give a stage settings of its own.
+    Settings: ClassVar[type[_settings.Settings]] = _settings.Settings
+
+    settings: _settings.Settings
+
+    def __init__(self, name: str | None = None, **given: Any) -> None:  # noqa: ANN401 - checked by Settings
+        """Read the settings; nothing is connected before `start`.
+
+        Args:
+            name: the replica's name.
+            given: settings by name; one that is given (and is not None) wins over the environment.
+
+        Raises:
+            ConfigurationError: when a setting is missing or wrong.
+        """
+        self.settings = self.Settings.load(replica=name, **given)
+        self.name = self.settings.replica
+        self.stage = self.settings.stage or _snake_case(type(self).__name__)
+        self._log = logger(self.settings, stage=self.stage, replica=self.name)
+        self._input = self._input_edge()
+        self._output = self._output_edge()
+        self._engine: Engine | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Run until halted: by SIGTERM (main thread), by `stop` or over the control exchange.
+
+        Raises:
+            TopologyError: when the broker refuses what this stage declares.
+            DrainTimeoutError: when DRAIN_TIMEOUT passed while halting.
+        """
+        engine = Engine(
+            Role(self.stage, self.name, self._input, self._output), self.settings, self._log
+        )
+        self._furnish(engine)
+        self._engine = engine
+        if self._stopped:
+            engine.stop()
+        engine.run()
+
+    def stop(self) -> None:
+        """Halt in order; `start` returns when that is done. Safe from any thread, at any time."""
+        self._stopped = True
+        if self._engine:
+            self._engine.stop()
+
+    @classmethod
+    def main(cls) -> NoReturn:
+        """Run as a process: settings from the environment, exit code 0, 1 or 2.
+
+        0: halted in order. 1: gave up or failed. 2: bad configuration.
+        """
+        try:
+            cls().start()
+        except RabbitError as error:
+            print(f"{_snake_case(cls.__name__)}: {error}", file=sys.stderr)  # noqa: T201 - for a person
+            sys.exit(error.exit_code)
+        sys.exit(0)
+
+    @abstractmethod
+    def _furnish(self, engine: Engine) -> None:
+        """Give the engine its intake and its publisher."""
+
+    def _input_edge(self) -> Edge | None:
+        return None
+
+    def _output_edge(self) -> Edge | None:
+        return None
+
+
+class Consumer(Stage):
+    """A sink: takes messages from its input queue. Subclass it and define `work`."""
+
+    def __init__(self, name: str | None = None, input: str | None = None, **given: Any) -> None:  # noqa: A002, ANN401
+        """Read the settings.
+
+        Args:
+            name: the replica's name; default: REPLICA, or else the host name.
+            input: the queue to consume; default: INPUT_QUEUE.
+            given: any other setting, by name.
+
+        Raises:
+            ConfigurationError: when a setting is missing or wrong.
+        """
+        super().__init__(name, input_queue=input, **given)
+        self._handler = Handler(self.work, self.stage)
+
+    @abstractmethod
+    def work(self, message: str) -> None:
+        """Handle one message. Whatever it raises, the message is returned and comes again."""
+
+    @property
+    def message(self) -> Message:
+        """What else is known of the message that this thread is handling."""
+        return self._handler.message
+
+    def handle(self, message: Message) -> Outcome:
+        """Run `work` on one message, in this thread; see `rabbit.testing`."""
+        return self._handler.run(message)
+
+    def _input_edge(self) -> Edge:
+        name = _require(self.settings.input_queue, "INPUT_QUEUE", "the queue to consume")
+        kind = self.settings.input_kind
+        group = f"{self.stage}.{self.name}" if kind == "broadcast" else self.stage
+        return Edge(name, kind, self.settings.input_keys, group, private=kind == "broadcast")
+
+    def _furnish(self, engine: Engine) -> None:
+        assert self._input is not None  # noqa: S101 - _input_edge returns one
+        intake = QueueIntake(
+            engine.loop,
+            engine.consuming,
+            self._input,
+            self.settings,
+            self._handler,
+            self._log,
+            on_pill=lambda: engine.halt("poison pill"),
+            on_failed=engine.fail,
+        )
+        engine.intake = intake
+        if self._output:
+            publisher: Publisher[Delivery] = Publisher(
+                engine.publishing,
+                self._output,
+                self._log,
+                on_confirmed=intake.confirmed,
+                on_refused=intake.refused,
+                on_failed=engine.fail,
+            )
+            intake.publisher = publisher
+            engine.output_flows = lambda: publisher.is_flowing
+
+
+class Worker(Consumer):
+    """Takes messages from its input queue and writes to its output queue."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        input: str | None = None,  # noqa: A002 - the tutorial's word
+        output: str | None = None,
+        **given: Any,  # noqa: ANN401
+    ) -> None:
+        """Read the settings.
+
+        Args:
+            name: the replica's name; default: REPLICA, or else the host name.
+            input: the queue to consume; default: INPUT_QUEUE.
+            output: the queue to publish to; default: OUTPUT_QUEUE.
+            given: any other setting, by name.
+
+        Raises:
+            ConfigurationError: when a setting is missing or wrong.
+        """
+        super().__init__(name, input, output_queue=output, **given)
+
+    def write(self, text: str, key: str | None = None) -> None:
+        """Add an output to the message being handled, any number of times.
+
+        It leaves when `work` has returned; a `work` that raises has written nothing.
+
+        Args:
+            text: any text.
+            key: the routing key, for an output of kind direct or topic.
+
+        Raises:
+            RuntimeError: outside of `work`.
+        """
+        self._handler.write(text, key)
+
+    def _output_edge(self) -> Edge:
+        return _output_edge(self.settings)
+
+
+class Producer(Stage):
+    """A source: writes messages to its output queue. Subclass it and define `work`."""
+
+    def __init__(self, name: str | None = None, output: str | None = None, **given: Any) -> None:  # noqa: ANN401
+        """Read the settings.
+
+        Args:
+            name: the replica's name; default: REPLICA, or else the host name.
+            output: the queue to publish to; default: OUTPUT_QUEUE.
+            given: any other setting, by name.
+
+        Raises:
+            ConfigurationError: when a setting is missing or wrong.
+        """
+        super().__init__(name, output_queue=output, **given)
+        self._source: SourceIntake | None = None
+
+    @abstractmethod
+    def work(self) -> None:
+        """Write all messages and return; the source ends when they are all confirmed."""
+
+    def write(self, text: str, key: str | None = None) -> None:
+        """Publish one message; waits while many are not confirmed yet.
+
+        Args:
+            text: any text.
+            key: the routing key, for an output of kind direct or topic.
+
+        Raises:
+            Halted: when the source is being stopped; let it pass.
+            RuntimeError: outside of `work`.
+        """
+        if self._source is None:
+            msg = "write() is for work(), which runs between start() and halt"
+            raise RuntimeError(msg)
+        self._source.write(text, key)
+
+    @property
+    def confirmed(self) -> int:
+        """How many messages a queue has taken so far."""
+        return self._source.handled if self._source else 0
+
+    def _output_edge(self) -> Edge:
+        return _output_edge(self.settings)
+
+    def _furnish(self, engine: Engine) -> None:
+        assert self._output is not None  # noqa: S101 - _output_edge returns one
+        source = SourceIntake(
+            engine.loop, self.work, self.settings.publish_timeout, on_end=engine.end
+        )
+        publisher: Publisher[None] = Publisher(
+            engine.publishing,
+            self._output,
+            self._log,
+            on_confirmed=source.confirmed,
+            on_refused=source.refused,
+            on_failed=engine.fail,
+        )
+        source.publisher = publisher
+        engine.intake = self._source = source
+        engine.output_flows = lambda: publisher.is_flowing
+
+
+def _output_edge(settings: _settings.Settings) -> Edge:
+    name = _require(settings.output_queue, "OUTPUT_QUEUE", "the queue to publish to")
+    return Edge(name, settings.output_kind)
+
+
+def _require(value: str | None, variable: str, what: str) -> str:
+    if value is None:
+        raise ConfigurationError(f"{variable} is not set: name {what}")
+    return value
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

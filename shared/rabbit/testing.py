@@ -1,0 +1,108 @@
+"""Run a stage without a broker, for unit tests of a stage.
+
+delivery = harness(ToUpper).send("hello")
+assert delivery.outputs == ["HELLO"]
+assert delivery.settled == "acked"
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+from unittest.mock import patch
+
+from rabbit.handler import Outcome
+from rabbit.message import Message, new_id
+from rabbit.stage import Consumer
+
+S = TypeVar("S", bound=Consumer)
+
+
+@dataclass
+class _Properties:
+    message_id: str | None
+    correlation_id: str | None
+    headers: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a stage made of one message.
+
+    Attributes:
+        outputs: the texts it has written; none when it failed.
+        keys: the routing key of each output.
+        ids: the message id of each output.
+        settled: acked, or returned because `work` raised.
+        error: what `work` raised, or None.
+    """
+
+    outputs: list[str]
+    keys: list[str | None]
+    ids: list[str]
+    settled: Literal["acked", "returned"]
+    error: Exception | None
+
+
+class Harness(Generic[S]):
+    """One replica of a stage, fed by hand.
+
+    Attributes:
+        stage: the stage itself, for a look at its state.
+    """
+
+    def __init__(self, stage: S) -> None:
+        """Feed `stage`."""
+        self.stage = stage
+
+    def send(
+        self,
+        text: str | bytes,
+        *,
+        message_id: str | None = None,
+        headers: dict[str, Any] | None = None,
+        redelivered: bool = False,
+    ) -> Sent:
+        """Let the stage handle one message, in this thread; return what came of it.
+
+        Args:
+            text: the message; bytes are sent as they are, to try what is not UTF-8.
+            message_id: default: a new one. The same id gives outputs with the same ids.
+            headers: the message's headers.
+            redelivered: as if the broker had delivered it before.
+        """
+        message_id = message_id or new_id()
+        outcome = self.stage.handle(
+            Message(
+                text if isinstance(text, bytes) else text.encode(),
+                _Properties(message_id, message_id, headers),
+                redelivered=redelivered,
+                routing_key="",
+            )
+        )
+        return _sent(outcome)
+
+
+def harness(stage: type[S], *arguments: Any, **given: Any) -> Harness[S]:  # noqa: ANN401 - the stage's
+    """Make a replica of `stage` that needs no broker.
+
+    Queues that neither the arguments nor the environment name are called `input` and `output`.
+
+    Args:
+        stage: the class.
+        arguments: as the class's constructor takes them.
+        given: likewise.
+    """
+    queues = {"INPUT_QUEUE": "input", "OUTPUT_QUEUE": "output"}
+    missing = {name: queue for name, queue in queues.items() if name not in os.environ}
+    with patch.dict(os.environ, missing):
+        return Harness(stage(*arguments, **given))
+
+
+def _sent(outcome: Outcome) -> Sent:
+    return Sent(
+        outputs=[output.body.decode() for output in outcome.outputs],
+        keys=[output.key for output in outcome.outputs],
+        ids=[output.id for output in outcome.outputs],
+        settled="acked" if outcome.error is None else "returned",
+        error=outcome.error,
+    )

@@ -1,0 +1,122 @@
+"""Handler threads: jobs in, results out, one wake-up of the loop per batch."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+#: Results are handed to the loop when there is nothing more to do, or so long after the first.
+HAND_OVER_SECONDS = 0.001
+
+
+class Workers(Generic[Job, Result]):
+    """Runs `handle` on each job in one of `concurrency` threads, starting them in order.
+
+    Its methods are for the loop's thread. The threads are daemons: a handler that never returns
+    must not keep a process from ending that has given up waiting for it.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Job], Result],
+        *,
+        concurrency: int,
+        name: str,
+        wake: Callable[[], None],
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            handle: called in a handler thread; it must not raise.
+            concurrency: the number of threads.
+            name: what the threads are called.
+            wake: called in a handler thread when there are results to take.
+        """
+        self._handle = handle
+        self._wake = wake
+        self._jobs: deque[Job] = deque()
+        self._results: deque[tuple[Result, float]] = deque()
+        self._submitted = 0
+        self._started: list[float | None] = [None] * concurrency
+        self._woken = False
+        self._stopped = False
+        self._available = threading.Condition()
+        for slot in range(concurrency):
+            threading.Thread(
+                target=self._run, args=(slot,), name=f"{name}-{slot}", daemon=True
+            ).start()
+
+    @property
+    def busy(self) -> int:
+        """Count the jobs whose result has not been taken."""
+        return self._submitted
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs for the threads."""
+        jobs = list(jobs)
+        self._submitted += len(jobs)
+        with self._available:
+            self._jobs.extend(jobs)
+            self._available.notify(len(jobs))
+
+    def take_results(self) -> list[tuple[Result, float]]:
+        """Return what has been finished since the last call, each with its seconds."""
+        self._woken = False
+        results = [self._results.popleft() for _ in range(len(self._results))]
+        self._submitted -= len(results)
+        return results
+
+    def take_unstarted(self) -> list[Job]:
+        """Take back the jobs that no thread has started."""
+        unstarted: list[Job] = []
+        while self._jobs:
+            try:
+                unstarted.append(self._jobs.popleft())
+            except IndexError:  # a thread was faster
+                break
+        self._submitted -= len(unstarted)
+        return unstarted
+
+    def longest_running(self) -> float:
+        """Return for how many seconds the oldest handler call has been running; 0.0 if none."""
+        started = [since for since in self._started if since is not None]
+        return perf_counter() - min(started) if started else 0.0
+
+    def stop(self) -> None:
+        """Let the threads end when they have finished what they are doing."""
+        with self._available:
+            self._stopped = True
+            self._available.notify_all()
+
+    def _run(self, slot: int) -> None:
+        first_unreported = 0.0
+        while (job := self._next()) is not None:
+            self._started[slot] = began = perf_counter()
+            result = self._handle(job)
+            self._started[slot] = None
+            ended = perf_counter()
+            self._results.append((result, ended - began))
+            first_unreported = first_unreported or began
+            if not self._jobs or ended - first_unreported > HAND_OVER_SECONDS:
+                self._report()
+                first_unreported = 0.0
+
+    def _next(self) -> Job | None:
+        """Wait for a job; None means stop."""
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            pass
+        with self._available:
+            while not self._jobs and not self._stopped:
+                self._available.wait()
+            return self._jobs.popleft() if self._jobs else None
+
+    def _report(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._wake()
