@@ -15,9 +15,12 @@ import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 from pika.exceptions import (
+    AMQPHeartbeatTimeout,
     ChannelClosedByBroker,
+    ConnectionClosedByBroker,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
+    StreamLostError,
 )
 from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
@@ -163,6 +166,7 @@ class Connection:
             availability: told of every failure and success.
         """
         self.users: list[User] = []
+        self.on_unblocked: list[Callable[[], None]] = []
         self.blocked = False
         self._loop = loop
         self._settings = settings
@@ -260,14 +264,20 @@ class Connection:
     def _opened(self, connection: Any) -> None:  # noqa: ANN401 - pika's
         self._open, self._failures, self.blocked = True, 0, False
         self._epoch += 1
-        connection.add_on_connection_blocked_callback(functools.partial(self._block, True))
-        connection.add_on_connection_unblocked_callback(functools.partial(self._block, False))
+        connection.add_on_connection_blocked_callback(self._block)
+        connection.add_on_connection_unblocked_callback(self._unblock)
         self._availability.restored(self._endpoint)
         for user in self.users:
             user.open()
 
-    def _block(self, blocked: bool, *_: object) -> None:  # noqa: FBT001 - bound by partial
-        self.blocked = blocked
+    def _block(self, _connection: object, _frame: object) -> None:
+        """Note connection.blocked: an alarm, the broker reads nothing more from us."""
+        self.blocked = True
+
+    def _unblock(self, _connection: object, _frame: object) -> None:
+        self.blocked = False
+        for go_on in self.on_unblocked:
+            go_on()
 
     def _failed(self, _connection: object, error: BaseException) -> None:
         """Go on after a failed attempt or a lost connection."""
@@ -335,26 +345,41 @@ def _tls(endpoint: Endpoint, settings: Settings) -> pika.SSLOptions | None:
     return pika.SSLOptions(context, endpoint.host)
 
 
+#: Why there is no connection, and what a person can do about it.
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (
+        ProbableAuthenticationError,
+        (
+            "{endpoint} refuses user {endpoint.username!r} with this password: "
+            "check RABBITMQ_USERNAME and RABBITMQ_PASSWORD"
+        ),
+    ),
+    (
+        ProbableAccessDeniedError,
+        (
+            "{endpoint} has no virtual host {endpoint.vhost!r} for user {endpoint.username!r}: "
+            "check RABBITMQ_VHOST and the user's permissions"
+        ),
+    ),
+    (socket.gaierror, "no such host {endpoint.host!r}: check RABBITMQ_HOST"),
+    (
+        ConnectionRefusedError,
+        "nothing listens at {endpoint}: is RabbitMQ up? check RABBITMQ_HOST",
+    ),
+    (ssl.SSLError, "no TLS connection to {endpoint}: {cause}: check RABBITMQ_CA_FILE"),
+    (ConnectionClosedByBroker, "{endpoint} closed the connection: {cause.reply_text}"),
+    (AMQPHeartbeatTimeout, "no heartbeat from {endpoint}: is the network up?"),
+    (StreamLostError, "connection to {endpoint} lost: {cause.args[0]}"),
+)
+
+
 def _explain(error: BaseException, endpoint: Endpoint) -> str:
-    """Say why there is no connection, and what a person can do about it."""
+    """Say why there is no connection."""
     chain = list(_causes(error))
     for cause in chain:
-        if isinstance(cause, ProbableAuthenticationError):
-            return (
-                f"{endpoint} refuses user {endpoint.username!r} with this password: "
-                "check RABBITMQ_USERNAME and RABBITMQ_PASSWORD"
-            )
-        if isinstance(cause, ProbableAccessDeniedError):
-            return (
-                f"{endpoint} has no virtual host {endpoint.vhost!r} for user "
-                f"{endpoint.username!r}: check RABBITMQ_VHOST and the user's permissions"
-            )
-        if isinstance(cause, socket.gaierror):
-            return f"no such host {endpoint.host!r}: check RABBITMQ_HOST"
-        if isinstance(cause, ConnectionRefusedError):
-            return f"nothing listens at {endpoint}: is RabbitMQ up? check RABBITMQ_HOST"
-        if isinstance(cause, ssl.SSLError):
-            return f"no TLS connection to {endpoint}: {cause.reason}: check RABBITMQ_CA_FILE"
+        for kind, reason in _REASONS:
+            if isinstance(cause, kind):
+                return reason.format(endpoint=endpoint, cause=cause)
     return f"{endpoint}: {chain[-1]!r}"
 
 

@@ -27,7 +27,13 @@ from rabbit.topology import REPLIES_EXCHANGE, Edge
 #: How often the engine looks at what does not announce itself.
 TICK_SECONDS = 0.5
 
-#: After DRAIN_TIMEOUT, how long giving back and closing may still take.
+_NEWS = {
+    State.STARTING: "not ready",
+    State.RUNNING: "ready",
+    State.BLOCKED: "blocked: the broker takes no messages from this stage now",
+}
+
+#: How long closing the connections may take, once everything is settled or given up.
 LAST_WORDS_SECONDS = 2.0
 
 
@@ -70,8 +76,8 @@ class Intake(Protocol):
     def halt(self) -> Iterator[None]:
         """Stop in order; yields while there is something to wait for."""
 
-    def give_up(self) -> int:
-        """Let go of what is in flight; say how much that was."""
+    def give_up(self) -> str:
+        """Let go of what is in flight; say what is left."""
 
 
 class Engine:
@@ -117,7 +123,8 @@ class Engine:
         self._askers: dict[str, str] = {}  # reply_to → the halt command's id
         self._stopping: Iterator[None] | None = None
         self._state_said = State.STARTING
-        self._error: Exception | None = None
+        self._has_said_halted = False
+        self._error: BaseException | None = None
 
     def run(self) -> None:
         """Run until halted. Raises what made it end, unless that was in order."""
@@ -142,12 +149,12 @@ class Engine:
             self._stopping = self._stop_in_order()
             self.loop.call_later(self._drain_timeout, self._give_up)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Halt because of an error, which `run` raises in the end."""
         self._error = self._error or error
         self.halt(str(error))
 
-    def end(self, error: Exception | None) -> None:
+    def end(self, error: BaseException | None) -> None:
         """Halt because a source's work is over, or has failed."""
         if error is None:
             self.halt("all published")
@@ -168,15 +175,18 @@ class Engine:
         yield from self.intake.halt()  # finish what runs, return the rest, have the acks taken
         for reply_to, command_id in self._askers.items():
             self._say(reply_to, command_id, State.HALTED)
+        self._has_said_halted = True
         while self._replies.pending and self._replies.is_flowing:
             yield
         self._control.remove()
         while not self._control.is_removed:
             yield
-        yield from self._close()
         self.log.info("halted", handled=self.intake.handled, failed=self.intake.failed)
+        yield from self._close()
 
     def _close(self) -> Iterator[None]:
+        """Say goodbye to the broker; one that blocks us, or is gone, does not answer."""
+        self.loop.call_later(LAST_WORDS_SECONDS, self.loop.stop)
         for connection in (self.consuming, self.publishing):
             connection.close()
         while not (self.consuming.is_closed and self.publishing.is_closed):
@@ -186,16 +196,14 @@ class Engine:
     def _give_up(self) -> None:
         """End although something is left: nothing is lost, some of it may come twice."""
         left = self.intake.give_up()
-        error = DrainTimeoutError(
-            f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s with {left} messages not "
-            "settled: they are still queued, but may be handled twice"
-        )
+        error = DrainTimeoutError(f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s: {left}")
         self._error = self._error or error
         self._stopping = self._close()
-        self.loop.call_later(LAST_WORDS_SECONDS, self.loop.stop)
 
     def _turn(self) -> None:
         self.intake.turn()
+        if self._state_said is State.STARTING:
+            self._tell_state()
         if self._stopping is not None:
             next(self._stopping, None)
         self.consuming.flush()
@@ -203,14 +211,19 @@ class Engine:
 
     def _tick(self) -> None:
         self.intake.tick()
+        self._tell_state()
+        self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def _tell_state(self) -> None:
         state = self.state
         self._ready.update(ready=state in {State.RUNNING, State.BLOCKED})
         if state is not self._state_said and self._stopping is None:
             self._state_said = state
-            self.log.info("ready" if state is State.RUNNING else state.value)
-        self.loop.call_later(TICK_SECONDS, self._tick)
+            self.log.info(_NEWS[state])
 
     def _obey(self, command: Command, reply_to: str | None) -> None:
+        if self._has_said_halted:
+            return
         if command.command == "halt":
             if reply_to:
                 self._askers[reply_to] = command.id

@@ -16,7 +16,7 @@ class Outcome(NamedTuple):
     """
 
     outputs: list[Output]
-    error: Exception | None
+    error: BaseException | None
 
 
 class _Desk(threading.local):
@@ -61,7 +61,7 @@ class Handler:
         desk.message, desk.outputs = message, []
         try:
             self._work(message.text)
-        except Exception as error:  # noqa: BLE001 - whatever a stage raises, the engine deals with
+        except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
             return Outcome([], error)
         else:
             return Outcome(desk.outputs, None)

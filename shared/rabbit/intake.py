@@ -120,11 +120,11 @@ class QueueIntake:
             yield
         self._workers.stop()
 
-    def give_up(self) -> int:
-        """Return what is in flight to the queue, finished or not; say how much that was."""
-        open_deliveries = self._subscription.give_back_all()
+    def give_up(self) -> str:
+        """Return what is in flight to the queue, finished or not; say what that is."""
+        count = self._subscription.give_back_all()
         self._subscription.flush()
-        return open_deliveries
+        return f"{count} messages not settled: they are in their queue, but may be handled twice"
 
     def confirmed(self, delivery: Delivery) -> None:
         """Note one confirmed output; with the last one the input is settled."""
@@ -163,10 +163,10 @@ class QueueIntake:
             self._settle(delivery)
 
     def _settle(self, delivery: Delivery) -> None:
-        self.handled += 1
-        self._subscription.settle(delivery)
+        if self._subscription.settle(delivery):
+            self.handled += 1
 
-    def _fail(self, delivery: Delivery, error: Exception) -> None:
+    def _fail(self, delivery: Delivery, error: BaseException) -> None:
         """Return the message after a pause: retries and dead letters belong here."""
         self.failed += 1
         self._log.error(

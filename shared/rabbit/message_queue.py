@@ -245,8 +245,13 @@ class MessageQueue:
     def _call_back(self, callback: Callback, delivery: Delivery) -> None:
         method = delivery.method
         self._held[id(method)] = delivery
-        channel = CallbackChannel(self.ack, method)
-        callback(channel, method, delivery.properties, delivery.body.decode())
+        try:
+            text = delivery.body.decode()
+        except UnicodeDecodeError:
+            message_id = delivery.properties.message_id
+            self._log.warning("not UTF-8 text, left unacked", message_id=message_id)
+            return
+        callback(CallbackChannel(self.ack, method), method, delivery.properties, text)
 
     def _turn(self) -> None:
         """End a turn of the loop: hand over what arrived, send what is to be sent."""

@@ -82,6 +82,7 @@ class Publisher(Generic[Owner]):
         self._refused: list[Publication[Owner]] = []
         self._pause = 0.0
         connection.users.append(self)
+        connection.on_unblocked.append(self.pump)
 
     @property
     def pending(self) -> int:

@@ -13,6 +13,9 @@ from rabbit.publisher import Publication, Publisher
 #: `write` waits while so many messages are not confirmed.
 WINDOW = 1000
 
+#: How long a halt waits for work that does not call `write`, in seconds.
+PATIENCE_SECONDS = 2.0
+
 
 class SourceIntake:
     """Runs a source's work in a thread of its own and publishes what it writes."""
@@ -23,7 +26,7 @@ class SourceIntake:
         work: Callable[[], None],
         publish_timeout: float | None,
         *,
-        on_end: Callable[[Exception | None], None],
+        on_end: Callable[[BaseException | None], None],
     ) -> None:
         """Run `work`, whose writes wait for room.
 
@@ -48,13 +51,14 @@ class SourceIntake:
         self._woken = False
         self._halting = False
         self._returned = False
-        self._error: Exception | None = None
+        self._ended = False
+        self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is written can leave."""
-        return self.publisher is not None and self.publisher.is_flowing
+        """Whether the work has begun."""
+        return self._thread is not None
 
     @property
     def in_flight(self) -> int:
@@ -81,12 +85,13 @@ class SourceIntake:
     def turn(self) -> None:
         """Publish what has been written since the last turn; start the work, end it."""
         self._woken = False
-        if self._thread is None and self.is_ready:
+        if self._thread is None and self.publisher and self.publisher.is_flowing:
             self._start()
         if self._outbox and self.publisher:
             outputs = [self._outbox.popleft() for _ in range(len(self._outbox))]
             self.publisher.send(outputs, None)
-        if self._returned and not self.in_flight and not self._halting:
+        if self._returned and not self.in_flight and not self._ended:
+            self._ended = True
             self._on_end(self._error)
 
     def tick(self) -> None:
@@ -98,16 +103,22 @@ class SourceIntake:
             self._on_end(self._why_stalled(stalled))
 
     def halt(self) -> Iterator[None]:
-        """Stop in order: no new messages; the written ones are confirmed."""
+        """Stop in order: no new messages; the written ones are confirmed.
+
+        Work that waits for something else than `write` cannot be interrupted: it gets a moment.
+        """
         with self._room:
             self._halting = True
             self._room.notify_all()
-        while self.in_flight or (self._thread and self._thread.is_alive()):
+        patience = monotonic() + PATIENCE_SECONDS
+        while self._is_working() and monotonic() < patience:
+            yield
+        while self.in_flight:
             yield
 
-    def give_up(self) -> int:
-        """Say how many messages are not confirmed."""
-        return self.in_flight
+    def give_up(self) -> str:
+        """Say what is left."""
+        return f"{self.in_flight} messages not confirmed: their queue may have them, or not"
 
     def confirmed(self, _owner: None) -> None:
         """Note one confirmed message, and make room for another."""
@@ -122,6 +133,9 @@ class SourceIntake:
         if self.publisher:
             self.publisher.retry(publication, error)
 
+    def _is_working(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
         self._thread.start()
@@ -131,7 +145,7 @@ class SourceIntake:
             self._work()
         except Halted:
             pass
-        except Exception as error:  # noqa: BLE001 - told to the engine, which ends the process
+        except BaseException as error:  # noqa: BLE001 - told to the engine, which ends the process
             self._error = error
         self._returned = True
         self._loop.wake()

@@ -139,10 +139,12 @@ class Subscription:
         arrived, self._arrived = self._arrived, []
         return arrived
 
-    def settle(self, delivery: Delivery) -> None:
-        """Ack a delivery, with the next flush; one that is not current is dropped."""
-        if self.is_current(delivery):
-            self._inputs.settle(delivery.method.delivery_tag)
+    def settle(self, delivery: Delivery) -> bool:
+        """Ack a delivery with the next flush; return False when it is not current any more."""
+        if not self.is_current(delivery):
+            return False
+        self._inputs.settle(delivery.method.delivery_tag)
+        return True
 
     def give_back(self, delivery: Delivery) -> None:
         """Return a delivery to its queue (basic.nack with requeue); it comes again."""

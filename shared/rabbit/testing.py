@@ -40,7 +40,7 @@ class Sent:
     keys: list[str | None]
     ids: list[str]
     settled: Literal["acked", "returned"]
-    error: Exception | None
+    error: BaseException | None
 
 
 class Harness(Generic[S]):

@@ -1,0 +1,1 @@
+"""The real compose file, through the commands a user types."""

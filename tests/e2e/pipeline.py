@@ -1,0 +1,189 @@
+"""The real compose file, driven as a user drives it: make and docker compose."""
+
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+#: How long containers may take to get where they should, in seconds; a bound, not a wait.
+PATIENCE_SECONDS = 120.0
+
+
+class Pipeline:
+    """One running pipeline of its own: project name and ports that nobody else uses."""
+
+    def __init__(self, name: str) -> None:
+        """Choose the ports."""
+        self.name = name
+        self._seen: dict[str, tuple[int, int]] = {}  # container → lines of stdout, of stderr
+        self.amqp_port, self.management_port = _free_ports()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What make and docker compose are started with."""
+        return {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": self.name,
+            "AMQP_PORT": str(self.amqp_port),
+            "MANAGEMENT_PORT": str(self.management_port),
+        }
+
+    def run(
+        self,
+        *command: str,
+        check: bool = True,
+        stdin: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project's folder; fail with its output unless it exits with 0."""
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**self.environment, **(variables or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if check and done.returncode:
+            said = f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}{done.stderr}"
+            raise AssertionError(said)
+        return done
+
+    def make(
+        self, *arguments: str, check: bool = True, stdin: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a make target."""
+        return self.run("make", *arguments, check=check, stdin=stdin, variables=variables)
+
+    def compose(self, *arguments: str, check: bool = True, **variables: str) -> str:
+        """Run docker compose; return what it prints."""
+        return self.run("docker", "compose", *arguments, check=check, variables=variables).stdout
+
+    def start(self, *services: str, printers: int = 1, workers: int = 1, **variables: str) -> None:
+        """Bring services up, and wait until they are ready; default: all but the producer."""
+        services = services or ("rabbitmq", "to_upper", "printer")
+        numbers = {"printer": printers, "to_upper": workers}
+        scale = [f"--scale={name}={number}" for name, number in numbers.items() if name in services]
+        command = ["docker", "compose", "up", "--detach", *scale, *services]
+        self.run(*command, variables=variables)
+        wait_until(
+            lambda: self._are_ready(services),
+            PATIENCE_SECONDS,
+            lambda: self.compose("ps", "--all"),
+        )
+
+    def _are_ready(self, services: tuple[str, ...]) -> bool:
+        states = self.compose("ps", "--format", "{{.Health}}", *services).splitlines()
+        return len(states) >= len(services) and set(states) == {"healthy"}
+
+    def containers(self, service: str) -> list[str]:
+        """Return the ids of a service's containers, stopped ones included, by their number."""
+        lines = self.compose("ps", "--all", "--format", "{{.Name}} {{.ID}}", service).splitlines()
+        numbered = [line.split() for line in lines if re.search(r"-\d+ ", line)]
+        return [key for _, key in sorted(numbered, key=lambda row: int(row[0].rsplit("-", 1)[1]))]
+
+    def exit_code(self, container: str) -> int | None:
+        """Return a container's exit code; None while it runs."""
+        form = "{{.State.Running}} {{.State.Restarting}} {{.State.ExitCode}}"
+        running, restarting, code = self.run(
+            "docker", "inspect", "--format", form, container
+        ).stdout.split()
+        return None if "true" in {running, restarting} else int(code)
+
+    def printed(self, container: str) -> list[str]:
+        """Return what a container has written to stdout since `mark`: at a printer, messages."""
+        lines = self.run("docker", "logs", container).stdout.splitlines()
+        return lines[self._seen.get(container, (0, 0))[0] :]
+
+    def logged(self, container: str) -> str:
+        """Return what a container has written to stderr since `mark`: its log."""
+        lines = self.run("docker", "logs", container).stderr.splitlines(keepends=True)
+        return "".join(lines[self._seen.get(container, (0, 0))[1] :])
+
+    def mark(self) -> None:
+        """Forget what the stages have written so far."""
+        self._seen.clear()
+        for container in [*self.containers("to_upper"), *self.containers("printer")]:
+            done = self.run("docker", "logs", container)
+            self._seen[container] = len(done.stdout.splitlines()), len(done.stderr.splitlines())
+
+    def all_printed(self) -> list[str]:
+        """Return what all printers that still exist have printed."""
+        return [line for each in self.containers("printer") for line in self.printed(each)]
+
+    def wait_printed(self, expected: list[str]) -> None:
+        """Wait until the printers have printed these messages, in any order, and nothing else."""
+        wait_until(
+            lambda: sorted(self.all_printed()) == sorted(expected),
+            PATIENCE_SECONDS,
+            lambda: f"printed {self.all_printed()!r}, expected {expected!r}",
+        )
+
+    def wait_exited(self, container: str) -> int:
+        """Wait until a container has ended; return its exit code."""
+        wait_until(
+            lambda: self.exit_code(container) is not None,
+            PATIENCE_SECONDS,
+            lambda: f"{container} is still running:\n{self.logged(container)}",
+        )
+        code = self.exit_code(container)
+        assert code is not None
+        return code
+
+    def publish(self, texts: list[str]) -> None:
+        """Publish one message per text, through make."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "lines.txt")
+            path.write_text("".join(f"{text}\n" for text in texts))
+            self.make("publish", f"FILE={path}")
+
+    @contextmanager
+    def background(self, *command: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command beside the test; it is ended with it."""
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self.environment | variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def remove(self) -> None:
+        """Remove everything that belongs to this pipeline: containers, data, images."""
+        self.compose(
+            "--profile", "*", "down", "--volumes", "--remove-orphans", "--rmi", "local", "-t", "5"
+        )
+
+
+def rabbitmq_environment(pipeline: Pipeline) -> Mapping[str, str]:
+    """Return what a client on this machine needs to talk to the pipeline's broker."""
+    return {
+        "RABBITMQ_HOST": "127.0.0.1",
+        "RABBITMQ_PORT": str(pipeline.amqp_port),
+        "RABBITMQ_USERNAME": "pipeline",
+        "RABBITMQ_PASSWORD": "pipeline",
+    }
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1]), int(other.getsockname()[1])

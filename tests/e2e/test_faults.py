@@ -1,0 +1,254 @@
+"""Nothing is lost and nothing hangs, whatever happens to the containers."""
+
+import os
+import sys
+from subprocess import PIPE, Popen
+
+import pytest
+
+from tests.e2e.broker import Broker
+from tests.e2e.follow import Printers
+from tests.e2e.pipeline import PATIENCE_SECONDS, ROOT, Pipeline, rabbitmq_environment
+from tests.waiting import wait_until
+
+
+def _texts(count: int) -> list[str]:
+    return [f"message {number}" for number in range(count)]
+
+
+def test_ten_thousand_through_scaling_and_restarts(pipeline: Pipeline) -> None:
+    """10,000 messages, printers scaled 1 → 3 → 1, to_upper restarted thrice: each exactly once."""
+    texts = _texts(10_000)
+    with Printers(pipeline) as printers, pipeline.background("make", "publish", "FILE=-") as source:
+        assert source.stdin is not None
+        chunk = len(texts) // 5
+        for step in range(5):
+            source.stdin.writelines(
+                f"{text}\n" for text in texts[step * chunk : (step + 1) * chunk]
+            )
+            source.stdin.flush()
+            if step < 3:
+                pipeline.compose("restart", "--timeout", "20", "to_upper")
+            scale = {0: 3, 3: 1}.get(step)
+            if scale:
+                pipeline.compose(
+                    "up", "--detach", "--no-recreate", "--scale", f"printer={scale}", "printer"
+                )
+                printers.follow()
+        source.stdin.close()
+        assert source.wait(PATIENCE_SECONDS) == 0
+
+        printers.wait_for(len(texts))
+
+    assert sorted(text.upper() for text in texts) == sorted(printers.lines())
+
+
+def test_sigkill_repeats_only_what_was_in_flight(pipeline: Pipeline, broker: Broker) -> None:
+    """SIGKILL of to_upper in mid-stream: none missing; what comes twice has the same id."""
+    pipeline.compose("stop", "printer")
+    texts = _texts(10_000)
+    pipeline.publish(texts)
+    (worker,) = pipeline.containers("to_upper")
+    wait_until(lambda: broker.messages("upper") > 500, PATIENCE_SECONDS, "no message arrives")
+
+    pipeline.run("docker", "kill", "--signal", "KILL", worker)
+    pipeline.start("to_upper")  # if `restart: on-failure` has not done so
+    wait_until(lambda: broker.messages("my_queue") == 0, PATIENCE_SECONDS, "my_queue is not done")
+
+    ids = _read(pipeline, "upper")
+    assert {text.upper() for text in texts} == set(ids)
+    assert [text for text, known in ids.items() if len(set(known)) != 1] == []
+    repeated = sum(len(known) - 1 for known in ids.values())
+    assert repeated <= 700  # in flight at most: the prefetch and the publisher's window
+
+
+def test_broker_restart_under_load(pipeline: Pipeline) -> None:
+    """The broker restarts in mid-stream: nothing is missing, all stages are ready again."""
+    texts = _texts(5000)
+    pipeline.publish(texts)
+
+    pipeline.compose("restart", "rabbitmq")
+    pipeline.start()
+
+    wait_until(
+        lambda: set(pipeline.all_printed()) == {text.upper() for text in texts},
+        PATIENCE_SECONDS,
+        lambda: f"{len(set(pipeline.all_printed()))} of {len(texts)} printed",
+    )
+    for service in ("to_upper", "printer"):
+        (container,) = pipeline.containers(service)
+        assert "broker available again" in pipeline.logged(container)
+
+
+@pytest.mark.parametrize("trouble", ["full", "unbound"])
+def test_output_not_taken(pipeline: Pipeline, broker: Broker, trouble: str) -> None:
+    """The output queue is full, or its binding is gone: nothing is lost or acked, until it is."""
+    pipeline.compose("stop", "printer")
+    if trouble == "full":
+        broker.limit("upper", 10)
+    else:
+        broker.unbind("upper", "upper", "upper")
+    try:
+        texts = _texts(200)
+        pipeline.publish(texts)
+        (worker,) = pipeline.containers("to_upper")
+        wait_until(
+            lambda: "output refused" in pipeline.logged(worker), PATIENCE_SECONDS, "not refused"
+        )
+        assert broker.messages("my_queue") + broker.messages("upper") >= len(texts)
+        assert broker.messages("my_queue") >= len(texts) - 15
+    finally:
+        if trouble == "full":
+            broker.limit("upper", None)
+        else:
+            broker.bind("upper", "upper", "upper")
+
+    pipeline.compose("start", "printer")
+    pipeline.wait_printed([text.upper() for text in texts])
+
+
+def test_long_handler_keeps_its_connection(pipeline: Pipeline, broker: Broker) -> None:
+    """A handler that sleeps three times the heartbeat loses no connection."""
+    pipeline.start(TO_UPPER_DELAY="6", RABBITMQ_HEARTBEAT="2")
+    before = broker.connections()
+
+    pipeline.make("publish", "MSG=slow")
+    pipeline.wait_printed(["SLOW"])
+
+    assert before <= broker.connections()
+    (worker,) = pipeline.containers("to_upper")
+    assert "broker unavailable" not in pipeline.logged(worker)
+
+
+def test_halt_names_who_is_cut_off(pipeline: Pipeline) -> None:
+    """Six replicas, one cut off: halt names it, exits 1; it halts by itself when it is back."""
+    pipeline.start(printers=3, workers=2)
+    lost = pipeline.containers("printer")[1]
+    network = f"{pipeline.name}_default"
+    with pipeline.background("make", "publish", "FILE=-") as source:
+        wait_until(
+            lambda: "producer" in pipeline.make("status").stdout,
+            PATIENCE_SECONDS,
+            "the producer does not come up",
+        )
+        pipeline.run("docker", "network", "disconnect", network, lost)
+        try:
+            done = pipeline.make("halt", check=False, HALT_TIMEOUT="15")
+        finally:
+            pipeline.run("docker", "network", "connect", network, lost)
+        assert source.wait(PATIENCE_SECONDS) != 0  # its input had not ended
+
+    assert done.returncode != 0
+    assert "halted 5/6" in done.stdout
+    assert f"printer/{lost[:12]}" in done.stdout.split("not proved halted:")[1]
+    assert pipeline.wait_exited(lost) == 0
+    assert "halted 0/0" in pipeline.make("halt").stdout
+    pipeline.start(printers=3, workers=2)
+    assert "halted 5/5" in pipeline.make("halt").stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("RABBITMQ_URL", "http://rabbitmq"),
+        ("RABBITMQ_HOST", ":5672"),
+        ("RABBITMQ_PORT", "abc"),
+        ("RABBITMQ_VHOST", ""),
+        ("RABBITMQ_USERNAME", ""),
+        ("RABBITMQ_HEARTBEAT", "0"),
+        ("RABBITMQ_CA_FILE", "/no/such/file"),
+        ("RABBITMQ_CERTIFICATE_FILE", "/no/such/file"),
+        ("RABBITMQ_KEY_FILE", "/no/such/file"),
+        ("STAGE", "a b"),
+        ("REPLICA", "a b"),
+        ("INPUT_QUEUE", ""),
+        ("INPUT_KIND", "fan"),
+        ("INPUT_KEYS", "a,b"),
+        ("OUTPUT_QUEUE", ""),
+        ("OUTPUT_KIND", "fan"),
+        ("PREFETCH", "0"),
+        ("CONCURRENCY", "none"),
+        ("POISON_PILL", ""),
+        ("DRAIN_TIMEOUT", "-1"),
+        ("PUBLISH_TIMEOUT", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("TO_UPPER_DELAY", "-1"),
+    ],
+)
+def test_wrong_setting(installed: Pipeline, variable: str, value: str) -> None:
+    """A wrong setting ends the container with exit code 2 and one line that names it."""
+    arguments = ["run", "--rm", "--no-deps", "--no-TTY", "--env", f"{variable}={value}", "to_upper"]
+    done = installed.run("docker", "compose", *arguments, check=False)
+
+    said = [line for line in done.stderr.splitlines() if not line.lstrip().startswith("Container")]
+    assert done.returncode == 2
+    assert len(said) == 1
+    assert variable in said[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("RABBITMQ_PASSWORD", "wrong", "check RABBITMQ_USERNAME and RABBITMQ_PASSWORD"),
+        ("RABBITMQ_HOST", "nowhere.invalid", "check RABBITMQ_HOST"),
+    ],
+)
+def test_no_way_to_the_broker(pipeline: Pipeline, variable: str, value: str, expected: str) -> None:
+    """A wrong password or host: one clear line, retries, and SIGTERM still ends it with 0."""
+    arguments = ["run", "--detach", "--no-deps", "--env", f"{variable}={value}", "to_upper"]
+    container = pipeline.compose(*arguments).strip()
+    try:
+        wait_until(
+            lambda: expected in pipeline.logged(container), PATIENCE_SECONDS, "nothing is said"
+        )
+        pipeline.run("docker", "stop", "--time", "10", container)
+        assert pipeline.exit_code(container) == 0
+        assert (
+            len([line for line in pipeline.logged(container).splitlines() if expected in line]) == 1
+        )
+    finally:
+        pipeline.run("docker", "rm", "--force", container)
+
+
+def test_stage_before_broker(pipeline: Pipeline) -> None:
+    """A stage that is started before its broker waits for it, and works when it appears."""
+    pipeline.compose("stop", "rabbitmq", "to_upper", "printer")
+    pipeline.compose("up", "--detach", "--no-deps", "to_upper", "printer")
+    (worker,) = pipeline.containers("to_upper")
+    wait_until(
+        lambda: "broker unavailable" in pipeline.logged(worker), PATIENCE_SECONDS, "nothing is said"
+    )
+
+    pipeline.start()
+    pipeline.make("publish", "MSG=at last")
+
+    pipeline.wait_printed(["AT LAST"])
+
+
+def _read(pipeline: Pipeline, queue: str) -> dict[str, list[str]]:
+    """Empty a queue; return the message ids by text."""
+    program = f"""
+from rabbit import MessageQueue
+queue = MessageQueue({queue!r})
+left = int(input())
+def show(channel, method, properties, message):
+    global left
+    print(properties.message_id, message)
+    queue.ack(method)
+    left -= 1
+    if not left: queue.stop()
+queue.register(show)
+queue.start()
+"""
+    environment = os.environ | rabbitmq_environment(pipeline) | {"PYTHONPATH": str(ROOT / "shared")}
+    count = Broker(pipeline.management_port).messages(queue)
+    with Popen(
+        [sys.executable, "-c", program], env=environment, stdin=PIPE, stdout=PIPE, text=True
+    ) as reader:
+        said, _ = reader.communicate(f"{count}\n", timeout=PATIENCE_SECONDS)
+    ids: dict[str, list[str]] = {}
+    for line in said.splitlines():
+        key, _, text = line.partition(" ")
+        ids.setdefault(text, []).append(key)
+    return ids

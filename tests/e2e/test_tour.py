@@ -1,0 +1,239 @@
+"""What a user does, through the commands that the README gives."""
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from services.printer import escape
+from tests.e2e.broker import Broker
+from tests.e2e.pipeline import PATIENCE_SECONDS, ROOT, Pipeline
+from tests.waiting import wait_until
+
+
+def test_up_shows_hello_world(installed: Pipeline) -> None:
+    """After `make up`, HELLO and WORLD stand in the printer's log and the producer has ended."""
+    said = installed.make("up").stdout
+    (printer,) = installed.containers("printer")
+    (producer,) = installed.containers("producer")
+
+    wait_until(
+        lambda: installed.printed(printer)[:2] == ["HELLO", "WORLD"],
+        PATIENCE_SECONDS,
+        lambda: f"printed {installed.printed(printer)}",
+    )
+
+    assert installed.exit_code(producer) == 0
+    assert "make publish MSG=" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        "several  blanks ",
+        'it\'s "quoted"',
+        "$5 $HOME $(HOME) `id`",
+        "two\nlines",
+        "grüße ß 😀",
+        "-n --leading",
+        "back\\slash",
+        "",
+        "\x1b[31mred",
+    ],
+)
+def test_publish_any_text(pipeline: Pipeline, text: str) -> None:
+    """`make publish MSG=...` takes any text; the printer shows it upper-cased, on one line."""
+    pipeline.make("publish", f"MSG={text}")
+
+    pipeline.wait_printed([escape(text.upper())])
+
+
+def test_publish_file(pipeline: Pipeline, tmp_path: Path) -> None:
+    """`make publish FILE=...` publishes a message per line, in order, and says how many."""
+    lines = [f"line {number}" for number in range(500)]
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(lines) + "\n")
+
+    said = pipeline.make("publish", f"FILE={path}")
+
+    assert re.search(r"published 500 messages in .* s \(.*/s\)", said.stderr + said.stdout)
+    pipeline.wait_printed([line.upper() for line in lines])
+    assert [line.upper() for line in lines] == pipeline.all_printed()
+
+
+def test_publish_standard_input(pipeline: Pipeline) -> None:
+    """`make publish FILE=-` reads standard input; a last line needs no newline."""
+    pipeline.make("publish", "FILE=-", stdin="one\ntwo")
+
+    pipeline.wait_printed(["ONE", "TWO"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["publish"], "usage"),
+        (["publish", "FILE=/no/such/file"], "/no/such/file"),
+    ],
+)
+def test_publish_bad_input(pipeline: Pipeline, arguments: list[str], expected: str) -> None:
+    """What cannot be published ends with one clear line and a non-zero exit code."""
+    done = pipeline.make(*arguments, check=False)
+
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert len(lines) == 1
+    assert expected in lines[0]
+
+
+def test_publish_not_confirmed(pipeline: Pipeline, broker: Broker) -> None:
+    """What no queue takes is not called published: one line says why, the exit code is not 0."""
+    pipeline.compose("stop", "to_upper")
+    broker.limit("my_queue", 1)
+    try:
+        lines = "x\n" * 100
+        done = pipeline.make("publish", "FILE=-", check=False, stdin=lines, PUBLISH_TIMEOUT="3")
+    finally:
+        broker.limit("my_queue", None)
+
+    last = [line for line in done.stderr.splitlines() if not line.startswith("make: ")][-1]
+    assert done.returncode != 0
+    assert re.fullmatch(r"producer: \d+ messages confirmed, \d+ not, .* is its queue full .*", last)
+
+
+def test_status(pipeline: Pipeline) -> None:
+    """`make status` shows each replica, what it connects, and how deep the queues are."""
+    said = pipeline.make("status").stdout
+
+    assert re.search(r"to_upper .*running .*my_queue → upper", said)
+    assert re.search(r"printer .*running .*upper →", said)
+    assert re.search(r"my_queue +│ +0 +│ +0", said)
+
+
+def test_halt_proves_itself_and_keeps_the_queues(pipeline: Pipeline, broker: Broker) -> None:
+    """`make halt` names who halted; they exit with 0 and stay down; messages stay queued."""
+    containers = [*pipeline.containers("to_upper"), *pipeline.containers("printer")]
+
+    said = pipeline.make("halt").stdout
+
+    assert "halted 2/2" in said
+    assert all(f"{stage}/" in said for stage in ("to_upper", "printer"))
+    assert [pipeline.wait_exited(each) for each in containers] == [0, 0]
+    pipeline.make("publish", "MSG=kept")
+    assert broker.ready("my_queue") == 1
+    pipeline.start()
+    pipeline.wait_printed(["KEPT"])
+
+
+def test_halt_twice(pipeline: Pipeline) -> None:
+    """A second halt is proved as well: nobody is left."""
+    first, second = pipeline.make("halt").stdout, pipeline.make("halt").stdout
+
+    assert "halted 2/2" in first
+    assert "halted 0/0" in second
+
+
+@pytest.mark.parametrize("service", ["to_upper", "printer"])
+def test_stop_drains(pipeline: Pipeline, service: str) -> None:
+    """`docker compose stop` lets a stage finish: exit code 0, well within the grace period."""
+    (container,) = pipeline.containers(service)
+
+    pipeline.compose("stop", "--timeout", "10", service)
+
+    assert pipeline.exit_code(container) == 0
+    assert "halted" in pipeline.logged(container)
+
+
+def test_scale_shares_the_work(pipeline: Pipeline) -> None:
+    """With `--scale printer=3`, also while running, three printers share the work."""
+    pipeline.compose("up", "--detach", "--no-recreate", "--wait", "--scale", "printer=3", "printer")
+    pipeline.publish([f"message {number}" for number in range(3000)])
+
+    pipeline.wait_printed([f"MESSAGE {number}" for number in range(3000)])
+
+    shares = [len(pipeline.printed(each)) for each in pipeline.containers("printer")]
+    assert len(shares) == 3
+    assert all(shares)
+
+
+def test_slow_case_takes_turns(pipeline: Pipeline) -> None:
+    """With a second of work in to_upper and two in the printer, two printers take turns."""
+    pipeline.start(printers=2, TO_UPPER_DELAY="1", PRINTER_DELAY="2")
+    texts = [f"m{number}" for number in range(6)]
+
+    pipeline.publish(texts)
+    pipeline.wait_printed([text.upper() for text in texts])
+
+    shares = [pipeline.printed(each) for each in pipeline.containers("printer")]
+    assert sorted(map(len, shares)) == [3, 3]
+    assert sorted(shares) == [["M0", "M2", "M4"], ["M1", "M3", "M5"]]
+
+
+def test_drain_finishes_everything(pipeline: Pipeline, broker: Broker) -> None:
+    """`make drain` stops the stages in flow order, each after its queue is done."""
+    texts = [f"drained {number}" for number in range(2000)]
+    pipeline.publish(texts)
+
+    said = pipeline.make("drain").stdout
+
+    assert "to_upper → printer" in said
+    assert sorted(text.upper() for text in texts) == sorted(pipeline.all_printed())
+    assert (broker.messages("my_queue"), broker.messages("upper")) == (0, 0)
+
+
+def test_foreground(pipeline: Pipeline) -> None:
+    """`docker compose up` shows the messages in the foreground, and Ctrl-C stops everything."""
+    pipeline.compose("down", "--timeout", "10")
+    with pipeline.background("docker", "compose", "up", "--no-color") as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if line.startswith("printer-1") and line.rstrip().endswith("| WORLD"):
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE_SECONDS)
+
+    assert any(line.rstrip().endswith("| HELLO") for line in seen)
+    assert [pipeline.exit_code(each) for each in pipeline.containers("printer")] == [0]
+
+
+def test_down_keeps_the_data(pipeline: Pipeline) -> None:
+    """`make down` removes the containers; what is queued is there after the next start."""
+    pipeline.make("halt")
+    pipeline.make("publish", "MSG=still here")
+
+    pipeline.make("down")
+
+    assert pipeline.compose("ps", "--all", "--quiet") == ""
+    pipeline.start()
+    pipeline.wait_printed(["STILL HERE"])
+
+
+def test_clean_asks_first(pipeline: Pipeline) -> None:
+    """`make clean` without a terminal removes nothing unless it is told YES=1."""
+    done = pipeline.make("clean", check=False)
+
+    assert done.returncode != 0
+    assert "YES=1" in done.stderr
+    assert pipeline.containers("printer")
+
+
+def test_logs(pipeline: Pipeline) -> None:
+    """`make logs` follows what the services say."""
+    with pipeline.background("make", "logs") as process:
+        assert process.stdout is not None
+        assert any("ready" in line for line in process.stdout)
+        process.terminate()
+
+
+def test_help_lists_every_target() -> None:
+    """`make help` names every target that a user can call."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+
+    said = Pipeline("help").make("help").stdout
+
+    assert {line.split()[1] for line in said.splitlines()} == targets
+    assert {"up", "publish", "halt", "drain", "status", "logs", "down", "clean"} <= targets
