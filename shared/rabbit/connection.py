@@ -204,14 +204,15 @@ class Connection:
         )
 
     def close(self) -> None:
-        """Close in order (connection.close); `is_closed` tells when that is done."""
-        if self._closing:
-            return
-        self._closing = True
-        if self._pika and (self._pika.is_open or not self._pika.is_closed):
-            self._pika.close()
-        else:
-            self._pika = None
+        """Close in order (connection.close); `is_closed` tells when that is done.
+
+        An attempt to connect that is under way first comes to its end: pika 1.4 fails with an
+        AssertionError when it is interrupted in the handshake.
+        """
+        if not self._closing:
+            self._closing = True
+            if self._pika and self._open:
+                self._pika.close()
 
     def flush(self) -> None:
         """Send what this turn has produced; call it at the end of each turn."""
@@ -262,6 +263,9 @@ class Connection:
         self._loop.call_later(seconds, function)
 
     def _opened(self, connection: Any) -> None:  # noqa: ANN401 - pika's
+        if self._closing:
+            connection.close()
+            return
         self._open, self._failures, self.blocked = True, 0, False
         self._epoch += 1
         connection.add_on_connection_blocked_callback(self._block)

@@ -96,9 +96,10 @@ class SourceIntake:
 
     def tick(self) -> None:
         """Give up when nothing moves for longer than PUBLISH_TIMEOUT."""
-        waiting = self.in_flight or self._thread is None
+        if self._thread is not None and not self.in_flight:
+            self._last_progress = monotonic()  # idle is not stalled
         stalled = monotonic() - self._last_progress
-        if waiting and self._publish_timeout and stalled > self._publish_timeout:
+        if self._publish_timeout and stalled > self._publish_timeout:
             self._publish_timeout = None
             self._on_end(self._why_stalled(stalled))
 

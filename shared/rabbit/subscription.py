@@ -245,12 +245,13 @@ class Subscription:
         has to be given back. Before the acks of this turn, because they give new credit.
         """
         wanted = self.prefetch.wanted()
-        if wanted < self._depth:
-            self._on_surplus()
-        elif wanted == self._depth or len(self._inputs) < self._depth:
+        shallower = wanted < self._depth
+        if not shallower and (wanted == self._depth or len(self._inputs) < self._depth):
             return
         self._state = _State.SWITCHING
         channel.basic_cancel(self._tag, callback=self._switched)
+        if shallower:
+            self._on_surplus()
 
     def _switched(self, frame: "Frame[Any]") -> None:
         if self._state is _State.SWITCHING and self._channel:

@@ -21,8 +21,8 @@ class Printers:
         self._lines: list[str] = []
 
     def __enter__(self) -> Self:
-        """Follow the printers there are."""
-        self.follow()
+        """Follow the printers there are, from now on."""
+        self.follow("--tail=0")
         return self
 
     def __exit__(
@@ -38,13 +38,13 @@ class Printers:
             follower.wait()
         self._folder.cleanup()
 
-    def follow(self) -> None:
-        """Follow the printers that have come since the last call."""
+    def follow(self, *options: str) -> None:
+        """Follow the printers that have come since the last call, from their first line."""
         for container in self._pipeline.containers("printer"):
             if container not in self._followers:
                 with Path(self._folder.name, container).open("wb") as file:
                     self._followers[container] = subprocess.Popen(
-                        ["docker", "logs", "--follow", container],
+                        ["docker", "logs", "--follow", *options, container],
                         stdout=file,
                         stderr=subprocess.DEVNULL,
                     )
