@@ -23,12 +23,12 @@ class Flow:
 
     name: str
     consumes: str | None
+    exchange: str | None
     produces: set[str] = field(default_factory=set)
 
     def feeds(self, other: "Flow") -> bool:
         """Tell whether what this stage produces is what `other` consumes."""
-        consumed = other.consumes or ""
-        return any(consumed == name or consumed.startswith(f"{name}.") for name in self.produces)
+        return other.exchange in self.produces
 
 
 class Drain:
@@ -100,7 +100,7 @@ def flow_order(reports: list[Report]) -> list[Flow]:
     """
     flows: dict[str, Flow] = {}
     for report in reports:
-        flow = flows.setdefault(report.stage, Flow(report.stage, report.consumes))
+        flow = flows.setdefault(report.stage, Flow(report.stage, report.consumes, report.exchange))
         if report.produces:
             flow.produces.add(report.produces)
     before = {

@@ -42,7 +42,7 @@ class Halt:
         deadline = monotonic() + timeout
         while True:
             self._replicas.bound()
-            self._roll_call.send(Command(command="halt", target=self._target))
+            self._replicas.send(Command(command="halt", target=self._target))
             self._replicas.listen(lambda: not self._waiting(), REPEAT_SECONDS)
             done = len(self.concerned) - len(self._waiting())
             tell(f"halting {done}/{len(self.concerned)}")
@@ -57,17 +57,20 @@ class Halt:
     def _is_proved(self) -> bool:
         if any(self._is_concerned(queue) for queue in self._replicas.bound()):
             return False
-        consumed = {each.report.consumes for each in self.concerned if each.report}
-        for queue in consumed - {None}:
-            count = self._roll_call.count(str(queue))
-            if count is not None and count.consumers > 0:
-                return False
-        return self._is_silent()
+        return not self._is_consuming() and self._is_silent()
+
+    def _is_consuming(self) -> bool:
+        """Ask the broker whether a queue of theirs has consumers; other replicas may have some."""
+        if "/" in (self._target or ""):
+            return False
+        queues = {each.report.consumes for each in self.concerned if each.report} - {None}
+        counts = [self._roll_call.count(str(queue)) for queue in queues]
+        return any(count.consumers > 0 for count in counts if count)
 
     def _is_silent(self) -> bool:
         """Ask once more who is there: nobody answers."""
         question = Command(command="report", target=self._target)
-        self._roll_call.send(question)
+        self._replicas.send(question)
         return not self._replicas.listen(
             lambda: any(
                 each.report and each.report.command_id == question.id for each in self.concerned

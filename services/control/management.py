@@ -8,7 +8,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from pydantic import Field
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from rabbit import BrokerUnavailableError, ConfigurationError, Settings
 from rabbit.topology import CONTROL_EXCHANGE
@@ -28,7 +28,7 @@ class ControlSettings(Settings):
 
 
 class Management:
-    """RabbitMQ's HTTP API, read only (rabbitmq.com/docs/http-api-reference)."""
+    """RabbitMQ's HTTP API (rabbitmq.com/docs/http-api-reference)."""
 
     def __init__(self, settings: ControlSettings) -> None:
         """Ask the API of the first broker, port 15672, unless RABBITMQ_MANAGEMENT_URL is set."""
@@ -37,12 +37,25 @@ class Management:
         login = f"{endpoint.username}:{endpoint.password}".encode()
         self._url = url.rstrip("/")
         self._vhost = quote(endpoint.vhost, safe="")
-        self._headers = {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+        self._headers = {
+            "Authorization": f"Basic {base64.b64encode(login).decode()}",
+            "Content-Type": "application/json",
+        }
 
     def control_queues(self) -> set[str]:
         """Return the queues bound to the control exchange: one for each replica there is."""
         path = f"exchanges/{self._vhost}/{CONTROL_EXCHANGE}/bindings/source"
-        return {binding["destination"] for binding in self._get(path) or []}
+        return {binding["destination"] for binding in self._ask(path) or []}
+
+    def broadcast(self, command: str, reply_to: str) -> None:
+        """Publish a command: an alarm blocks connections that publish, but not this API."""
+        body = {
+            "routing_key": "",
+            "payload": command,
+            "payload_encoding": "string",
+            "properties": {"reply_to": reply_to},
+        }
+        self._ask(f"exchanges/{self._vhost}/{CONTROL_EXCHANGE}/publish", body)
 
     def messages(self) -> dict[str, tuple[int, int]]:
         """Return for each queue how many messages are ready and how many are in flight.
@@ -52,18 +65,21 @@ class Management:
         path = f"queues/{self._vhost}?disable_stats=true&enable_queue_totals=true"
         return {
             queue["name"]: (queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0))
-            for queue in self._get(path) or []
+            for queue in self._ask(path) or []
         }
 
     @retry(
         retry=retry_if_exception_type(BrokerUnavailableError),
         stop=stop_after_delay(PATIENCE_SECONDS),
-        wait=wait_exponential_jitter(initial=0.2, max=2.0),
+        wait=wait_random_exponential(multiplier=0.2, max=2.0),
         reraise=True,
     )
-    def _get(self, path: str) -> Any:  # noqa: ANN401 - JSON
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Return what the API answers; None when it knows no such thing."""
-        request = Request(f"{self._url}/api/{path}", headers=self._headers)  # noqa: S310 - http(s) only
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(  # noqa: S310 - http(s) only
+            f"{self._url}/api/{path}", data=data, headers=self._headers
+        )
         try:
             with urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
                 return json.load(response)

@@ -65,6 +65,13 @@ class Replicas:
             self._known.setdefault(queue, Replica(name, queue))
         return queues
 
+    def send(self, command: Command) -> None:
+        """Broadcast a command; the management API takes it also during an alarm."""
+        if self._roll_call.is_blocked:
+            self._management.broadcast(command.model_dump_json(), self._roll_call.id)
+        else:
+            self._roll_call.send(command)
+
     def listen(self, until: Callable[[], bool], seconds: float) -> bool:
         """Collect reports until `until` is true, at most for `seconds`; return whether it is."""
         deadline = monotonic() + seconds
@@ -79,7 +86,7 @@ class Replicas:
         """Ask who is there; wait until all that the broker knows have answered, but not long."""
         asked = datetime.now(UTC)
         queues = {queue for queue in self.bound() if self.concerns(queue, target)}
-        self._roll_call.send(Command(command="report", target=target))
+        self.send(Command(command="report", target=target))
         self.listen(lambda: all(self._answered(queue, asked) for queue in queues), ANSWER_SECONDS)
 
     def concerns(self, queue: str, target: str | None) -> bool:
@@ -95,7 +102,7 @@ class Replicas:
         if count.consumers == 0:
             replica.missed = replica.missed or datetime.now(UTC)
             since = _clock(replica.missed)
-            return f"cut off since {since} or longer, {count.ready} commands wait for it"
+            return f"cut off since {since} or longer; commands that wait for it: {count.ready}"
         if replica.report and replica.report.state is State.HALTING:
             return f"still halting, {replica.report.in_flight} messages in flight"
         heard = f" since {_clock(replica.heard)}" if replica.heard else ""

@@ -42,7 +42,7 @@ class Producer(rabbit.Producer):
             for text in self._texts():
                 self.write(text)
                 self._read += 1
-                progress.advance(len(text) + 1)
+                progress.advance(text)
         self._is_complete = True
 
     def start(self) -> None:

@@ -38,9 +38,11 @@ class Progress:
             self._bar.advance(self._task, self._pending)
             self._bar.stop()
 
-    def advance(self, size: int) -> None:
-        """Note that `size` more bytes are written."""
-        self._pending += size
-        if self._bar and self._pending >= _STEP_BYTES:
+    def advance(self, line: str) -> None:
+        """Note that one more line is written."""
+        if self._bar is None:
+            return
+        self._pending += len(line.encode()) + 1
+        if self._pending >= _STEP_BYTES:
             self._bar.advance(self._task, self._pending)
             self._pending = 0

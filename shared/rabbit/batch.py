@@ -37,21 +37,23 @@ class Batch:
 
         Args:
             at_most: a number of messages.
-            timeout: seconds; None: for ever.
+            timeout: seconds without progress; None: for ever.
 
         Raises:
             PublishError: what went wrong with one of them.
-            BrokerUnavailableError: not so far within `timeout`.
+            BrokerUnavailableError: none was confirmed for `timeout`.
         """
         with self._changed:
-            in_time = self._changed.wait_for(
-                lambda: self._error is not None or self._open <= at_most, timeout
-            )
+            while self._error is None and self._open > at_most:
+                before = self._open
+                if not self._changed.wait_for(
+                    lambda: self._error is not None or self._open < before,  # noqa: B023
+                    timeout,
+                ):
+                    msg = f"{before} messages not confirmed for {timeout:g} s: is RabbitMQ up?"
+                    raise BrokerUnavailableError(msg)
             if self._error is not None:
                 raise self._error
-            if not in_time:
-                msg = f"{self._open} messages not confirmed within {timeout:g} s: is RabbitMQ up?"
-                raise BrokerUnavailableError(msg)
 
 
 def refused(publication: Publication[Batch], error: PublishError) -> None:

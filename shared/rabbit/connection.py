@@ -3,7 +3,6 @@
 Everything here runs on the loop's thread; only `Loop.call` may be used from another one.
 """
 
-import functools
 import random
 import socket
 import ssl
@@ -223,6 +222,7 @@ class Connection:
         self,
         on_open: Callable[[Channel], None],
         on_closed_by_broker: Callable[[int, str], None],
+        on_late: Callable[[int], None] | None = None,
     ) -> None:
         """Open a channel (channel.open).
 
@@ -230,14 +230,14 @@ class Connection:
             on_open: given the channel, once it is open.
             on_closed_by_broker: given the reply code and text of channel.close. A channel that
                 goes down with its connection is no news: `User.lost` tells of that.
+            on_late: given the tag of each delivery that arrives between basic.cancel and its ok.
+                Only the tag is left of it: pika means to reject it. It has to be returned by
+                basic.nack: since RabbitMQ 4.3 a reject uses up the delivery limit.
         """
 
         def opened(channel: Channel) -> None:
-            # pika rejects what arrives between basic.cancel and its ok, and since RabbitMQ 4.3
-            # a reject uses up the delivery limit; a nack gives the message back without.
-            channel.basic_reject = functools.partial(  # type: ignore[method-assign]
-                channel.basic_nack, requeue=True
-            )
+            if on_late:
+                channel.basic_reject = lambda delivery_tag=0, requeue=True: on_late(delivery_tag)  # type: ignore[method-assign] # noqa: ARG005
             channel.add_on_close_callback(closed)
             on_open(channel)
 
@@ -339,14 +339,7 @@ def _parameters(endpoint: Endpoint, settings: Settings, name: str) -> pika.Conne
 
 
 def _tls(endpoint: Endpoint, settings: Settings) -> pika.SSLOptions | None:
-    if not endpoint.tls:
-        return None
-    context = ssl.create_default_context(
-        cafile=str(settings.rabbitmq_ca_file) if settings.rabbitmq_ca_file else None
-    )
-    if settings.rabbitmq_certificate_file and settings.rabbitmq_key_file:
-        context.load_cert_chain(settings.rabbitmq_certificate_file, settings.rabbitmq_key_file)
-    return pika.SSLOptions(context, endpoint.host)
+    return pika.SSLOptions(settings.ssl_context(), endpoint.host) if endpoint.tls else None
 
 
 #: Why there is no connection, and what a person can do about it.

@@ -61,6 +61,7 @@ class Report(BaseModel):
         stage: the replica's stage.
         replica: the replica's name within its stage.
         consumes: the queue it reads; None for a source.
+        exchange: the exchange that this queue is bound to; None for a source.
         produces: the exchange it writes to; None for a sink.
         state: what it is doing.
         in_flight: messages delivered to it and not acked; for a source, not confirmed.
@@ -76,6 +77,7 @@ class Report(BaseModel):
     stage: str
     replica: str
     consumes: str | None
+    exchange: str | None
     produces: str | None
     state: State
     in_flight: int
@@ -148,6 +150,8 @@ class ControlRoom:
             self.is_subscribed = True
             self._fresh = False
 
+        if self._removing:
+            return
         self._channel = channel
         channel.add_on_cancel_callback(self._cancelled_by_broker)
         declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))

@@ -237,6 +237,7 @@ class Engine:
             stage=self.role.stage,
             replica=self.role.replica,
             consumes=self.role.input.queue if self.role.input else None,
+            exchange=self.role.input.name if self.role.input else None,
             produces=self.role.output.name if self.role.output else None,
             state=state,
             in_flight=self.intake.in_flight,

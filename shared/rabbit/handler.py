@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rabbit.message import Message, Output, derived_id
+from rabbit.message import Message, Output, check_key, derived_id
 
 
 class Outcome(NamedTuple):
@@ -48,7 +48,7 @@ class Handler:
         message = self.message
         outputs = self._desk.outputs
         output_id = derived_id(message.id, self._stage, len(outputs))
-        outputs.append(Output(text.encode(), output_id, message.correlation_id, key))
+        outputs.append(Output(text.encode(), output_id, message.correlation_id, check_key(key)))
 
     def forward(self, message: Message) -> Output:
         """Return an output that is the same text."""

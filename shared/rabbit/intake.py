@@ -115,9 +115,7 @@ class QueueIntake:
             yield
         if self._pill_delivery is not None:
             yield from self._pass_pill_on(self._pill_delivery)
-        self._subscription.close()
-        while not self._subscription.is_closed:
-            yield
+        yield from self._subscription.close()
         self._workers.stop()
 
     def give_up(self) -> str:

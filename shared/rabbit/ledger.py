@@ -9,8 +9,8 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-class Ack(NamedTuple):
-    """One basic.ack to send; `multiple` settles every open tag up to this one."""
+class Settlement(NamedTuple):
+    """One basic.ack or basic.nack to send; `multiple`: for every open tag up to this one."""
 
     tag: int
     multiple: bool
@@ -23,18 +23,15 @@ class Inputs:
         """Start a book for a new channel."""
         self._open: dict[int, None] = {}  # insertion order is tag order
         self._settled: list[int] = []
+        self._returning: set[int] = set()  # open, until the nack is sent
 
     def __len__(self) -> int:
-        """Count the deliveries that are neither settled nor given back."""
+        """Count the deliveries that the broker has not heard of, and will not by `acks`."""
         return len(self._open)
 
     def __contains__(self, tag: int) -> bool:
-        """Tell whether a delivery is neither settled nor given back."""
-        return tag in self._open
-
-    def __iter__(self) -> Iterator[int]:
-        """Go through the tags of those deliveries, oldest first."""
-        return iter(self._open)
+        """Tell whether a delivery can still be settled or returned."""
+        return tag in self._open and tag not in self._returning
 
     def receive(self, tag: int) -> None:
         """Note a delivery."""
@@ -42,14 +39,23 @@ class Inputs:
 
     def settle(self, tag: int) -> None:
         """Note that a delivery may be acked. Raises KeyError unless it is open."""
+        if tag in self._returning:
+            raise KeyError(tag)
         del self._open[tag]
         self._settled.append(tag)
 
-    def forget(self, tag: int) -> None:
-        """Note that a delivery was given back (basic.nack). Raises KeyError unless it is open."""
-        del self._open[tag]
+    def give_back(self, tag: int) -> None:
+        """Note that a delivery is to be returned. Raises KeyError unless it is open."""
+        if tag not in self._open:
+            raise KeyError(tag)
+        self._returning.add(tag)
 
-    def acks(self) -> Iterator[Ack]:
+    def give_back_all(self) -> int:
+        """Note that every open delivery is to be returned; say how many these are."""
+        self._returning.update(self._open)
+        return len(self._open)
+
+    def acks(self) -> Iterator[Settlement]:
         """Yield the acks for all that was settled since the last call: as few as possible.
 
         One ack with `multiple` reaches up to the first delivery that is still open; what is
@@ -59,9 +65,36 @@ class Inputs:
         first_open = next(iter(self._open), None)
         below = [tag for tag in settled if first_open is None or tag < first_open]
         if below:
-            yield Ack(max(below), multiple=len(below) > 1)
+            yield Settlement(max(below), multiple=len(below) > 1)
         if first_open is not None and len(below) < len(settled):
-            yield from (Ack(tag, multiple=False) for tag in settled if tag > first_open)
+            yield from (Settlement(tag, multiple=False) for tag in settled if tag > first_open)
+
+    @property
+    def settled(self) -> int:
+        """Count the deliveries that `acks` will tell of."""
+        return len(self._settled)
+
+    @property
+    def returning(self) -> int:
+        """Count the deliveries that are to be returned, and have not been."""
+        return len(self._returning)
+
+    def returns(self, singles: int) -> list[Settlement]:
+        """Return the nacks to send now; call it after `acks`.
+
+        One nack with `multiple`, if nothing below stays open. Otherwise up to `singles` single
+        ones, lowest tags first.
+        """
+        last = max(self._returning, default=0)
+        if sum(tag <= last for tag in self._open) == len(self._returning):
+            nacks = [Settlement(last, multiple=True)] if self._returning else []
+            taken = self._returning
+        else:
+            taken = set(sorted(self._returning)[:singles])
+            nacks = [Settlement(tag, multiple=False) for tag in sorted(taken)]
+        self._open = {tag: None for tag in self._open if tag not in taken}
+        self._returning = self._returning - taken
+        return nacks
 
 
 class Outputs(Generic[T]):

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, Protocol
 #: Namespace of the message ids that are derived from an input's id (RFC 9562, version 5).
 OUTPUT_NAMESPACE = uuid.UUID("4a3c9c7e-6d0f-5a55-9a39-0b6f2f1f6f0e")
 
+#: A routing key is a short string of AMQP 0-9-1.
+LONGEST_KEY_BYTES = 255
+
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -59,7 +62,7 @@ class Message:
         self.redelivered = redelivered
         self.routing_key = routing_key
         self._properties = properties
-        self._id = properties.message_id
+        self._id = properties.message_id or None
 
     @property
     def text(self) -> str:
@@ -91,6 +94,14 @@ class Message:
         message that was given back unstarted has used up none.
         """
         return int(self.headers.get("x-delivery-count", 0)) + 1
+
+
+def check_key(key: str | None) -> str | None:
+    """Return a routing key that AMQP can carry: a short string. Raises ValueError otherwise."""
+    if key is not None and len(key.encode()) > LONGEST_KEY_BYTES:
+        msg = f"a routing key of {len(key.encode())} bytes: at most {LONGEST_KEY_BYTES} are allowed"
+        raise ValueError(msg)
+    return key
 
 
 class Output(NamedTuple):

@@ -16,7 +16,7 @@ from rabbit.batch import Batch, refused
 from rabbit.connection import Basic, BasicProperties, Connection
 from rabbit.errors import RabbitError
 from rabbit.logs import logger
-from rabbit.message import Output, new_id
+from rabbit.message import Output, check_key, new_id
 from rabbit.prefetch import FixedPrefetch
 from rabbit.publisher import Publisher
 from rabbit.settings import Kind, Settings
@@ -86,6 +86,7 @@ class MessageQueue:
         self._subscription: Subscription | None = None
         self._callback: Callback | None = None
         self._inbox: SimpleQueue[Delivery | RabbitError | None] = SimpleQueue()
+        self._is_stopping = False
         self._held: dict[int, Delivery] = {}
         self._batches: set[Batch] = set()
 
@@ -163,10 +164,11 @@ class MessageQueue:
             raise RabbitError(msg)
         background, connection, subscription = self._open_subscription()
         try:
-            while (item := self._inbox.get()) is not None:
+            while not self._is_stopping:
+                item = self._inbox.get()
                 if isinstance(item, RabbitError):
                     raise item
-                if subscription.is_current(item):
+                if item is not None and subscription.is_current(item):
                     self._call_back(self._callback, item)
         finally:
             background.see_through(self._unsubscribe(subscription))
@@ -174,10 +176,12 @@ class MessageQueue:
             self._subscription = None
             self._held.clear()
             self._inbox = SimpleQueue()
+            self._is_stopping = False
 
     def stop(self) -> None:
         """Make `start` return after the running callback. Safe anywhere, even in a signal."""
-        self._inbox.put(None)
+        self._is_stopping = True
+        self._inbox.put(None)  # wakes `start` up; SimpleQueue.put is reentrant
 
     @property
     def is_consuming(self) -> bool:
@@ -238,9 +242,7 @@ class MessageQueue:
         if self._edge.private:
             yield from subscription.delete()
             return
-        subscription.close()
-        while not subscription.is_closed:
-            yield
+        yield from subscription.close()
 
     def _call_back(self, callback: Callback, delivery: Delivery) -> None:
         method = delivery.method
@@ -269,7 +271,7 @@ class MessageQueue:
     @staticmethod
     def _output(text: str, key: str | None) -> Output:
         message_id = new_id()
-        return Output(text.encode(), message_id, message_id, key)
+        return Output(text.encode(), message_id, message_id, check_key(key))
 
 
 def _keep() -> None:

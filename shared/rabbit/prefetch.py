@@ -11,18 +11,26 @@ HORIZON_SECONDS = 0.2
 #: The most messages that one handler thread ever holds in advance.
 DEEPEST = 300
 
-#: How much one more sample moves the running mean.
-_WEIGHT = 0.1
+#: A handler that has been at one message for so long is slow: what waits behind it goes back.
+SLOW_SECONDS = 1.0
 
-#: Samples to see before going deeper; going back to fair needs only one slow message.
+#: Samples to see before going deeper.
 _SAMPLES_TO_DEEPEN = 10
 
+#: How much one more sample moves the running mean, and how far: a stall is not a slow handler.
+_WEIGHT = 0.1
+_STEEPEST = 4.0
+_FLOOR_SECONDS = 0.001
+
 #: Change only for a difference of so many times: each change costs a round trip.
-_HYSTERESIS = 2
+_HYSTERESIS = 4
 
 
 class FixedPrefetch:
     """`PREFETCH=n`: the user knows."""
+
+    #: Nothing goes back, however long a handler takes.
+    is_slow = False
 
     def __init__(self, depth: int) -> None:
         """Hold `depth` messages, always."""
@@ -40,28 +48,39 @@ class FixedPrefetch:
 
 
 class AutoPrefetch:
-    """`PREFETCH=auto`: start fair, follow what is measured."""
+    """`PREFETCH=auto`: start fair, follow what is measured.
+
+    Attributes:
+        depth: how many messages to hold, as of the last call of `wanted`.
+        is_slow: whether a handler is taking so long now that others had better have the rest.
+    """
 
     def __init__(self, concurrency: int = 1) -> None:
         """Begin with one message for each of `concurrency` handler threads."""
+        self.depth = concurrency
+        self.is_slow = False
         self._concurrency = concurrency
         self._mean = 0.0
         self._samples = 0
-        self.depth = concurrency
 
     def handled(self, seconds: float, messages: int = 1) -> None:
         """Note that `messages` messages took `seconds` of handler time, all in all."""
+        sample = seconds / messages
+        if self._samples:
+            sample = min(sample, _STEEPEST * self._mean + _FLOOR_SECONDS)
         weight = 1 - (1 - _WEIGHT) ** messages if self._samples else 1.0
-        self._mean += weight * (seconds / messages - self._mean)
+        self._mean += weight * (sample - self._mean)
         self._samples += messages
+        self.is_slow = False
 
     def running(self, seconds: float) -> None:
         """Note that a handler has been at one message for `seconds` and has not finished."""
-        if seconds > max(self._mean, HORIZON_SECONDS):
-            self._mean = max(self._mean, _WEIGHT * seconds)
+        if seconds > SLOW_SECONDS:
+            self._mean = max(self._mean, seconds)
+            self.is_slow = True
 
     def wanted(self) -> int:
-        """Return the depth to hold now; it becomes the current `depth`."""
+        """Return how many messages to hold now."""
         fits = int(HORIZON_SECONDS / max(self._mean, 1e-9))
         ideal = self._concurrency * max(1, min(DEEPEST, fits))
         deeper = ideal >= self.depth * _HYSTERESIS and self._samples >= _SAMPLES_TO_DEEPEN

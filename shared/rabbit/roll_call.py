@@ -35,7 +35,11 @@ class Count(NamedTuple):
 
 
 class RollCall:
-    """Asks all replicas over the control exchange who is there and in which state."""
+    """Asks all replicas over the control exchange who is there and in which state.
+
+    Attributes:
+        id: where replies go: the reply_to of each command.
+    """
 
     def __init__(self, settings: Settings, log: Logger) -> None:
         """Connect, and wait until replies can be heard.
@@ -43,7 +47,7 @@ class RollCall:
         Raises:
             BrokerUnavailableError: not connected within ten seconds.
         """
-        self._id = uuid.uuid4().hex[:12]
+        self.id = uuid.uuid4().hex[:12]
         self._heard: list[Report] = []
         self._error: RabbitError | None = None
         self._background = Background(settings, log, self._turn)
@@ -59,7 +63,7 @@ class RollCall:
         )
         self._replies = Subscription(
             self._hearing,
-            Edge(REPLIES_EXCHANGE, "direct", (self._id,), self._id, private=True),
+            Edge(REPLIES_EXCHANGE, "direct", (self.id,), self.id, private=True),
             FixedPrefetch(1000),
             log,
             on_surplus=_no_matter,
@@ -82,11 +86,16 @@ class RollCall:
         self._background.see_through(self._replies.delete())
         self._background.close()
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether an alarm keeps the broker from taking commands."""
+        return self._asking.blocked
+
     def send(self, command: Command) -> None:
         """Broadcast a command."""
         message_id = new_id()
         body = command.model_dump_json().encode()
-        output = Output(body, message_id, message_id, reply_to=self._id)
+        output = Output(body, message_id, message_id, reply_to=self.id)
         self._background.call(self._commands.send, [output], None)
 
     def reports(self) -> list[Report]:

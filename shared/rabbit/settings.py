@@ -1,19 +1,40 @@
 """What the environment says: every setting, its default and what is allowed."""
 
 import socket
+import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rabbit.errors import ConfigurationError
 
+LONGEST_NAME_BYTES = 200
 SECRETS_DIRECTORY = Path("/run/secrets")
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
+_PORTS = range(1, 65536)
 
 Kind = Literal["work", "broadcast", "direct", "topic"]
+
+
+def _short(value: str) -> str:
+    """Accept what AMQP can carry as a short string, with room for what is added to a name."""
+    if not 1 <= len(value.encode()) <= LONGEST_NAME_BYTES:
+        raise ValueError
+    return value
+
+
+Name = Annotated[str, AfterValidator(_short)]
 
 
 class Endpoint(NamedTuple):
@@ -30,6 +51,10 @@ class Endpoint(NamedTuple):
         """Name the broker without its password, for people."""
         return f"{self.host}:{self.port}"
 
+    def __repr__(self) -> str:
+        """Do the same in a log or a traceback."""
+        return str(self)
+
 
 def _endpoint_of_url(url: str) -> Endpoint:
     """Take one `amqp://user:password@host:port/vhost` apart.
@@ -41,7 +66,7 @@ def _endpoint_of_url(url: str) -> Endpoint:
         raise ValueError
     return Endpoint(
         host=parts.hostname,
-        port=parts.port or _AMQP_PORTS[parts.scheme],
+        port=_AMQP_PORTS[parts.scheme] if parts.port is None else _port(parts.port),
         vhost=unquote(parts.path[1:]) if len(parts.path) > 1 else "/",
         username=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
@@ -54,7 +79,13 @@ def _endpoint_of_host(host: str, default_port: int) -> tuple[str, int]:
     name, colon, port = host.strip().partition(":")
     if not name or (colon and not port.isdigit()):
         raise ValueError
-    return name, int(port) if colon else default_port
+    return name, _port(int(port)) if colon else default_port
+
+
+def _port(number: int) -> int:
+    if number not in _PORTS:
+        raise ValueError
+    return number
 
 
 class Settings(BaseSettings):
@@ -72,8 +103,8 @@ class Settings(BaseSettings):
     )
     rabbitmq_host: str = Field("localhost", description="host or host:port, several with commas")
     rabbitmq_port: int = Field(5672, ge=1, le=65535, description="a port number, 1 to 65535")
-    rabbitmq_vhost: str = Field("/", min_length=1, description="the name of a virtual host")
-    rabbitmq_username: str = Field("guest", min_length=1, description="a user name")
+    rabbitmq_vhost: Name = Field("/", description="the name of a virtual host")
+    rabbitmq_username: Name = Field("guest", description="a user name")
     rabbitmq_password: SecretStr = Field(SecretStr("guest"), description="that user's password")
     rabbitmq_heartbeat: int = Field(
         10, ge=1, le=3600, description="seconds between heartbeats, 1 to 3600"
@@ -88,22 +119,20 @@ class Settings(BaseSettings):
         None, description="a PEM file with the key of this client's certificate"
     )
 
-    stage: str | None = Field(None, pattern=r"^[\w-]+$", description="letters, digits, '_' and '-'")
+    stage: str | None = Field(
+        None, pattern=r"^[\w-]{1,80}$", description="letters, digits, '_' and '-', up to 80"
+    )
     replica: str = Field(
         default_factory=socket.gethostname,
-        pattern=r"^[\w.-]+$",
-        description="letters, digits, '_', '-' and '.'",
+        pattern=r"^[\w.-]{1,80}$",
+        description="letters, digits, '_', '-' and '.', up to 80",
     )
-    input_queue: str | None = Field(
-        None, min_length=1, max_length=200, description="the name of a queue, 1 to 200 characters"
-    )
+    input_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
     input_kind: Kind = Field("work", description="work, broadcast, direct or topic")
-    input_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+    input_keys: Annotated[tuple[Name, ...], NoDecode] = Field(
         (), description="routing keys with commas between, for direct and topic"
     )
-    output_queue: str | None = Field(
-        None, min_length=1, max_length=200, description="the name of a queue, 1 to 200 characters"
-    )
+    output_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
     output_kind: Kind = Field("work", description="work, broadcast, direct or topic")
 
     prefetch: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
@@ -142,7 +171,7 @@ class Settings(BaseSettings):
     @field_validator("rabbitmq_url")
     @classmethod
     def _check_url(cls, value: SecretStr | None) -> SecretStr | None:
-        for url in value.get_secret_value().split(",") if value else ():
+        for url in () if value is None else value.get_secret_value().split(","):
             _endpoint_of_url(url)
         return value
 
@@ -165,7 +194,28 @@ class Settings(BaseSettings):
         if bool(self.rabbitmq_certificate_file) != bool(self.rabbitmq_key_file):
             msg = "RABBITMQ_CERTIFICATE_FILE and RABBITMQ_KEY_FILE go together: set both or none"
             raise ValueError(msg)
+        if self.rabbitmq_ca_file or self.rabbitmq_certificate_file:
+            self.ssl_context()
         return self
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return how to check the broker's certificate, and which one to show it.
+
+        Raises:
+            ValueError: when one of the files is no PEM file of its kind.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.rabbitmq_ca_file)
+        except ssl.SSLError as error:
+            msg = f"RABBITMQ_CA_FILE: {self.rabbitmq_ca_file} has no PEM certificates: {error}"
+            raise ValueError(msg) from error
+        try:
+            if self.rabbitmq_certificate_file and self.rabbitmq_key_file:
+                context.load_cert_chain(self.rabbitmq_certificate_file, self.rabbitmq_key_file)
+        except ssl.SSLError as error:
+            msg = f"RABBITMQ_CERTIFICATE_FILE, RABBITMQ_KEY_FILE: not a PEM pair: {error}"
+            raise ValueError(msg) from error
+        return context
 
     @classmethod
     def load(cls, **given: Any) -> Self:  # noqa: ANN401 - the values are checked by the model
@@ -174,6 +224,9 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: naming the variable, what was given and what is allowed.
         """
+        unknown = sorted(set(given) - set(cls.model_fields))
+        if unknown:
+            raise ConfigurationError(f"{unknown[0]} is no setting: is it spelt right?")
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
         chosen = {name: value for name, value in given.items() if value is not None}
         try:
@@ -197,7 +250,7 @@ class Settings(BaseSettings):
     @property
     def endpoints(self) -> list[Endpoint]:
         """The brokers to try, in turn."""
-        if self.rabbitmq_url:
+        if self.rabbitmq_url is not None:
             urls = self.rabbitmq_url.get_secret_value().split(",")
             return [_endpoint_of_url(url) for url in urls]
         addresses = [

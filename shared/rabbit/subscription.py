@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from time import monotonic
 from typing import Any
 
 from rabbit.connection import (
@@ -18,6 +19,19 @@ from rabbit.ledger import Inputs
 from rabbit.logs import Logger
 from rabbit.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.topology import Edge
+
+#: Acks are sent in steps of so many seconds, while there is credit left.
+ACK_INTERVAL_SECONDS = 0.005
+
+#: How long `close` waits for the broker to have taken the last acks and returns.
+CLOSE_SECONDS = 0.5
+
+#: How many deliveries are returned one by one at a time, and the pause between, in seconds.
+PORTION = 25
+PORTION_PAUSE_SECONDS = 0.1
+
+#: How long more of them wait for a chance to be returned all at once.
+PATIENCE_SECONDS = 1.0
 
 
 class Delivery:
@@ -45,12 +59,15 @@ class _State(Enum):
     OFF = auto()
     STARTING = auto()  # on the way to consume-ok
     CONSUMING = auto()
-    SWITCHING = auto()  # cancelled, and on the way to consume-ok with another prefetch
+    SWITCHING = auto()  # on the way to cancel-ok, to consume with another prefetch
+    PAUSING = auto()  # cancelled, until what is held fits the other prefetch
+    RESUMING = auto()  # on the way to consume-ok with the other prefetch
     CANCELLING = auto()  # on the way to cancel-ok, for good
     CANCELLED = auto()
 
 
 _STOPPING = {_State.CANCELLING, _State.CANCELLED}
+_CONSUMING = {_State.CONSUMING, _State.SWITCHING, _State.PAUSING, _State.RESUMING}
 
 
 class Subscription:
@@ -74,7 +91,7 @@ class Subscription:
             edge: what to consume.
             prefetch: how many messages to hold; see basic.qos.
             log: told when the broker cancels the consumer.
-            on_surplus: called to give back what no handler has started.
+            on_surplus: called to give back what no handler has started, for others to have.
             on_lost: called when all open deliveries have become void.
             on_failed: called when the broker refuses the edge or the consumer.
         """
@@ -92,12 +109,18 @@ class Subscription:
         self._depth = 0
         self._inputs = Inputs()
         self._arrived: list[Delivery] = []
+        self._counts: list[int] = []  # consumers of the queue, asked for since `cancel`
+        self._asked = 0
+        self._acked_at = 0.0
+        self._is_waiting_to_ack = False
+        self._pause_until = 0.0
+        self._patient_until = 0.0
         connection.users.append(self)
 
     @property
     def is_consuming(self) -> bool:
-        """Whether the broker has registered the consumer (basic.consume-ok)."""
-        return self._state in {_State.CONSUMING, _State.SWITCHING}
+        """Whether the consumer is registered (basic.consume-ok), or changes its prefetch."""
+        return self._state in _CONSUMING
 
     @property
     def is_cancelled(self) -> bool:
@@ -114,6 +137,11 @@ class Subscription:
         """Count the deliveries that are neither settled nor given back."""
         return len(self._inputs)
 
+    @property
+    def _outstanding(self) -> int:
+        """Count the deliveries that the broker awaits an ack or nack for."""
+        return len(self._inputs) + self._inputs.settled
+
     def is_current(self, delivery: Delivery) -> bool:
         """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
         same_channel = delivery.generation == self._generation
@@ -123,7 +151,7 @@ class Subscription:
         """Open a channel, declare the edge, consume."""
         if self._state not in _STOPPING:
             self._state = _State.STARTING
-            self._connection.channel(self._prepare, self._closed)
+            self._connection.channel(self._prepare, self._closed, self._late)
 
     def lost(self) -> None:
         """Forget the channel: what was not acked on it, the broker gives out again."""
@@ -147,41 +175,67 @@ class Subscription:
         return True
 
     def give_back(self, delivery: Delivery) -> None:
-        """Return a delivery to its queue (basic.nack with requeue); it comes again."""
-        if self.is_current(delivery) and self._channel:
-            self._inputs.forget(delivery.method.delivery_tag)
-            self._channel.basic_nack(delivery.method.delivery_tag, requeue=True)
+        """Return a delivery to its queue, with this flush or a later one; it comes again."""
+        if self.is_current(delivery):
+            if not self._inputs.returning:
+                self._patient_until = monotonic() + PATIENCE_SECONDS
+            self._inputs.give_back(delivery.method.delivery_tag)
 
     def give_back_all(self) -> int:
-        """Return every open delivery to the queue; say how many there were."""
-        tags = list(self._inputs)
-        for tag in tags:
-            self._inputs.forget(tag)
-            if self._channel and self._channel.is_open:
-                self._channel.basic_nack(tag, requeue=True)
-        return len(tags)
+        """Return every open delivery to the queue with the next flush; say how many these are."""
+        return self._inputs.give_back_all()
 
     def flush(self) -> None:
-        """Send the acks of this turn, and change the prefetch when it is time to."""
+        """Send the acks and returns of this turn; change the prefetch when it is time to."""
         if self._channel and self._state is _State.CONSUMING:
             self._adjust(self._channel)
-        self._flush_acks()
+        self._settle_with_broker()
+        if self._channel and self._state is _State.PAUSING:
+            self._resume(self._channel)
 
     def cancel(self) -> None:
         """Consume no more (basic.cancel)."""
         if self._state in _STOPPING:
             return
-        if self._state is _State.CONSUMING and self._channel:
+        if self._channel is None:
+            self._state = _State.CANCELLED
+            return
+        if self._state is _State.CONSUMING:
             self._channel.basic_cancel(self._tag, callback=self._cancelled)
         # On the way to consume-ok there is nothing to cancel yet: `_registered` does it then.
-        self._state = _State.CANCELLING if self._channel else _State.CANCELLED
+        is_cancelled = self._state is _State.PAUSING
+        self._state = _State.CANCELLED if is_cancelled else _State.CANCELLING
+        if self._outstanding:
+            self._ask_count()
 
-    def close(self) -> None:
-        """Close the channel; close-ok means that the broker has taken all acks before it."""
+    def close(self) -> Iterator[None]:
+        """Close the channel, once the broker has taken the acks and returns: a story.
+
+        Neither is confirmed, not even by close-ok (see `_acks_are_due`). But a quorum queue counts
+        a cancelled consumer for as long as it holds messages: wait until it counts one less than
+        when we cancelled and still held some.
+        """
+        self._settle_with_broker()
+        deadline = monotonic() + CLOSE_SECONDS
+        while self._channel and self._is_counted() and monotonic() < deadline:
+            yield
         if self._channel and self._channel.is_open:
-            self._flush_acks()
             self._channel.add_on_close_callback(lambda *_: self.lost())
             self._channel.close()
+        while not self.is_closed:
+            yield
+
+    def _is_counted(self) -> bool:
+        """Tell whether the broker still counts this consumer; ask it again if it did."""
+        if len(self._counts) == self._asked > 0:
+            if self._counts[-1] < max(self._counts[0], 1):
+                return False
+            self._ask_count()
+        return self._asked > 0
+
+    def _ask_count(self) -> None:
+        self._asked += 1
+        self.count_consumers(self._counts.append)
 
     def delete(self) -> Iterator[None]:
         """Cancel, delete the queue and close: for a private queue that nobody else will read."""
@@ -193,9 +247,7 @@ class Subscription:
             self._channel.queue_delete(self.edge.queue, callback=deleted.append)
         while not (deleted or self.is_closed):
             yield
-        self.close()
-        while not self.is_closed:
-            yield
+        yield from self.close()
 
     def count_consumers(self, tell: Callable[[int], None]) -> None:
         """Ask the broker how many consumers the queue has (a passive queue.declare)."""
@@ -206,10 +258,53 @@ class Subscription:
                 callback=lambda frame: tell(frame.method.consumer_count),
             )
 
-    def _flush_acks(self) -> None:
-        if self._channel and self._channel.is_open:
+    def _settle_with_broker(self) -> None:
+        """Send basic.acks and basic.nacks, each for as many deliveries as possible."""
+        if self._channel is None or not self._channel.is_open:
+            return
+        if self._acks_are_due():
+            self._acked_at = monotonic()
             for ack in self._inputs.acks():
                 self._channel.basic_ack(ack.tag, ack.multiple)
+        if self._inputs.returning:
+            for nack in self._inputs.returns(self._singles()):
+                self._channel.basic_nack(nack.tag, nack.multiple, requeue=True)
+
+    def _acks_are_due(self) -> bool:
+        """Say whether to ack now: in steps, but never so late that credit runs out.
+
+        A channel has at most 32 commands to a quorum queue under way and buffers the rest
+        (quorum_commands_soft_limit), acks and returns alike. What is still buffered when the
+        channel closes is lost: acked messages would come again.
+        """
+        if not self._inputs.settled:
+            return False
+        if 2 * self._inputs.settled >= self._depth or self._state in _STOPPING:
+            return True
+        wait = self._acked_at + ACK_INTERVAL_SECONDS - monotonic()
+        if wait > 0 and not self._is_waiting_to_ack:
+            self._is_waiting_to_ack = True
+            self._connection.call_later(wait, self._stop_waiting_to_ack)
+        return wait <= 0
+
+    def _stop_waiting_to_ack(self) -> None:
+        """Let the end of this turn ack."""
+        self._is_waiting_to_ack = False
+
+    def _singles(self) -> int:
+        """Say how many deliveries may be returned one by one now.
+
+        Each is a command of its own (see `_acks_are_due`); a return that is lost counts as a
+        failure. So many are returned at once, when what runs before them has ended; if that takes
+        long, they are returned in portions.
+        """
+        now = monotonic()
+        is_patient = self._inputs.returning > PORTION and now < self._patient_until
+        if is_patient or now < self._pause_until:
+            return 0
+        self._pause_until = now + PORTION_PAUSE_SECONDS
+        self._connection.call_later(PORTION_PAUSE_SECONDS, _take_a_turn)
+        return PORTION
 
     def _prepare(self, channel: Channel) -> None:
         if self._state in _STOPPING:
@@ -237,27 +332,41 @@ class Subscription:
         self._inputs.receive(method.delivery_tag)
         self._arrived.append(Delivery(self._generation, method, properties, body))
 
-    def _adjust(self, channel: Channel) -> None:
-        """Consume with another prefetch: cancel, then consume again, on the same channel.
+    def _late(self, tag: int) -> None:
+        """Return what was under way when the consumer was cancelled."""
+        self._inputs.receive(tag)
+        self._inputs.give_back(tag)
 
-        Never with two consumers side by side: the broker would deliver to them out of order.
-        Going deeper, wait until all credit is used up: nothing is under way then, so nothing
-        has to be given back. Before the acks of this turn, because they give new credit.
+    def _adjust(self, channel: Channel) -> None:
+        """Begin to consume with another prefetch, when it is time to.
+
+        Never with two consumers side by side: the broker would deliver to them out of order. So
+        it is cancel, then consume again. Going deeper, wait until all credit is used up: nothing
+        is under way then, and nothing has to go back. For the same reason this comes before the
+        acks of the turn, which give new credit.
         """
         wanted = self.prefetch.wanted()
-        shallower = wanted < self._depth
-        if not shallower and (wanted == self._depth or len(self._inputs) < self._depth):
-            return
-        self._state = _State.SWITCHING
-        channel.basic_cancel(self._tag, callback=self._switched)
-        if shallower:
-            self._on_surplus()
+        if wanted < self._depth or (wanted > self._depth <= self._outstanding):
+            self._state = _State.SWITCHING
+            channel.basic_cancel(self._tag, callback=self._switched)
 
     def _switched(self, frame: "Frame[Any]") -> None:
-        if self._state is _State.SWITCHING and self._channel:
-            self._consume(self._channel)
-        else:
+        if self._state is not _State.SWITCHING:
             self._cancelled(frame)
+            return
+        self._state = _State.PAUSING
+        if self.prefetch.is_slow:
+            self._on_surplus()
+
+    def _resume(self, channel: Channel) -> None:
+        """Consume again once what is held fits.
+
+        Not right after giving back: RabbitMQ buffers many returns in the channel, and a consumer
+        that is registered meanwhile would be given newer messages first.
+        """
+        if len(self._inputs) < self.prefetch.wanted():
+            self._state = _State.RESUMING
+            self._consume(channel)
 
     def _cancelled(self, _frame: "Frame[Any]") -> None:
         self._state = _State.CANCELLED
@@ -271,7 +380,7 @@ class Subscription:
             return
         self._log.warning("consumer cancelled by the broker, consuming again")
         self._on_surplus()
-        self._flush_acks()
+        self._settle_with_broker()
         if self._channel:
             self._channel.close()
         self.lost()
@@ -283,3 +392,7 @@ class Subscription:
             self._on_failed(TopologyError(f"cannot consume {self.edge.queue!r}: {text}"))
         else:
             self._connection.reopen(self)
+
+
+def _take_a_turn() -> None:
+    """Do nothing but make the loop take a turn, which flushes."""

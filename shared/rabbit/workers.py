@@ -9,9 +9,6 @@ from typing import Generic, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-#: Results are handed to the loop when there is nothing more to do, or so long after the first.
-HAND_OVER_SECONDS = 0.001
-
 
 class Workers(Generic[Job, Result]):
     """Runs `handle` on each job in one of `concurrency` threads, starting them in order.
@@ -93,17 +90,14 @@ class Workers(Generic[Job, Result]):
             self._available.notify_all()
 
     def _run(self, slot: int) -> None:
-        first_unreported = 0.0
         while (job := self._next()) is not None:
             self._started[slot] = began = perf_counter()
             result = self._handle(job)
             self._started[slot] = None
-            ended = perf_counter()
-            self._results.append((result, ended - began))
-            first_unreported = first_unreported or began
-            if not self._jobs or ended - first_unreported > HAND_OVER_SECONDS:
-                self._report()
-                first_unreported = 0.0
+            self._results.append((result, perf_counter() - began))
+            if not self._woken:
+                self._woken = True
+                self._wake()
 
     def _next(self) -> Job | None:
         """Wait for a job; None means stop."""
@@ -115,8 +109,3 @@ class Workers(Generic[Job, Result]):
             while not self._jobs and not self._stopped:
                 self._available.wait()
             return self._jobs.popleft() if self._jobs else None
-
-    def _report(self) -> None:
-        if not self._woken:
-            self._woken = True
-            self._wake()

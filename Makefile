@@ -1,0 +1,63 @@
+# Each target is one step of somebody who works with the pipeline; what is longer than a line or
+# two stands in deploy/bin.
+.DEFAULT_GOAL := help
+.PHONY: up publish halt drain status logs down clean test check lock images help preflight running
+
+# Any text may be published, the empty one too. So make must not expand it ($5), as it does with
+# what it exports from its command line by itself.
+publish := $(if $(filter-out undefined,$(origin MSG)),text) $(if $(value FILE),file)
+export TEXT := $(value MSG)
+export TEXT_FILE := $(value FILE)
+unexport MSG FILE
+
+up: preflight ## set up what is missing, build, start; ends when all stages are ready
+	@deploy/bin/up
+
+publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
+	@deploy/bin/publish $(publish)
+
+halt: running ## stop all stages now, with proof; what is queued stays queued
+	@docker compose run --rm --no-deps control halt
+
+drain: running ## stop the stages in flow order, each after its queue is empty
+	@docker compose run --rm --no-deps control drain
+
+status: running ## the replicas and their states, and what each queue holds
+	@docker compose run --rm --no-deps control status
+
+logs: ## follow the logs of all services
+	@docker compose logs --follow --tail 100
+
+down: ## remove the containers; the broker's data stays
+	@docker compose --profile '*' down
+
+clean: ## remove the containers and the broker's data; asks first (YES=1: does not ask)
+	@deploy/bin/clean
+
+test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end
+	@deploy/bin/test tests
+
+check: .venv/complete ## format, lint, types, import rules, unit tests: before each commit
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest --quiet tests/unit
+
+lock: ## renew the hash-locked requirements from pyproject.toml
+	@deploy/bin/lock
+
+images: ## build the base images from Debian packages, for a site without a registry
+	@deploy/offline/build
+
+help: ## list the targets
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+preflight:
+	@deploy/bin/preflight
+
+running:
+	@deploy/bin/running
+
+.venv/complete: tests/requirements.txt
+	@deploy/bin/venv

@@ -1,0 +1,1 @@
+"""All tests: unit, integration, tutorial, end to end."""

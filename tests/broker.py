@@ -1,0 +1,362 @@
+"""A real RabbitMQ in a container, and what tests do to it behind the library's back."""
+
+import base64
+import json
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Self, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+from testcontainers.core.container import DockerContainer
+
+from rabbit.connection import Channel, declare
+from rabbit.topology import Edge
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+CONFIGURATION = ROOT / "deploy" / "rabbitmq" / "rabbitmq.conf"
+
+#: Nothing that would turn up in a log by chance: tests look for it there.
+USERNAME = "tester"
+PASSWORD = "pa55-0f-the-te5ts"  # noqa: S105 - of a broker that lives for one test run
+
+#: How long a broker may take to boot, also on a machine that is busy.
+BOOT_SECONDS = 120.0
+
+_REQUEST_SECONDS = 10.0
+_NOT_FOUND = 404
+
+
+class Taken(NamedTuple):
+    """One message that was taken off a queue."""
+
+    text: str
+    id: str | None
+    correlation_id: str | None
+    headers: Mapping[str, Any]
+    key: str
+    persistent: bool
+
+
+def image() -> str:
+    """Read the broker's image from the one place where it stands: docker-compose.yml."""
+    compose = (ROOT / "docker-compose.yml").read_text()
+    found = re.search(r"^\s+image:\s*(rabbitmq:\S+)$", compose, re.MULTILINE)
+    assert found, "docker-compose.yml names no image rabbitmq:..."
+    return found[1]
+
+
+class Broker:
+    """One broker for one test run; gone when the context is left, however that happens.
+
+    Attributes:
+        host: where it listens.
+        port: its AMQP port.
+        management_url: where its management API is.
+        environment: the settings with which a stage finds it.
+    """
+
+    def __init__(self) -> None:
+        """Prepare the container; it is started by `with`."""
+        self.host = "127.0.0.1"
+        self.port, management_port = _free_ports(2)
+        self.management_url = f"http://{self.host}:{management_port}"
+        self.environment = {
+            "RABBITMQ_HOST": self.host,
+            "RABBITMQ_PORT": str(self.port),
+            "RABBITMQ_USERNAME": USERNAME,
+            "RABBITMQ_PASSWORD": PASSWORD,
+            "RABBITMQ_MANAGEMENT_URL": self.management_url,
+        }
+        self._container = DockerContainer(image()).with_kwargs(hostname="rabbitmq")
+        self._container.with_env("RABBITMQ_DEFAULT_USER", USERNAME)
+        self._container.with_env("RABBITMQ_DEFAULT_PASS", PASSWORD)
+        if CONFIGURATION.exists():
+            self._container.with_volume_mapping(str(CONFIGURATION), "/etc/rabbitmq/rabbitmq.conf")
+        # Tests wait for what the management API shows; by default that lags by five seconds.
+        self._container.with_copy_into_container(
+            b"collect_statistics_interval = 500\n", "/etc/rabbitmq/conf.d/90-tests.conf"
+        )
+        # A port that Docker chooses would be another one after a restart.
+        for inside, outside in ((5672, self.port), (15672, management_port)):
+            self._container.ports[str(inside)] = cast("int", (self.host, outside))
+
+    @property
+    def password(self) -> str:
+        """What no log may show."""
+        return PASSWORD
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same as arguments of a stage in this process, which has no management URL."""
+        given = {name.lower(): value for name, value in self.environment.items()}
+        return {name: value for name, value in given.items() if "management" not in name}
+
+    def __enter__(self) -> Self:
+        """Start it; wait until it takes connections."""
+        self._container.__enter__()
+        try:
+            self._wait_until_up()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the container and its data."""
+        self._container.stop()
+
+    def _wait_until_up(self) -> None:
+        wait_until(self._is_up, BOOT_SECONDS, f"{image()} takes connections")
+
+    def _is_up(self) -> bool:
+        with suppress(AMQPError, OSError, URLError), self.channel():
+            return bool(self.api("GET", "overview"))
+        return False
+
+    # What an operator does
+
+    def restart(self) -> None:
+        """Restart the container; return when it takes connections again."""
+        self._container.get_wrapped_container().restart()
+        self._wait_until_up()
+
+    def control(self, *command: str) -> str:
+        """Run rabbitmqctl in the container; return what it prints."""
+        code, output = self._container.exec(["rabbitmqctl", "--quiet", *command])
+        assert code == 0, f"rabbitmqctl {' '.join(command)}: {output!r}"
+        return cast("bytes", output).decode()
+
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Have the broker block all connections that publish, for the time of a `with`."""
+        self.control("set_vm_memory_high_watermark", "0.0000001")
+        try:
+            yield
+        finally:
+            self.control("set_vm_memory_high_watermark", "0.6")
+
+    def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Send a request to the management API; None when it knows no such thing."""
+        login = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
+        request = Request(  # noqa: S310 - http
+            f"{self.management_url}/api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+        )
+        try:
+            with urlopen(request, timeout=_REQUEST_SECONDS) as response:  # noqa: S310
+                return json.loads(response.read() or "{}")
+        except HTTPError as error:
+            if error.code == _NOT_FOUND:
+                return None
+            raise
+
+    def add_vhost(self, vhost: str) -> None:
+        """Make a virtual host that the tests' user may use."""
+        self.api("PUT", f"vhosts/{vhost}", {"default_queue_type": "quorum"})
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        self.api("PUT", f"permissions/{vhost}/{USERNAME}", everything)
+
+    def delete_vhost(self, vhost: str) -> None:
+        """Remove a virtual host with all that is in it."""
+        self.api("DELETE", f"vhosts/{vhost}")
+
+    def add_user(self, name: str, password: str, *, write: str = ".*") -> None:
+        """Make a user of the default virtual host, or give it another password.
+
+        Args:
+            name: the user's name.
+            password: it may change.
+            write: a pattern of the exchanges the user may publish to.
+        """
+        self.api("PUT", f"users/{name}", {"password": password, "tags": ""})
+        rights = {"configure": ".*", "write": write, "read": ".*"}
+        self.api("PUT", f"permissions/%2F/{name}", rights)
+
+    def set_max_length(self, queue: str, messages: int) -> None:
+        """Bound a queue with a policy of the queue's name."""
+        policy = {
+            "pattern": f"^{re.escape(queue)}$",
+            "apply-to": "queues",
+            "definition": {"max-length": messages},
+        }
+        self.api("PUT", f"policies/%2F/{queue}", policy)
+        wait_until(
+            lambda: self.api("GET", f"queues/%2F/{queue}").get("policy") == queue,
+            10,
+            f"the policy holds for {queue}",
+        )
+
+    def clear_policy(self, queue: str) -> None:
+        """Remove the policy of the queue's name."""
+        self.api("DELETE", f"policies/%2F/{queue}")
+
+    def unbind(self, exchange: str, queue: str, key: str) -> None:
+        """Remove a binding."""
+        with self.channel() as channel:
+            channel.queue_unbind(queue, exchange, routing_key=key)
+
+    def bind(self, exchange: str, queue: str, key: str) -> None:
+        """Add a binding."""
+        with self.channel() as channel:
+            channel.queue_bind(queue, exchange, routing_key=key)
+
+    def queues(self, vhost: str = "/") -> dict[str, dict[str, Any]]:
+        """Return what the management API knows of each queue; figures lag a little."""
+        listed = self.api("GET", f"queues/{quote(vhost, safe='')}")
+        return {queue["name"]: queue for queue in listed}
+
+    def connections(self, name: str) -> list[str]:
+        """Return the broker's names of the connections whose own name contains `name`."""
+        return [
+            connection["name"]
+            for connection in self.api("GET", "connections")
+            if name in connection.get("user_provided_name", "")
+        ]
+
+    def close_connections(self, name: str) -> int:
+        """Close those connections by force; return how many there were."""
+        names = self.connections(name)
+        for each in names:
+            self.api("DELETE", f"connections/{quote(each, safe='')}")
+        return len(names)
+
+    # What is in the queues, by the broker's own exact count
+
+    def depth(self, queue: str, vhost: str = "/") -> int:
+        """Count the messages that wait for a consumer; 0 for a queue that does not exist."""
+        return self._count(queue, vhost)[0]
+
+    def consumers(self, queue: str, vhost: str = "/") -> int:
+        """Count the consumers; 0 for a queue that does not exist."""
+        return self._count(queue, vhost)[1]
+
+    def _count(self, queue: str, vhost: str) -> tuple[int, int]:
+        with suppress(ChannelClosedByBroker), self.channel(vhost) as channel:
+            counted = channel.queue_declare(queue, passive=True).method
+            return int(counted.message_count), int(counted.consumer_count)
+        return 0, 0
+
+    def declare(self, queue: str, vhost: str = "/") -> str:
+        """Make the edge of a work queue, as a stage does; return its name."""
+        with self.channel(vhost) as channel:
+            declare(cast("Channel", channel), Edge(queue).for_consuming())
+        return queue
+
+    def declare_direct(self, name: str, key: str) -> None:
+        """Make a direct exchange and a queue of the same name, bound with one key."""
+        with self.channel() as channel:
+            channel.exchange_declare(name, "direct", durable=True)
+            channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+        self.bind(name, name, key)
+
+    def purge(self, queue: str) -> None:
+        """Remove the messages that wait for a consumer."""
+        with self.channel() as channel:
+            channel.queue_purge(queue)
+
+    def delete_queue(self, queue: str, vhost: str = "/") -> None:
+        """Delete a queue with all that is in it."""
+        with self.channel(vhost) as channel:
+            channel.queue_delete(queue)
+
+    def put(self, queue: str, texts: Iterable[str | bytes], vhost: str = "/", **given: Any) -> None:
+        """Publish to a work queue, which is declared if it is missing.
+
+        Args:
+            queue: its name.
+            texts: a message each; the message ids are `QUEUE-0`, `QUEUE-1` and so on.
+            vhost: where it is.
+            given: properties of all messages, such as correlation_id.
+        """
+        self.declare(queue, vhost)
+        with self.channel(vhost) as channel:
+            # Without confirms, but the channel is closed in order, which comes after all of it.
+            for index, text in enumerate(texts):
+                properties = {"delivery_mode": 2, "message_id": f"{queue}-{index}", **given}
+                self.send(channel, queue, queue, text, **properties)
+
+    @staticmethod
+    def send(
+        channel: BlockingChannel, exchange: str, key: str, text: str | bytes, **properties: Any
+    ) -> None:
+        """Publish one message with these properties on a channel of the test's own."""
+        body = text.encode() if isinstance(text, str) else text
+        given = pika.BasicProperties(**properties)  # type: ignore[no-untyped-call]
+        channel.basic_publish(exchange, key, body, given)
+
+    def take(self, queue: str, count: int, seconds: float = 30.0, vhost: str = "/") -> list[Taken]:
+        """Take exactly `count` messages off a queue, in order; fail when they do not come."""
+        taken: list[Taken] = []
+        with self.channel(vhost) as channel:
+
+            def keep(_channel: object, method: Any, properties: Any, body: bytes) -> None:
+                if len(taken) < count:
+                    taken.append(
+                        Taken(
+                            body.decode(),
+                            properties.message_id,
+                            properties.correlation_id,
+                            properties.headers or {},
+                            method.routing_key,
+                            properties.delivery_mode == 2,
+                        )
+                    )
+                    channel.basic_ack(method.delivery_tag)
+
+            channel.basic_qos(prefetch_count=min(count, 500))
+            channel.basic_consume(queue, keep)
+
+            def all_there() -> bool:
+                channel.connection.process_data_events(0.05)
+                return len(taken) == count
+
+            what = f"{count} messages in {queue}"
+            wait_until(lambda: all_there() or None, seconds, what)
+        return taken
+
+    def take_all(self, queue: str, vhost: str = "/") -> list[Taken]:
+        """Take all messages that wait for a consumer now."""
+        count = self.depth(queue, vhost)
+        return self.take(queue, count, vhost=vhost) if count else []
+
+    @contextmanager
+    def channel(self, vhost: str = "/") -> Iterator[BlockingChannel]:
+        """Open a channel on a connection of its own: pika's blocking one, not the library's."""
+        parameters = pika.ConnectionParameters(
+            self.host,
+            self.port,
+            vhost,
+            pika.PlainCredentials(USERNAME, PASSWORD),
+            socket_timeout=5,
+            stack_timeout=5,
+            blocked_connection_timeout=60,
+        )
+        connection = pika.BlockingConnection(parameters)
+        try:
+            yield connection.channel()
+        finally:
+            if connection.is_open:
+                connection.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,0 +1,1 @@
+"""The library and the services against a real RabbitMQ."""

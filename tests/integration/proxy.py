@@ -1,0 +1,65 @@
+"""A TCP proxy of the tests' own, to put between a stage and the broker."""
+
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Proxy:
+    """Listens at a port and passes everything on, until it is told not to."""
+
+    def __init__(self, target_port: int, port: int | None = None) -> None:
+        """Prepare to listen at `port`, default a free one, for `target_port` of this machine."""
+        self.port = port or free_port()
+        self._target_port = target_port
+        self._sockets: list[socket.socket] = []
+        self._flows = threading.Event()
+        self._flows.set()
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Cut all connections and listen no more."""
+        for each in [self._listener, *self._sockets]:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self._flows.set()
+
+    def freeze(self) -> None:
+        """Keep the connections open and pass nothing on: a network that swallows."""
+        self._flows.clear()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target_port))
+                self._sockets += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._flows.wait()
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)

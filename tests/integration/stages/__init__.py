@@ -1,0 +1,1 @@
+"""Small stages that tests run as processes."""

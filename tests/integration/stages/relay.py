@@ -1,0 +1,35 @@
+"""Write each message unchanged, as often and as slowly as the environment says."""
+
+import time
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+
+from rabbit import Settings, Worker
+
+
+class RelaySettings(Settings):
+    """What the environment may say."""
+
+    delay: NonNegativeFloat = Field(0.0, description="seconds of work")
+    copies: NonNegativeInt = Field(1, description="outputs for each message")
+    keyed: bool = Field(
+        default=False, description="one output for each word, which is its routing key"
+    )
+
+
+class Relay(Worker):
+    """Write each message unchanged."""
+
+    Settings = RelaySettings
+    settings: RelaySettings
+
+    def work(self, message: str) -> None:
+        """Take the time, then write."""
+        time.sleep(self.settings.delay)
+        for _ in range(self.settings.copies):
+            for key in message.split() if self.settings.keyed else [None]:
+                self.write(message, key)
+
+
+if __name__ == "__main__":
+    Relay.main()

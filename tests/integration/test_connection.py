@@ -1,0 +1,164 @@
+"""Promises 5 to 7: the connection is never starved, and reconnect restores everything."""
+
+from collections import defaultdict
+from functools import partial
+from typing import Any
+
+from tests.broker import Broker
+from tests.conftest import Start, Unique
+from tests.integration.proxy import Proxy
+from tests.waiting import wait_until
+
+RELAY = ("-m", "tests.integration.stages.relay")
+RECORDER = ("-m", "tests.integration.stages.recorder")
+
+
+def test_a_slow_handler_does_not_starve_the_connection(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """A handler that sleeps three times the heartbeat keeps the very same connections."""
+    replica = unique("replica")
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    worker = start(*RELAY, REPLICA=replica, DELAY=6, RABBITMQ_HEARTBEAT=2, **edges)
+    wait_until(lambda: len(broker.connections(replica)) == 2, 10, "two connections are listed")
+    before = sorted(broker.connections(replica))
+
+    broker.put(unique("in"), ["a"])
+    broker.take(unique("out"), 1)
+
+    assert before == sorted(broker.connections(replica))
+    assert "unavailable" not in worker.log
+
+
+def test_connections_closed_by_force_under_load_lose_nothing(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """Duplicates carry the same ids, nothing is missing, and the worker is ready again."""
+    replica = unique("replica")
+    texts = [str(number) for number in range(2000)]
+    broker.put(unique("in"), texts)
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    worker = start(*RELAY, REPLICA=replica, DELAY=0.002, **edges)
+
+    def is_filled(enough: int) -> bool:
+        return broker.depth(unique("out")) > enough
+
+    for number, connection in enumerate(("consumes", "publishes", "", "", ""), start=1):
+        wait_until(partial(is_filled, 250 * number), 60, f"the worker goes on, {number}")
+        name = f"{replica} {connection}"
+        wait_until(partial(broker.close_connections, name), 20, f"{name!r} is closed")
+
+    wait_until(lambda: broker.depth(unique("in")) == 0, 60, "every input is delivered")
+    assert worker.halt() == 0, worker.log
+    assert broker.depth(unique("in")) == 0
+    ids = defaultdict(set)
+    outputs = broker.take_all(unique("out"))
+    for output in outputs:
+        ids[output.text].add(output.id)
+    assert set(texts) == set(ids)
+    assert all(len(each) == 1 for each in ids.values())
+    assert "broker available again" in worker.log
+    assert "Traceback" not in worker.log
+
+
+def test_a_worker_is_ready_again_and_hears_a_halt_after_a_lost_connection(
+    broker: Broker, unique: Unique, start: Start, vhost: str
+) -> None:
+    """Channels, consumer, control subscription and readiness are all restored."""
+    replica = unique("replica")
+    queue = unique("in")
+    sink = start(*RECORDER, REPLICA=replica, INPUT_QUEUE=queue, RABBITMQ_VHOST=vhost)
+    wait_until(lambda: broker.close_connections(replica) == 2, 10, "two connections are closed")
+    sink.wait_log("broker available again")
+    wait_until(lambda: sink.log.count("ready") >= 2, 20, "it says that it is ready again")
+    broker.put(queue, ["a"], vhost)
+    wait_until(lambda: sink.lines, 20, "it consumes again")
+
+    halt = start("-m", "services.control", "halt", ready=False, RABBITMQ_VHOST=vhost)
+
+    assert sink.wait() == 0
+    assert halt.wait() == 0
+    assert halt.out.startswith("halted 1/1")
+
+
+def test_a_worker_is_not_ready_while_the_broker_is_away(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """The ready file goes away with the connection and comes back with the consumer."""
+    with Proxy(broker.port) as proxy:
+        port = proxy.port
+        sink = start(*RECORDER, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=port)
+
+    wait_until(lambda: not sink.is_ready, 10, "it is not ready")
+    assert sink.log.count("broker unavailable") == 1
+
+    with Proxy(broker.port, port):
+        wait_until(lambda: sink.is_ready, 30, "it is ready again")
+        broker.put(unique("in"), ["a"])
+        wait_until(lambda: sink.lines, 20, "it consumes again")
+
+
+def test_a_network_that_swallows_everything_is_noticed(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """A connection on which no heartbeat comes any more is given up, and a new one is made."""
+    port = 0
+    with Proxy(broker.port) as proxy:
+        port = proxy.port
+        sink = start(*RECORDER, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=port, RABBITMQ_HEARTBEAT=1)
+        proxy.freeze()
+        sink.wait_log("broker unavailable", 20)
+
+    with Proxy(broker.port, port):
+        broker.put(unique("in"), ["a"])
+        wait_until(lambda: sink.lines, 30, "it consumes again")
+
+
+def test_a_deleted_queue_is_made_and_consumed_again(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """When the broker cancels the consumer, it is registered again."""
+    sink = start(*RECORDER, INPUT_QUEUE=unique("in"))
+    broker.delete_queue(unique("in"))
+    sink.wait_log("consumer cancelled by the broker")
+
+    wait_until(lambda: broker.consumers(unique("in")) == 1, 20, "it consumes again")
+    broker.put(unique("in"), ["a"])
+
+    wait_until(lambda: sink.lines, 20, "the message is handled")
+    assert sink.halt() == 0
+
+
+def test_a_deleted_control_queue_is_subscribed_again(
+    broker: Broker, unique: Unique, start: Start, vhost: str
+) -> None:
+    """A replica whose control queue somebody has deleted still hears a halt."""
+    replica = unique("replica")
+    sink = start(*RECORDER, REPLICA=replica, INPUT_QUEUE=unique("in"), RABBITMQ_VHOST=vhost)
+    control = f"control.recorder.{replica}"
+    broker.delete_queue(control, vhost)
+    wait_until(lambda: broker.consumers(control, vhost) == 1, 20, "it is subscribed again")
+
+    halt = start("-m", "services.control", "halt", ready=False, RABBITMQ_VHOST=vhost)
+
+    assert sink.wait() == 0
+    assert halt.wait() == 0
+
+
+def test_a_restarted_broker_loses_nothing(broker: Broker, unique: Unique, start: Start) -> None:
+    """Messages in the queues survive, and the worker goes on by itself."""
+    texts = [str(number) for number in range(500)]
+    broker.put(unique("in"), texts)
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    worker = start(*RELAY, DELAY=0.01, **edges)
+    wait_until(lambda: broker.depth(unique("out")) > 50, 20, "the worker is in mid-stream")
+
+    broker.restart()
+
+    worker.wait_log("broker available again")
+    wait_until(lambda: broker.depth(unique("out")) >= 500, 60, "all outputs are there")
+    wait_until(lambda: worker.is_ready, 20, "the worker is ready")
+    assert worker.halt() == 0
+    outputs = broker.take_all(unique("out"))
+    assert set(texts) == {output.text for output in outputs}
+    assert len(texts) == len({output.id for output in outputs})

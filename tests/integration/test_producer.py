@@ -1,0 +1,135 @@
+"""A source has the life cycle of any stage."""
+
+from functools import partial
+
+from tests.broker import Broker
+from tests.conftest import Start, Unique
+from tests.integration.proxy import free_port
+from tests.waiting import wait_until
+
+COUNTER = ("-m", "tests.integration.stages.counter")
+
+
+def test_a_source_ends_when_all_is_confirmed(broker: Broker, unique: Unique, start: Start) -> None:
+    """Exit code 0; every message is in the queue, in order, each with ids of its own."""
+    source = start(*COUNTER, ready=False, COUNT=3000, OUTPUT_QUEUE=unique("out"))
+
+    assert source.wait() == 0
+    messages = broker.take_all(unique("out"))
+    assert [each.text for each in messages] == [str(number) for number in range(3000)]
+    assert len({each.id for each in messages}) == 3000
+    assert all(each.id == each.correlation_id for each in messages)
+
+
+def test_a_source_obeys_sigterm_in_mid_stream(broker: Broker, unique: Unique, start: Start) -> None:
+    """Exit code 0; what it has written is confirmed, all of that is in the queue and no more."""
+    source = start(*COUNTER, OUTPUT_QUEUE=unique("out"))
+    wait_until(lambda: broker.depth(unique("out")) > 500, 20, "it is in mid-stream")
+
+    assert source.halt() == 0, source.log
+    confirmed = int(source.out)
+    texts = [each.text for each in broker.take_all(unique("out"))]
+    assert texts == [str(number) for number in range(confirmed)]
+
+
+def test_a_source_obeys_a_halt_in_mid_stream(
+    broker: Broker, unique: Unique, start: Start, vhost: str
+) -> None:
+    """The broadcast reaches sources too, and they are named in the proof."""
+    source = start(*COUNTER, OUTPUT_QUEUE=unique("out"), DELAY=0.001, RABBITMQ_VHOST=vhost)
+
+    halt = start("-m", "services.control", "halt", ready=False, RABBITMQ_VHOST=vhost)
+
+    assert source.wait() == 0
+    assert halt.wait() == 0
+    assert halt.out.startswith("halted 1/1 counter/")
+    assert int(source.out) == broker.depth(unique("out"), vhost) > 0
+
+
+def test_a_source_obeys_sigterm_while_its_messages_are_refused(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """With nobody to take what it has written, it gives up after DRAIN_TIMEOUT: exit code 1."""
+    broker.declare(unique("out"))
+    broker.set_max_length(unique("out"), 5)
+    source = start(*COUNTER, ready=False, OUTPUT_QUEUE=unique("out"), DRAIN_TIMEOUT=1)
+    source.wait_log("output refused")
+
+    assert source.halt() == 1
+    assert source.log.count("gave up after DRAIN_TIMEOUT=1 s") == 1
+    assert "Traceback" not in source.log
+
+
+def test_a_source_gives_up_when_its_messages_are_refused_for_too_long(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """After PUBLISH_TIMEOUT: exit code 1, and the last line says how much is confirmed and why."""
+    broker.declare(unique("out"))
+    broker.set_max_length(unique("out"), 5)
+
+    source = start(
+        *COUNTER,
+        ready=False,
+        COUNT=500,
+        PUBLISH_TIMEOUT=1,
+        DRAIN_TIMEOUT=1,
+        OUTPUT_QUEUE=unique("out"),
+    )
+
+    assert source.wait() == 1
+    confirmed = broker.depth(unique("out"))
+    last = source.log.splitlines()[-1]
+    assert last.startswith(f"counter: {confirmed} messages confirmed, {500 - confirmed} not")
+    assert "is its queue full" in last
+    assert "Traceback" not in source.log
+
+
+def test_a_source_gives_up_when_the_broker_is_away_for_too_long(
+    unique: Unique, start: Start
+) -> None:
+    """After PUBLISH_TIMEOUT without a broker: exit code 1 and one clear line."""
+    source = start(
+        *("-m", "services.producer"),
+        ready=False,
+        PUBLISH_TIMEOUT=1,
+        OUTPUT_QUEUE=unique("out"),
+        RABBITMQ_PORT=free_port(),
+    )
+
+    assert source.wait() == 1
+    assert source.log.splitlines()[-1].startswith("producer: 0 messages confirmed")
+    assert "Traceback" not in source.log
+
+
+def test_a_source_survives_lost_connections(broker: Broker, unique: Unique, start: Start) -> None:
+    """Connections closed by force: every message is queued, duplicates have the same id."""
+
+    def is_back(times: int) -> bool:
+        return source.log.count("broker available again") >= times
+
+    source = start(*COUNTER, DELAY=0.001, REPLICA=unique("replica"), OUTPUT_QUEUE=unique("out"))
+    for times in (1, 2):
+        wait_until(lambda: broker.close_connections(unique("replica")), 20, "it is closed")
+        wait_until(partial(is_back, times), 20, f"it is back, {times}")
+
+    assert source.halt() == 0, source.log
+    confirmed = int(source.out)
+    messages = broker.take_all(unique("out"))
+    assert {each.text for each in messages} == {str(number) for number in range(confirmed)}
+    assert len({each.id for each in messages}) == confirmed
+
+
+def test_the_producer_publishes_what_it_is_given(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """MESSAGES are words; MESSAGE is one message, whatever is in it."""
+    producer = ("-m", "services.producer")
+    words = start(*producer, ready=False, MESSAGES="hello  world", OUTPUT_QUEUE=unique("out"))
+    assert words.wait() == 0
+    text = "-x 'quoted' \"$HOME\"\nsecond line ü"
+    one = start(*producer, ready=False, MESSAGE=text, OUTPUT_QUEUE=unique("out"))
+    assert one.wait() == 0
+
+    assert [each.text for each in broker.take_all(unique("out"))] == ["hello", "world", text]
+    assert "published 2 messages" in words.log
+    assert "published 1 message " in one.log

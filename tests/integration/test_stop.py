@@ -1,0 +1,172 @@
+"""Promises 4 and 11: return is not failure; the exit code says how a stage has ended."""
+
+import signal
+import socket
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from rabbit import Consumer
+from tests.broker import Broker
+from tests.conftest import Start, Unique
+from tests.integration.background import Running
+from tests.integration.proxy import Proxy, free_port
+from tests.waiting import wait_until
+
+RELAY = ("-m", "tests.integration.stages.relay")
+RECORDER = ("-m", "tests.integration.stages.recorder")
+
+
+class Slow(Consumer):
+    """Handles each message slowly enough to be stopped while it holds many."""
+
+    handled = 0
+
+    def work(self, message: str) -> None:
+        """Block for a moment."""
+        assert message
+        self.handled += 1
+        signal.sigtimedwait([signal.SIGUSR1], 0.02)
+
+
+def test_messages_returned_unstarted_use_up_no_delivery_limit(
+    broker: Broker, unique: Unique
+) -> None:
+    """25 replicas in turn hold 300 messages and halt: none is dead, none counts as failed.
+
+    The delivery limit of a quorum queue is 20: if a return counted, most would be dead letters.
+    """
+    queue = unique("in")
+    broker.put(queue, [str(number) for number in range(300)])
+    handled = 0
+    for _ in range(25):
+        stage = Slow(unique("replica"), queue, prefetch=300, **broker.settings)
+        with Running(stage):
+            wait_until(lambda: stage.handled, 20, "it handles a message")  # noqa: B023
+        handled += stage.handled
+
+    left = broker.take(queue, 300 - handled)
+
+    assert broker.depth(f"{queue}.dead") == 0
+    counts = {message.headers.get("x-delivery-count", 0) for message in left}
+    assert counts == {0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_stage_in_order(
+    broker: Broker, unique: Unique, start: Start, number: signal.Signals
+) -> None:
+    """What runs is finished and acked, the rest is given back uncounted; exit code 0."""
+    broker.put(unique("in"), [str(number) for number in range(100)])
+    sink = start(*RECORDER, INPUT_QUEUE=unique("in"), PREFETCH=100, DELAY=0.3)
+    wait_until(lambda: sink.lines, 10, "it handles a message")
+
+    sink.send(number)
+
+    assert sink.wait() == 0
+    left = broker.take_all(unique("in"))
+    handled = [each["text"] for each in sink.objects]
+    assert [*handled, *(each.text for each in left)] == [str(number) for number in range(100)]
+    assert {each.headers.get("x-delivery-count", 0) for each in left} == {0}
+    assert "Traceback" not in sink.log
+
+
+def test_drain_timeout_ends_a_stage_whose_handler_does_not_return(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """Exit code 1 soon after DRAIN_TIMEOUT, one line that says so, and the message is queued."""
+    broker.put(unique("in"), ["a"])
+    sink = start(*RECORDER, INPUT_QUEUE=unique("in"), DELAY=60, DRAIN_TIMEOUT=1)
+    wait_until(lambda: sink.lines, 10, "it handles the message")
+
+    began = monotonic()
+    sink.terminate()
+
+    assert sink.wait() == 1
+    assert monotonic() - began < 6
+    assert sink.log.count("gave up after DRAIN_TIMEOUT=1 s") == 1
+    assert "Traceback" not in sink.log
+    wait_until(lambda: broker.depth(unique("in")) == 1, 10, "the message is queued")
+
+
+def test_a_second_signal_ends_a_stage_at_once(broker: Broker, unique: Unique, start: Start) -> None:
+    """SIGTERM twice: exit code 1 without waiting for the handler, and the message is queued."""
+    broker.put(unique("in"), ["a"])
+    sink = start(*RECORDER, INPUT_QUEUE=unique("in"), DELAY=60, DRAIN_TIMEOUT=60)
+    wait_until(lambda: sink.lines, 10, "it handles the message")
+    sink.terminate()
+    sink.wait_log("halting")
+
+    began = monotonic()
+    sink.terminate()
+
+    assert sink.wait() == 1
+    assert monotonic() - began < 2
+    wait_until(lambda: broker.depth(unique("in")) == 1, 10, "the message is queued")
+
+
+def test_a_stage_that_cannot_reach_the_broker_obeys_sigterm(unique: Unique, start: Start) -> None:
+    """Where nothing listens: exit code 0, at once."""
+    sink = start(*RECORDER, ready=False, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=free_port())
+    sink.wait_log("broker unavailable")
+
+    began = monotonic()
+
+    assert sink.halt() == 0
+    assert monotonic() - began < 5
+
+
+def test_a_stage_that_gets_no_answer_obeys_sigterm(unique: Unique, start: Start) -> None:
+    """Where somebody listens but says nothing: exit code 0, at once."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        sink = start(*RECORDER, ready=False, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=port)
+        connection, _ = mute.accept()
+        with connection:
+            began = monotonic()
+
+            assert sink.halt() == 0, sink.log
+            assert monotonic() - began < 5
+
+
+def test_a_stage_that_has_lost_the_broker_obeys_sigterm(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """A broker that goes away while messages are in flight does not hold up the end."""
+    broker.put(unique("in"), ["a", "b", "c"])
+    with Proxy(broker.port) as proxy:
+        edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+        worker = start(*RELAY, ready=False, DELAY=1, RABBITMQ_PORT=proxy.port, **edges)
+        wait_until(lambda: broker.depth(unique("out")) == 1, 20, "one message is through")
+    worker.wait_log("broker unavailable")
+
+    began = monotonic()
+
+    assert worker.halt() == 0, worker.log
+    assert monotonic() - began < 5
+    wait_until(lambda: broker.depth(unique("in")) >= 1, 20, "what was in flight is queued")
+    texts = {
+        each.text for each in (*broker.take_all(unique("in")), *broker.take_all(unique("out")))
+    }
+    assert texts == {"a", "b", "c"}
+
+
+def test_a_stage_blocked_by_a_memory_alarm_obeys_sigterm(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """Exit code 0 within DRAIN_TIMEOUT, and nothing is lost."""
+    texts = [str(number) for number in range(50)]
+    broker.put(unique("in"), texts)
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    worker = start(*RELAY, DELAY=0.05, DRAIN_TIMEOUT=15, **edges)
+    wait_until(lambda: broker.depth(unique("out")) > 3, 20, "the worker is in mid-stream")
+    with broker.memory_alarm():
+        worker.wait_log("blocked")
+        began = monotonic()
+
+        assert worker.halt() == 0, worker.log
+        assert monotonic() - began < 15
+
+    left = [*broker.take_all(unique("in")), *broker.take_all(unique("out"))]
+    assert set(texts) == {message.text for message in left}

@@ -1,0 +1,120 @@
+"""A stage as a real process, so that SIGTERM and SIGKILL are real too."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+
+#: How long a process may take to become ready, and to end: generous, for machines under load.
+START_SECONDS = 30.0
+END_SECONDS = 30.0
+
+
+class Process:
+    """One child process, its exit code, and what it prints.
+
+    Attributes:
+        pid: its id.
+        arguments: what it was started with, for people.
+    """
+
+    def __init__(
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path
+    ) -> None:
+        """Start `python ARGUMENTS` in the root of the tree.
+
+        Args:
+            arguments: as for python: `-m module`, `-c program` or a path.
+            environment: all of it; nothing is inherited.
+            folder: an empty one, where what it prints and its ready file are kept.
+        """
+        self.arguments = arguments
+        self._ready_file = folder / "ready"
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self._popen = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**environment, "READY_FILE": str(self._ready_file)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        self.pid = self._popen.pid
+
+    @property
+    def out(self) -> str:
+        """What it has printed on stdout so far."""
+        return self._out.read_text()
+
+    @property
+    def lines(self) -> list[str]:
+        """The same, in lines; one that is not complete yet is left out."""
+        return [line[:-1] for line in self.out.splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The same, where each line is a JSON object."""
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def log(self) -> str:
+        """What it has printed on stderr so far."""
+        return self._err.read_text()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its ready file exists."""
+        return self._ready_file.exists()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait until it is ready; fail at once, with its log, when it ends instead."""
+
+        def is_decided() -> bool:
+            return self.is_ready or not self.is_running
+
+        wait_until(is_decided, seconds, f"{self} is ready\n{self.log}")
+        assert self.is_ready, f"{self} ended with {self._popen.returncode}\n{self.log}"
+
+    def wait_log(self, text: str, seconds: float = START_SECONDS) -> None:
+        """Wait until its log contains `text`."""
+        wait_until(lambda: text in self.log, seconds, f"{self} logs {text!r}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._popen.send_signal(number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self.send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it without a warning, and wait for that."""
+        self._popen.kill()
+        self._popen.wait()
+
+    def wait(self, seconds: float = END_SECONDS) -> int:
+        """Wait until it ends; return its exit code."""
+        wait_until(lambda: not self.is_running, seconds, f"{self} ends")
+        return int(self._popen.returncode)
+
+    def halt(self) -> int:
+        """Send it SIGTERM and wait until it ends; return its exit code."""
+        self.terminate()
+        return self.wait()
+
+    def __str__(self) -> str:
+        """Name it as on a command line."""
+        return f"process {self.pid} ({' '.join(self.arguments)[:60]})"

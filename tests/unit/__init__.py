@@ -1,0 +1,1 @@
+"""Pure logic, without a broker: all of it within two seconds."""

@@ -1,0 +1,150 @@
+"""One call of a stage's work."""
+
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from rabbit.handler import Handler
+from rabbit.message import Message, Output, derived_id
+
+
+@dataclass
+class Properties:
+    """What a message came with."""
+
+    message_id: str | None
+    correlation_id: str | None = None
+    headers: dict[str, Any] | None = None
+
+
+def message(body: bytes, message_id: str = "m") -> Message:
+    """Return a message as a delivery brings it."""
+    return Message(body, Properties(message_id, "c"), redelivered=False, routing_key="")
+
+
+def test_outputs_are_what_was_written_in_order() -> None:
+    """Ids derive from input, stage and index; the correlation id is carried through."""
+
+    def work(text: str) -> None:
+        handler.write(text.upper(), None)
+        handler.write("again", "red")
+
+    handler = Handler(work, "to_upper")
+
+    outputs = [
+        Output(b"HELLO", derived_id("m", "to_upper", 0), "c", None),
+        Output(b"again", derived_id("m", "to_upper", 1), "c", "red"),
+    ]
+    assert (outputs, None) == handler.run(message(b"hello"))
+
+
+def test_a_call_that_fails_has_written_nothing() -> None:
+    """All or nothing: what came before the error does not leave."""
+    error = ValueError("no")
+
+    def work(text: str) -> None:
+        handler.write(text, None)
+        raise error
+
+    handler = Handler(work, "stage")
+
+    assert ([], error) == handler.run(message(b"hello"))
+
+
+def test_a_failed_call_leaves_nothing_to_the_next() -> None:
+    """The next message starts with no outputs and with index 0."""
+
+    def work(text: str) -> None:
+        handler.write(text, None)
+        if text == "bad":
+            raise ValueError
+
+    handler = Handler(work, "stage")
+    handler.run(message(b"bad"))
+    outputs = handler.run(message(b"good")).outputs
+
+    assert [Output(b"good", derived_id("m", "stage", 0), "c", None)] == outputs
+
+
+def test_what_is_not_utf_8_fails_without_a_call() -> None:
+    """The handler never sees it; the failure is the message's, and does not raise here."""
+    calls: list[str] = []
+    outcome = Handler(calls.append, "stage").run(message(b"\xff"))
+
+    assert isinstance(outcome.error, UnicodeDecodeError)
+    assert calls == []
+
+
+def test_an_exit_is_a_failure_like_any_other() -> None:
+    """`sys.exit()` in a handler must not end just its thread: the stage would hang."""
+    outcome = Handler(lambda _text: sys.exit(3), "stage").run(message(b"hello"))
+
+    assert outcome.outputs == []
+    assert isinstance(outcome.error, SystemExit)
+
+
+def test_there_is_no_message_outside_of_work() -> None:
+    """Writing then says so, before and after a call."""
+    handler = Handler(lambda _text: None, "stage")
+    with pytest.raises(RuntimeError, match="only within work"):
+        handler.write("lost", None)
+
+    handler.run(message(b"hello"))
+    with pytest.raises(RuntimeError, match="only within work"):
+        _ = handler.message
+
+
+def test_another_thread_has_no_message() -> None:
+    """A thread that work has started cannot write to its message by accident."""
+    seen: list[type[BaseException]] = []
+
+    def write() -> None:
+        try:
+            handler.write("lost", None)
+        except RuntimeError as error:
+            seen.append(type(error))
+
+    def work(_text: str) -> None:
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+
+    handler = Handler(work, "stage")
+
+    assert handler.run(message(b"hello")) == ([], None)
+    assert [RuntimeError] == seen
+
+
+def test_threads_are_kept_apart() -> None:
+    """Handlers that run at the same time see their own message and write their own outputs."""
+    together = threading.Barrier(3, timeout=5)
+    outputs: dict[str, list[bytes]] = {}
+
+    def work(text: str) -> None:
+        together.wait()
+        handler.write(handler.message.id, None)
+        together.wait()
+        handler.write(text, None)
+
+    def run(name: str) -> None:
+        outcome = handler.run(message(name.encode(), message_id=f"id-{name}"))
+        outputs[name] = [output.body for output in outcome.outputs]
+
+    handler = Handler(work, "stage")
+    threads = [threading.Thread(target=run, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {name: [f"id-{name}".encode(), name.encode()] for name in "abc"} == outputs
+
+
+def test_a_message_is_forwarded_as_it_is() -> None:
+    """The same bytes, also when they are no text, with an id derived from the input's."""
+    forwarded = Handler(print, "stage").forward(message(b"\xff"))
+
+    assert Output(b"\xff", derived_id("m", "stage", 0), "c", None) == forwarded

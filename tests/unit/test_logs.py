@@ -1,0 +1,107 @@
+"""Log lines."""
+
+import json
+import logging
+from datetime import datetime
+
+import pytest
+from pydantic import SecretStr
+
+from rabbit.logs import logger
+from rabbit.settings import Settings
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what was logged; nothing is ever logged to stdout."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()
+
+
+def fail() -> None:
+    """Raise an error, for a traceback."""
+    msg = "broken"
+    raise ValueError(msg)
+
+
+def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    """Event, level, UTC time, the context bound once, and what the event brings."""
+    log = logger(Settings.load(log_format="json"), stage="printer", replica="p1")
+    log.warning("two\nlines", reason='"quoted"')
+
+    [line] = lines(capsys)
+    said = json.loads(line)
+    assert datetime.fromisoformat(said.pop("timestamp")).tzname() == "UTC"
+    assert said == {
+        "event": "two\nlines",
+        "level": "warning",
+        "stage": "printer",
+        "replica": "p1",
+        "reason": '"quoted"',
+    }
+
+
+def test_a_traceback_is_part_of_its_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that reads the log gets it with the event."""
+    log = logger(Settings.load(log_format="json"))
+    try:
+        fail()
+    except ValueError as error:
+        log.error("handler failed", exc_info=error)  # noqa: TRY400 - as the intake logs it
+
+    [line] = lines(capsys)
+    assert "Traceback" in json.loads(line)["exception"]
+    assert "ValueError: broken" in json.loads(line)["exception"]
+
+
+def test_a_console_line_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, without colours where nobody looks at a terminal."""
+    logger(Settings.load(), stage="printer").info("ready", queue="upper")
+
+    [line] = lines(capsys)
+    assert line.endswith("[info     ] ready queue=upper stage=printer")
+    assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("INFO", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_the_level_filters(level: str, said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What is below LOG_LEVEL is not said."""
+    log = logger(Settings.load(log_level=level, log_format="json"))
+    log.debug("x")
+    log.info("x")
+    log.warning("x")
+    log.error("x")
+
+    assert said == [json.loads(line)["level"] for line in lines(capsys)]
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_secrets_are_not_logged(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even where somebody logs all the settings, or the broker."""
+    settings = Settings.load(
+        log_format=log_format,
+        rabbitmq_url="amqp://me:hunter2@broker",
+        rabbitmq_password=SecretStr("hunter2"),
+    )
+    logger(settings).info("x", settings=settings, broker=str(settings.endpoints[0]))
+
+    [line] = lines(capsys)
+    assert "broker:5672" in line
+    assert "hunter2" not in line
+
+
+def test_the_programs_own_logging_stays() -> None:
+    """Nothing global is configured but pika's silence: we say the same in our own words."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    logger(Settings.load())
+
+    assert not logging.getLogger("pika.adapters").isEnabledFor(logging.CRITICAL)
+    assert (handlers, level) == (logging.root.handlers, logging.root.level)

@@ -1,0 +1,94 @@
+"""What a handler holds."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rabbit.message import OUTPUT_NAMESPACE, Message, derived_id, new_id
+from tests.unit.texts import texts
+
+#: Letters of each length in UTF-8, and what stands between the parts of a name.
+names = texts("aZ09-_/ \0ü漢😀")
+
+
+@dataclass
+class Properties:
+    """What a message came with."""
+
+    message_id: str | None = None
+    correlation_id: str | None = None
+    headers: dict[str, Any] | None = None
+
+
+def message(body: bytes = b"", properties: Properties | None = None) -> Message:
+    """Return a message as a delivery brings it."""
+    return Message(body, properties or Properties(), redelivered=False, routing_key="")
+
+
+@given(names, names, st.integers(0, 10**9))
+def test_a_derived_id_is_a_uuid5(input_id: str, stage: str, index: int) -> None:
+    """Spelt out for speed, it is the RFC's version 5 of `input_id/stage/index`."""
+    expected = str(uuid.uuid5(OUTPUT_NAMESPACE, f"{input_id}/{stage}/{index}"))
+
+    assert expected == derived_id(input_id, stage, index)
+
+
+def test_derived_ids_are_the_same_for_ever() -> None:
+    """A new version of the library gives a redelivered message the ids it had before."""
+    assert derived_id("an-id", "to_upper", 0) == "c9782640-5dda-5c1d-b80e-ec6a62ffa8ec"
+
+
+def test_outputs_are_told_apart() -> None:
+    """Another input, another stage or another index: another id."""
+    ids = {derived_id(*of) for of in [("a", "s", 0), ("b", "s", 0), ("a", "t", 0), ("a", "s", 1)]}
+
+    assert len(ids) == 4
+
+
+def test_new_ids_differ() -> None:
+    """A source gives each message an id of its own."""
+    assert new_id() != new_id()
+
+
+def test_text_is_the_body_as_utf_8() -> None:
+    """The body is kept as it came; text is what it says."""
+    assert message("grün".encode()).text == "grün"
+
+
+def test_what_is_not_utf_8_has_no_text() -> None:
+    """Nothing is replaced or dropped to make text of it."""
+    broken = message(b"\xff")
+
+    with pytest.raises(UnicodeDecodeError):
+        _ = broken.text
+    assert broken.body == b"\xff"
+
+
+def test_a_message_without_an_id_gets_one() -> None:
+    """The id stays the same for as long as the message is held."""
+    nameless = message()
+
+    assert nameless.id == nameless.id
+    assert nameless.id != message().id
+
+
+def test_the_correlation_id_is_carried() -> None:
+    """It is the sender's, or else the message's own id: then the message is a source message."""
+    assert message(properties=Properties("m", "c")).correlation_id == "c"
+    assert message(properties=Properties("m")).correlation_id == "m"
+
+
+def test_attempts_count_from_one() -> None:
+    """Only failures that the broker has counted make it more."""
+    assert message().attempt == 1
+    assert message(properties=Properties(headers={"x-delivery-count": 2})).attempt == 3
+
+
+def test_headers_are_always_there() -> None:
+    """A message without headers has none, rather than None."""
+    assert dict(message().headers) == {}
+    assert dict(message(properties=Properties(headers={"a": 1})).headers) == {"a": 1}

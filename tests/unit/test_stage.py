@@ -1,0 +1,125 @@
+"""What a user subclasses, before it connects."""
+
+import pytest
+
+from rabbit import ConfigurationError, Consumer, Producer, Worker
+from rabbit.stage import Stage
+
+
+class ToUpper(Worker):
+    """The tutorial's worker, with its constructor."""
+
+    def __init__(self, name: str) -> None:
+        """Name the queues, as the tutorial does."""
+        super().__init__(name, "my_queue", "upper")
+
+    def work(self, message: str) -> None:
+        """Write the message in upper case."""
+        self.write(message.upper())
+
+
+class Printer(Consumer):
+    """A sink."""
+
+    def work(self, message: str) -> None:
+        """Do nothing with it."""
+
+
+class Lines(Producer):
+    """A source."""
+
+    def work(self) -> None:
+        """Write one message."""
+        self.write("hello")
+
+
+class HTTPLog(Printer):
+    """A sink with capitals in its name."""
+
+
+def test_the_tutorials_constructor() -> None:
+    """A name and two queues are all it takes."""
+    stage = ToUpper("worker-1")
+
+    assert stage.name == "worker-1"
+    assert stage.settings.input_queue == "my_queue"
+    assert stage.settings.output_queue == "upper"
+
+
+def test_the_environment_names_what_the_code_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the same class runs anywhere."""
+    monkeypatch.setenv("REPLICA", "printer-7")
+    monkeypatch.setenv("INPUT_QUEUE", "upper")
+    stage = Printer()
+
+    assert (stage.name, stage.settings.input_queue) == ("printer-7", "upper")
+
+
+def test_an_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the code says is not overridden by the environment."""
+    monkeypatch.setenv("REPLICA", "elsewhere")
+    monkeypatch.setenv("INPUT_QUEUE", "elsewhere")
+    monkeypatch.setenv("CONCURRENCY", "9")
+    stage = Printer("here", "upper", concurrency=2)
+
+    assert stage.name == "here"
+    assert (stage.settings.input_queue, stage.settings.concurrency) == ("upper", 2)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), [(ToUpper("w"), "to_upper"), (Printer(input="q"), "printer")]
+)
+def test_a_stage_is_called_as_its_class(stage: Stage, name: str) -> None:
+    """In snake case, as folders and services are."""
+    assert name == stage.stage
+
+
+def test_a_stage_may_be_called_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STAGE tells two uses of one class apart."""
+    monkeypatch.setenv("STAGE", "archive")
+
+    assert Printer(input="q").stage == "archive"
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (Printer, "INPUT_QUEUE is not set: name the queue to consume"),
+        (Lines, "OUTPUT_QUEUE is not set: name the queue to publish to"),
+    ],
+)
+def test_a_queue_without_a_name_is_an_error(stage: type[Stage], message: str) -> None:
+    """It is said before anything is connected."""
+    with pytest.raises(ConfigurationError) as raised:
+        stage()
+
+    assert message == str(raised.value)
+
+
+def test_a_wrong_setting_ends_the_process_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, no traceback, and the name of the stage in front."""
+    monkeypatch.setenv("RABBITMQ_PORT", "garbage")
+
+    with pytest.raises(SystemExit) as raised:
+        Printer.main()
+
+    expected = (
+        "printer: RABBITMQ_PORT: 'garbage' is not allowed; allowed: a port number, 1 to 65535\n"
+    )
+    assert raised.value.code == 2
+    assert ("", expected) == capsys.readouterr()
+
+
+def test_writing_outside_of_work_is_an_error() -> None:
+    """There is no input to ack for it, and nobody who sends it."""
+    with pytest.raises(RuntimeError, match="only within work"):
+        ToUpper("w").write("lost")
+    with pytest.raises(RuntimeError, match="is for work"):
+        Lines(output="q").write("lost")
+
+
+def test_a_source_has_confirmed_nothing_before_it_starts() -> None:
+    """It can be asked at any time."""
+    assert Lines(output="q").confirmed == 0

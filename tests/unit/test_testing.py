@@ -1,0 +1,107 @@
+"""Stages without a broker."""
+
+import pytest
+
+from rabbit import Worker
+from rabbit.message import derived_id
+from rabbit.testing import harness
+from services.to_upper import ToUpper
+
+
+class Picky(Worker):
+    """Writes twice, then refuses what it does not like."""
+
+    seen: str | None = None
+
+    def work(self, message: str) -> None:
+        """Note what else is known of the message."""
+        self.seen = f"{self.message.id} {self.message.redelivered} {self.message.headers.get('a')}"
+        self.write(message, key="red")
+        self.write(message)
+        if message == "bad":
+            msg = "no"
+            raise ValueError(msg)
+
+
+def test_outputs_and_how_it_settled() -> None:
+    """What a stage writes, and that its input is acked for it."""
+    sent = harness(ToUpper).send("hello")
+
+    assert sent.outputs == ["HELLO"]
+    assert sent.settled == "acked"
+    assert sent.error is None
+
+
+def test_ids_and_keys_of_the_outputs() -> None:
+    """Each output has its routing key and the id that a real replica would give it."""
+    sent = harness(Picky).send("hello", message_id="m")
+
+    assert sent.keys == ["red", None]
+    assert [derived_id("m", "picky", 0), derived_id("m", "picky", 1)] == sent.ids
+
+
+def test_the_same_input_gives_the_same_ids() -> None:
+    """A redelivery, even to another replica, is known by its outputs' ids."""
+    once = harness(ToUpper, "one").send("hello", message_id="m")
+    again = harness(ToUpper, "two").send("hello", message_id="m", redelivered=True)
+    other = harness(ToUpper, "one").send("hello")
+
+    assert once.ids == again.ids
+    assert once.ids != other.ids
+
+
+def test_failing_work_has_no_outputs() -> None:
+    """Its input is returned, and the error can be looked at."""
+    sent = harness(Picky).send("bad")
+
+    assert (sent.outputs, sent.settled) == ([], "returned")
+    assert isinstance(sent.error, ValueError)
+
+
+def test_what_is_not_utf_8_is_returned() -> None:
+    """The stage never sees it."""
+    fed = harness(Picky)
+    sent = fed.send(b"\xff")
+
+    assert (sent.outputs, sent.settled) == ([], "returned")
+    assert isinstance(sent.error, UnicodeDecodeError)
+    assert fed.stage.seen is None
+
+
+def test_the_stage_sees_its_message() -> None:
+    """Id, headers and whether it was delivered before are as given."""
+    fed = harness(Picky)
+    fed.send("hello", message_id="m", headers={"a": 1}, redelivered=True)
+
+    assert fed.stage.seen == "m True 1"
+
+
+def test_a_stage_goes_on_after_a_failure() -> None:
+    """One replica is fed one message after the other."""
+    fed = harness(Picky)
+    fed.send("bad")
+
+    assert fed.send("good").outputs == ["good", "good"]
+
+
+def test_arguments_are_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They win over the environment, which wins over queues that nobody has named."""
+    monkeypatch.setenv("OUTPUT_QUEUE", "named")
+    stage = harness(ToUpper, "me", concurrency=3).stage
+
+    assert (stage.name, stage.settings.concurrency) == ("me", 3)
+    assert (stage.settings.input_queue, stage.settings.output_queue) == ("input", "named")
+
+
+class Route(Worker):
+    """Uses a text as its routing key."""
+
+    def work(self, message: str) -> None:
+        """Write it."""
+        self.write(message, key=message)
+
+
+def test_a_key_that_is_too_long_is_the_handlers_failure() -> None:
+    """AMQP's short strings have 255 bytes."""
+    assert harness(Route).send(300 * "k").settled == "returned"
+    assert harness(Route).send(127 * "ü").settled == "acked"

@@ -1,0 +1,193 @@
+"""Handler threads."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import pytest
+
+from rabbit.workers import Workers
+
+PATIENCE_SECONDS = 5.0
+
+
+class Desk:
+    """Workers, and a semaphore that stands for the loop they wake."""
+
+    def __init__(self, handle: Callable[[int], int], concurrency: int) -> None:
+        """Start the threads."""
+        self._wakes = threading.Semaphore(0)
+        self.workers = Workers(
+            handle, concurrency=concurrency, name="handler", wake=self._wakes.release
+        )
+
+    def take(self, count: int) -> list[int]:
+        """Return the next results, woken up for each batch of them."""
+        results: list[int] = []
+        while len(results) < count:
+            assert self._wakes.acquire(timeout=PATIENCE_SECONDS), f"not woken up after {results}"
+            results += [result for result, _ in self.workers.take_results()]
+        return results
+
+
+@contextmanager
+def desk(handle: Callable[[int], int], *, concurrency: int = 1) -> Iterator[Desk]:
+    """Start workers, and stop them in the end."""
+    made = Desk(handle, concurrency)
+    try:
+        yield made
+    finally:
+        made.workers.stop()
+
+
+class Gate:
+    """A handler that waits until it is let through."""
+
+    def __init__(self) -> None:
+        """Begin closed."""
+        self.entered = threading.Semaphore(0)
+        self._open = threading.Event()
+
+    def handle(self, job: int) -> int:
+        """Wait, then return the job."""
+        self.entered.release()
+        assert self._open.wait(PATIENCE_SECONDS)
+        return job
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many calls have begun."""
+        for _ in range(count):
+            assert self.entered.acquire(timeout=PATIENCE_SECONDS)
+
+    def open(self) -> None:
+        """Let everything through."""
+        self._open.set()
+
+
+def test_one_thread_keeps_order() -> None:
+    """With concurrency 1, results come in the order of the jobs, over many hand-overs."""
+    with desk(lambda job: -job) as at:
+        at.workers.submit(range(500))
+        at.workers.submit(range(500, 1000))
+
+        assert [-job for job in range(1000)] == at.take(1000)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_every_job_has_one_result(concurrency: int) -> None:
+    """None is lost and none is done twice, however many threads there are."""
+    with desk(lambda job: job, concurrency=concurrency) as at:
+        for first in range(0, 1000, 100):
+            at.workers.submit(range(first, first + 100))
+
+        assert list(range(1000)) == sorted(at.take(1000))
+        assert at.workers.busy == 0
+
+
+def test_threads_run_side_by_side() -> None:
+    """As many calls run at a time as there are threads, and no more."""
+    gate = Gate()
+    with desk(gate.handle, concurrency=3) as at:
+        at.workers.submit(range(5))
+        gate.wait_for(3)
+        assert not gate.entered.acquire(blocking=False)
+
+        gate.open()
+        assert list(range(5)) == sorted(at.take(5))
+
+
+def test_results_tell_how_long_they_took() -> None:
+    """The seconds are those of the handler alone."""
+    took = threading.Event()
+
+    def handle(job: int) -> int:
+        took.wait(0.02)
+        return job
+
+    woken = threading.Event()
+    workers = Workers(handle, concurrency=1, name="handler", wake=woken.set)
+    workers.submit([7])
+    assert woken.wait(PATIENCE_SECONDS)
+    [(result, seconds)] = workers.take_results()
+    workers.stop()
+
+    assert result == 7
+    assert 0.02 <= seconds < PATIENCE_SECONDS
+
+
+def test_unstarted_jobs_are_taken_back() -> None:
+    """What runs goes on to its result; the rest is returned in order, and never done."""
+    gate = Gate()
+    with desk(gate.handle) as at:
+        at.workers.submit(range(4))
+        gate.wait_for(1)
+        assert at.workers.take_unstarted() == [1, 2, 3]
+        assert at.workers.busy == 1
+
+        gate.open()
+        assert at.take(1) == [0]
+        at.workers.submit([9])
+        assert at.take(1) == [9]
+
+
+def test_busy_counts_until_the_result_is_taken() -> None:
+    """A finished job whose result nobody has seen is not settled yet."""
+    woken = threading.Event()
+    workers: Workers[int, int] = Workers(
+        lambda job: job, concurrency=1, name="handler", wake=woken.set
+    )
+    workers.submit([1])
+    assert woken.wait(PATIENCE_SECONDS)
+    assert workers.busy == 1
+
+    workers.take_results()
+    assert workers.busy == 0
+    workers.stop()
+
+
+def test_the_longest_running_call_is_known() -> None:
+    """It grows while a handler runs, and is zero when none does."""
+    gate = Gate()
+    with desk(gate.handle, concurrency=2) as at:
+        assert at.workers.longest_running() == 0.0
+
+        began = monotonic()
+        at.workers.submit([1, 2])
+        gate.wait_for(2)
+        first = at.workers.longest_running()
+        assert first < at.workers.longest_running() <= monotonic() - began
+
+        gate.open()
+        at.take(2)
+        assert at.workers.longest_running() == 0.0
+
+
+def test_threads_end_when_stopped() -> None:
+    """Idle threads end at once, busy ones with their call."""
+    gate = Gate()
+    before = set(threading.enumerate())
+    with desk(gate.handle, concurrency=3) as at:
+        started = set(threading.enumerate()) - before
+        at.workers.submit([1])
+        gate.wait_for(1)
+    gate.open()
+    for thread in started:
+        thread.join(PATIENCE_SECONDS)
+
+    assert len(started) == 3
+    assert [thread for thread in started if thread.is_alive()] == []
+
+
+def test_a_result_does_not_wait_for_the_slow_job_behind_it() -> None:
+    """The finished one is handed over while the next one runs."""
+    woken, gate = threading.Event(), threading.Event()
+    workers: Workers[bool, bool] = Workers(
+        lambda job: gate.wait(5) if job else True, concurrency=1, name="h", wake=woken.set
+    )
+    workers.submit([False, True])
+    try:
+        assert woken.wait(5)
+    finally:
+        gate.set()
+        workers.stop()
