@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 from testcontainers.core.container import DockerContainer
 
 from rabbit.connection import Channel, declare
@@ -183,19 +183,26 @@ class Broker:
         rights = {"configure": ".*", "write": write, "read": ".*"}
         self.api("PUT", f"permissions/%2F/{name}", rights)
 
-    def set_max_length(self, queue: str, messages: int) -> None:
-        """Bound a queue with a policy of the queue's name."""
+    def fill(self, queue: str) -> int:
+        """Bound a queue with a policy of its name, fill it until it refuses; say how deep it is."""
         policy = {
             "pattern": f"^{re.escape(queue)}$",
             "apply-to": "queues",
-            "definition": {"max-length": messages},
+            "definition": {"max-length": 1},
         }
         self.api("PUT", f"policies/%2F/{queue}", policy)
-        wait_until(
-            lambda: self.api("GET", f"queues/%2F/{queue}").get("policy") == queue,
-            10,
-            f"the policy holds for {queue}",
-        )
+        with self.channel() as channel:
+            channel.confirm_delivery()
+
+            def is_full() -> bool:
+                try:
+                    self.send(channel, queue, queue, "filler")
+                except NackError:
+                    return True
+                return False
+
+            wait_until(is_full, 20, f"{queue} refuses messages")
+        return self.depth(queue)
 
     def clear_policy(self, queue: str) -> None:
         """Remove the policy of the queue's name."""

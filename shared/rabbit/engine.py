@@ -178,15 +178,18 @@ class Engine:
         self._has_said_halted = True
         while self._replies.pending and self._replies.is_flowing:
             yield
-        self._control.remove()
-        while not self._control.is_removed:
-            yield
         self.log.info("halted", handled=self.intake.handled, failed=self.intake.failed)
         yield from self._close()
 
     def _close(self) -> Iterator[None]:
-        """Say goodbye to the broker; one that blocks us, or is gone, does not answer."""
+        """Say goodbye to the broker; one that blocks us, or is gone, does not answer.
+
+        The control queue goes too: who ends, in order or not, needs no command any more.
+        """
         self.loop.call_later(LAST_WORDS_SECONDS, self.loop.stop)
+        self._control.remove()
+        while not self._control.is_removed:
+            yield
         for connection in (self.consuming, self.publishing):
             connection.close()
         while not (self.consuming.is_closed and self.publishing.is_closed):

@@ -52,6 +52,7 @@ class SourceIntake:
         self._halting = False
         self._returned = False
         self._ended = False
+        self._has_given_up = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
@@ -100,7 +101,7 @@ class SourceIntake:
             self._last_progress = monotonic()  # idle is not stalled
         stalled = monotonic() - self._last_progress
         if self._publish_timeout and stalled > self._publish_timeout:
-            self._publish_timeout = None
+            self._publish_timeout, self._has_given_up = None, True
             self._on_end(self._why_stalled(stalled))
 
     def halt(self) -> Iterator[None]:
@@ -114,7 +115,7 @@ class SourceIntake:
         patience = monotonic() + PATIENCE_SECONDS
         while self._is_working() and monotonic() < patience:
             yield
-        while self.in_flight:
+        while self.in_flight and not self._has_given_up:
             yield
 
     def give_up(self) -> str:

@@ -28,9 +28,10 @@ class Pipeline:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What make and docker compose are started with."""
+        """What make and docker compose are started with: not as part of the make that tests."""
+        ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in ours},
             "COMPOSE_PROJECT_NAME": self.name,
             "AMQP_PORT": str(self.amqp_port),
             "MANAGEMENT_PORT": str(self.management_port),

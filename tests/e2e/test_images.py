@@ -22,7 +22,7 @@ def _run(pipeline: Pipeline, stage: str, program: str) -> str:
 @pytest.fixture
 def built(installed: Pipeline) -> Pipeline:
     """All images, those behind a profile too."""
-    installed.compose("--profile", "*", "build", "--quiet")
+    installed.compose("--profile", "*", "--progress", "quiet", "build")
     return installed
 
 

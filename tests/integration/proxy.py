@@ -15,12 +15,18 @@ def free_port() -> int:
 
 
 class Proxy:
-    """Listens at a port and passes everything on, until it is told not to."""
+    """Listens at a port and passes everything on, until it is told not to.
+
+    Attributes:
+        port: where it listens.
+        accepted: how many connections there have been.
+    """
 
     def __init__(self, target_port: int, port: int | None = None) -> None:
         """Prepare to listen at `port`, default a free one, for `target_port` of this machine."""
         self.port = port or free_port()
         self._target_port = target_port
+        self.accepted = 0
         self._sockets: list[socket.socket] = []
         self._flows = threading.Event()
         self._flows.set()
@@ -38,11 +44,15 @@ class Proxy:
         traceback: TracebackType | None,
     ) -> None:
         """Cut all connections and listen no more."""
-        for each in [self._listener, *self._sockets]:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        _close([self._listener])
+        self.cut()
         self._flows.set()
+
+    def cut(self) -> int:
+        """Cut all connections, and go on taking new ones; return how many there were."""
+        sockets, self._sockets = self._sockets, []
+        _close(sockets)
+        return len(sockets) // 2
 
     def freeze(self) -> None:
         """Keep the connections open and pass nothing on: a network that swallows."""
@@ -54,6 +64,7 @@ class Proxy:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(("127.0.0.1", self._target_port))
                 self._sockets += [near, far]
+                self.accepted += 1
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
@@ -63,3 +74,10 @@ class Proxy:
                 self._flows.wait()
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()

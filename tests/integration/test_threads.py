@@ -76,6 +76,7 @@ class Meeting(Worker):
 def test_handlers_of_one_stage_work_side_by_side(broker: Broker, unique: Unique) -> None:
     """With CONCURRENCY=3 three messages are handled at a time, each with its own self.message."""
     broker.put(unique("in"), [f"m{number}" for number in range(30)])
+    broker.declare(unique("out"))
     stage = Meeting(
         unique("meeting"), unique("in"), unique("out"), concurrency=3, **broker.settings
     )
