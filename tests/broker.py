@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -66,6 +67,8 @@ class Broker:
 
     def __init__(self) -> None:
         """Prepare the container; it is started by `with`."""
+        # Each attempt while the broker boots is ten lines in the report of a test that fails.
+        logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
         self.host = "127.0.0.1"
         self.port, management_port = _free_ports(2)
         self.management_url = f"http://{self.host}:{management_port}"

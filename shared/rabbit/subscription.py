@@ -341,12 +341,13 @@ class Subscription:
         """Begin to consume with another prefetch, when it is time to.
 
         Never with two consumers side by side: the broker would deliver to them out of order. So
-        it is cancel, then consume again. Going deeper, wait until all credit is used up: nothing
-        is under way then, and nothing has to go back. For the same reason this comes before the
-        acks of the turn, which give new credit.
+        it is cancel, then consume again, and only when all credit is used up: nothing is under
+        way then that would come back and be overtaken. For the same reason this comes before the
+        acks of the turn, which give new credit. Only a slow handler cannot wait for that.
         """
         wanted = self.prefetch.wanted()
-        if wanted < self._depth or (wanted > self._depth <= self._outstanding):
+        is_urgent = wanted < self._depth and self.prefetch.is_slow
+        if wanted != self._depth and (is_urgent or self._outstanding >= self._depth):
             self._state = _State.SWITCHING
             channel.basic_cancel(self._tag, callback=self._switched)
 
