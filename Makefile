@@ -41,7 +41,7 @@ check: .venv/complete ## format, lint, types, import rules, unit tests: before e
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports
+	PYTHONPATH=shared:. .venv/bin/lint-imports
 	.venv/bin/pytest --quiet tests/unit
 
 lock: ## renew the hash-locked requirements from pyproject.toml
