@@ -1,6 +1,7 @@
 """A real broker for each test run, names of their own for each test, stages as real processes."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from itertools import count
@@ -33,6 +34,11 @@ class Start(Protocol):
             ready: wait until it is ready.
             environment: a value of None takes the variable away.
         """
+
+
+def pytest_configure() -> None:
+    """Have SIGTERM end the run as Ctrl-C does: with all that it has started removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -45,18 +45,43 @@ def test_connections_cut_under_load_lose_nothing(
         for number in range(1, 6):
             wait_until(partial(is_filled, 250 * number), 60, f"the worker goes on, {number}")
             proxy.cut()
-        wait_until(partial(is_filled, 2000), 60, "all outputs are there")
+        wait_until(lambda: broker.depth(unique("in")) == 0, 60, "all inputs are delivered")
         wait_until(lambda: worker.is_ready, 20, "the worker is ready")
         assert worker.halt() == 0, worker.log
 
-    assert broker.depth(unique("in")) == 0
     ids = defaultdict(set)
     for output in broker.take_all(unique("out")):
         ids[output.text].add(output.id)
-    assert set(texts) == set(ids)
+    given_back = {message.text for message in broker.take_all(unique("in"))}
+    assert set(texts) == set(ids) | given_back
     assert all(len(each) == 1 for each in ids.values())
     assert "broker available again" in worker.log
     assert "Traceback" not in worker.log
+
+
+def test_an_ack_for_an_older_connection_is_dropped(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """A handler ends after its connection is lost: its ack settles no message on the new one.
+
+    The delivery tag that `a` had on the old channel is the one that `b` has on the new channel.
+    """
+    broker.put(unique("in"), ["x", "a", "b"])
+
+    def handled() -> list[str]:
+        return [each["text"] for each in sink.objects]
+
+    with Proxy(broker.port) as proxy:
+        sink = start(
+            *RECORDER, PREFETCH=3, DELAY=1, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=proxy.port
+        )
+        wait_until(lambda: handled() == ["x", "a"], 20, "x is acked and a is running")
+        assert proxy.cut() == 2
+        wait_until(lambda: handled() == ["x", "a", "a"], 20, "a has come again")
+        assert sink.halt() == 0, sink.log
+
+    assert handled() == ["x", "a", "a"]
+    assert [message.text for message in broker.take_all(unique("in"))] == ["b"]
 
 
 def test_a_stage_consumes_and_hears_a_halt_after_a_lost_connection(

@@ -128,7 +128,7 @@ def test_publish_many_survives_lost_connections(broker: Broker, unique: Unique) 
                 yield text
 
         with MessageQueue(unique("queue"), **settings) as queue:
-            assert queue.publish_many(cutting_connections()) == 5000
+            assert queue.publish_many(cutting_connections(), timeout=30) == 5000
         assert proxy.accepted == 3
 
     messages = broker.take_all(queue.name)
