@@ -58,4 +58,4 @@ class Batch:
 
 def refused(publication: Publication[Batch], error: PublishError) -> None:
     """Tell a message's batch that no queue has taken it."""
-    publication.owner.fail(error)
+    publication[1].fail(error)

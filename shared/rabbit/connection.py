@@ -24,6 +24,8 @@ from pika.exceptions import (
 from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
 
+from rabbit import codec
+from rabbit.codec import Lane
 from rabbit.logs import Logger
 from rabbit.settings import Endpoint, Settings
 from rabbit.topology import Binding, Declaration, Exchange, Queue
@@ -35,9 +37,13 @@ __all__ = [
     "Channel",
     "Connection",
     "Frame",
+    "Lane",
     "Loop",
     "User",
+    "consume",
     "declare",
+    "decode_properties",
+    "encode_properties",
     "is_hopeless",
 ]
 
@@ -128,26 +134,38 @@ class User(Protocol):
         """Forget all channels; the connection is gone."""
 
 
-class _CoalescingConnection(SelectConnection):
-    """Sends what one loop turn produced with one system call.
+class _Wire(SelectConnection):
+    """A connection of pika that gives the frequent frames to the codec, in both directions.
 
-    pika sends each frame with a call of its own. `_adapter_emit_data` is the method that pika
-    gives its adapters to send with; overriding it is the seam.
+    pika sends each frame with a system call of its own, and makes a dozen objects of a message.
+    `_adapter_emit_data` and `_on_data_available` are the methods by which its connections and its
+    adapters speak to each other; overriding them is the seam. All frames that the codec does not
+    know go through it unchanged.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed through
-        self._unsent: list[bytes] = []
+        self.unsent: list[bytes] = []
+        self.lanes: dict[int, codec.Lane] = {}
+        self._decoder = codec.Decoder(self.lanes, self._leave_to_pika)
         super().__init__(*arguments, **options)
 
     def _adapter_emit_data(self, data: bytes) -> None:
-        self._unsent.append(data)
+        self.unsent.append(data)
 
     def flush(self) -> None:
-        """Send what has come together."""
-        if self._unsent:
-            data = b"".join(self._unsent)
-            self._unsent.clear()
+        """Send what has come together, with one system call."""
+        if self.unsent:
+            data = b"".join(self.unsent)
+            self.unsent.clear()
             super()._adapter_emit_data(data)
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        self.bytes_received += len(data_in)  # pika's heartbeat checker looks at it
+        self._decoder.feed(data_in)
+
+    def _leave_to_pika(self, frame: bytes) -> None:
+        self.bytes_received -= len(frame)  # pika counts it
+        super()._on_data_available(frame)
 
 
 class Connection:
@@ -173,7 +191,7 @@ class Connection:
         self._availability = availability
         self._endpoints: Iterator[Endpoint] = cycle(settings.endpoints)
         self._endpoint = settings.endpoints[0]
-        self._pika: _CoalescingConnection | None = None
+        self._pika: _Wire | None = None
         self._open = False
         self._closing = False
         self._failures = 0
@@ -194,7 +212,7 @@ class Connection:
         if self._closing:
             return
         self._endpoint = next(self._endpoints)
-        self._pika = _CoalescingConnection(
+        self._pika = _Wire(
             _parameters(self._endpoint, self._settings, self._name),
             on_open_callback=self._opened,
             on_open_error_callback=self._failed,
@@ -222,7 +240,7 @@ class Connection:
         self,
         on_open: Callable[[Channel], None],
         on_closed_by_broker: Callable[[int, str], None],
-        on_late: Callable[[int], None] | None = None,
+        lane: Lane | None = None,
     ) -> None:
         """Open a channel (channel.open).
 
@@ -230,23 +248,42 @@ class Connection:
             on_open: given the channel, once it is open.
             on_closed_by_broker: given the reply code and text of channel.close. A channel that
                 goes down with its connection is no news: `User.lost` tells of that.
-            on_late: given the tag of each delivery that arrives between basic.cancel and its ok.
-                Only the tag is left of it: pika means to reject it. It has to be returned by
-                basic.nack: since RabbitMQ 4.3 a reject uses up the delivery limit.
+            lane: takes the channel's deliveries and confirms, those included that arrive
+                between basic.cancel and its ok.
         """
+        wire = self._pika
 
         def opened(channel: Channel) -> None:
-            if on_late:
-                channel.basic_reject = lambda delivery_tag=0, requeue=True: on_late(delivery_tag)  # type: ignore[method-assign] # noqa: ARG005
+            if lane and wire:
+                wire.lanes[channel.channel_number] = lane
             channel.add_on_close_callback(closed)
             on_open(channel)
 
-        def closed(_channel: Channel, reason: Exception) -> None:
+        def closed(channel: Channel, reason: Exception) -> None:
+            if wire:
+                wire.lanes.pop(channel.channel_number, None)
             if isinstance(reason, ChannelClosedByBroker) and self._open:
                 on_closed_by_broker(reason.reply_code, reason.reply_text)
 
-        if self._pika and self._open:
-            self._pika.channel(on_open_callback=opened)
+        if wire and self._open:
+            wire.channel(on_open_callback=opened)
+
+    def close_channel(self, channel: Channel) -> None:
+        """Close a channel (channel.close); what still arrives on it is for nobody."""
+        if self._pika:
+            self._pika.lanes.pop(channel.channel_number, None)
+        channel.close()
+
+    def send(self, frames: Iterable[bytes]) -> None:
+        """Send frames, in parts, with this turn's `flush`; the channel they belong to is open."""
+        if self._pika:
+            self._pika.unsent += frames
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame that was agreed upon (connection.tune), in bytes."""
+        assert self._pika is not None  # noqa: S101 - there is one while a channel is open
+        return int(self._pika.params.frame_max)
 
     def reopen(self, user: User) -> None:
         """Let a user whose channel the broker has closed open a new one, after a pause."""
@@ -313,6 +350,56 @@ def declare(channel: Channel, declarations: Iterable[Declaration]) -> None:
                     channel.queue_purge(name)
             case Binding(exchange, queue, key):
                 channel.queue_bind(queue, exchange, routing_key=key)
+
+
+def consume(
+    channel: Channel, queue: str, lane: Lane, on_registered: Callable[[object], None]
+) -> str:
+    """Register a consumer (basic.consume) whose deliveries its channel's lane takes.
+
+    Args:
+        channel: a channel that was opened with `lane`.
+        queue: what to consume; it is acked by hand.
+        lane: as above; it is given those deliveries, too, that the codec has left to pika.
+        on_registered: called with basic.consume-ok.
+
+    Returns:
+        the consumer's tag.
+    """
+
+    def left_to_pika(
+        channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes
+    ) -> None:
+        if channel.is_open:
+            lane.delivered(
+                method.delivery_tag,
+                method.routing_key,
+                encode_properties(properties),
+                body,
+                redelivered=method.redelivered,
+            )
+
+    return channel.basic_consume(queue, left_to_pika, callback=on_registered)
+
+
+def encode_properties(properties: BasicProperties) -> bytes:
+    """Encode the properties of a message, flags first as in its content header."""
+    return b"".join(properties.encode())  # type: ignore[no-untyped-call]
+
+
+def decode_properties(raw: bytes) -> BasicProperties:
+    """Decode the properties of a message, flags first as in its content header.
+
+    Raises:
+        ValueError: pika cannot decode them; some headers are beyond it.
+    """
+    properties = BasicProperties()  # type: ignore[no-untyped-call]
+    try:
+        properties.decode(raw)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        msg = f"properties that cannot be decoded: {error!r}"
+        raise ValueError(msg) from error
+    return properties
 
 
 def is_hopeless(code: int, text: str) -> bool:

@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rabbit.connection import Basic, BasicProperties, Channel, Connection, declare, is_hopeless
+from rabbit.connection import (
+    Channel,
+    Connection,
+    Lane,
+    consume,
+    declare,
+    decode_properties,
+    is_hopeless,
+)
 from rabbit.errors import TopologyError
 from rabbit.logs import Logger
 from rabbit.topology import control_queue, control_subscription
@@ -86,7 +94,7 @@ class Report(BaseModel):
     since: datetime
 
 
-class ControlRoom:
+class ControlRoom(Lane):
     """Hears commands on a durable queue of this replica's own (see `control_subscription`)."""
 
     def __init__(
@@ -125,7 +133,7 @@ class ControlRoom:
 
     def open(self) -> None:
         """Open a channel and subscribe."""
-        self._connection.channel(self._subscribe, self._closed)
+        self._connection.channel(self._subscribe, self._closed, lane=self)
 
     def lost(self) -> None:
         """Forget the channel; commands wait in the queue meanwhile."""
@@ -155,30 +163,36 @@ class ControlRoom:
         self._channel = channel
         channel.add_on_cancel_callback(self._cancelled_by_broker)
         declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))
-        channel.basic_consume(
-            control_queue(self._stage, self._replica), self._hear, callback=subscribed
-        )
+        consume(channel, control_queue(self._stage, self._replica), self, subscribed)
 
-    def _hear(
-        self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes
+    def delivered(
+        self,
+        tag: int,
+        routing_key: str,  # noqa: ARG002 - a lane's argument
+        properties: bytes,
+        body: bytes,
+        *,
+        redelivered: bool,  # noqa: ARG002 - likewise
     ) -> None:
         """Obey a command. Acked by hand: what a dead connection swallows comes back only so."""
-        channel.basic_ack(method.delivery_tag)
+        if self._channel is None:
+            return
+        self._channel.basic_ack(tag)
         try:
             command = Command.model_validate_json(body)
-        except ValidationError as error:
+            reply_to = decode_properties(properties).reply_to
+        except ValueError as error:
             self.ignored += 1
-            self._log.warning(
-                "control message ignored", reason=error.errors()[0]["msg"], ignored=self.ignored
-            )
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            self._log.warning("control message ignored", reason=reason, ignored=self.ignored)
             return
         if command.concerns(self._stage, self._replica):
-            self._on_command(command, properties.reply_to)
+            self._on_command(command, reply_to)
 
     def _cancelled_by_broker(self, _frame: Any) -> None:  # noqa: ANN401 - pika's
         """Subscribe anew when somebody has deleted the queue."""
         if self._channel and not self._removing:
-            self._channel.close()
+            self._connection.close_channel(self._channel)
             self.lost()
             self.open()
 

@@ -18,7 +18,7 @@ from rabbit.control import Command, ControlRoom, Report, State
 from rabbit.errors import DrainTimeoutError, PublishError, RabbitError
 from rabbit.health import ReadyFile
 from rabbit.logs import Logger
-from rabbit.message import Output, new_id
+from rabbit.message import new_id, text_output
 from rabbit.publisher import Publication, Publisher
 from rabbit.settings import Settings
 from rabbit.signals import stop_signals
@@ -250,7 +250,7 @@ class Engine:
         )
         message_id = new_id()
         body = report.model_dump_json().encode()
-        self._replies.send([Output(body, message_id, message_id, reply_to)], None)
+        self._replies.send([text_output(body, message_id, message_id, reply_to)], None)
 
 
 def _no_matter(*_: Publication[None] | PublishError | RabbitError | None) -> None:

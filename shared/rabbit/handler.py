@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rabbit.message import Message, Output, check_key, derived_id
+from rabbit.message import Message, Output, check_key, derived_id, text_output
 
 
 class Outcome(NamedTuple):
@@ -48,12 +48,14 @@ class Handler:
         message = self.message
         outputs = self._desk.outputs
         output_id = derived_id(message.id, self._stage, len(outputs))
-        outputs.append(Output(text.encode(), output_id, message.correlation_id, check_key(key)))
+        outputs.append(
+            text_output(text.encode(), output_id, message.correlation_id, check_key(key))
+        )
 
     def forward(self, message: Message) -> Output:
         """Return an output that is the same text."""
         output_id = derived_id(message.id, self._stage, 0)
-        return Output(message.body, output_id, message.correlation_id)
+        return text_output(message.body, output_id, message.correlation_id)
 
     def run(self, message: Message) -> Outcome:
         """Handle one message. All or nothing: a call that fails has no outputs."""

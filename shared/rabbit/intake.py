@@ -6,7 +6,6 @@ from rabbit.connection import Connection, Loop
 from rabbit.errors import PublishError, TopologyError
 from rabbit.handler import Handler, Outcome
 from rabbit.logs import Logger
-from rabbit.message import Message
 from rabbit.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.publisher import Publication, Publisher
 from rabbit.settings import Settings
@@ -88,11 +87,13 @@ class QueueIntake:
         arrived = self._subscription.take_arrived()
         if arrived:
             self._workers.submit(self._until_pill(arrived) if self._pill else arrived)
-        results = self._workers.take_results()
+        results, seconds = self._workers.take_results()
         if results:
-            self._prefetch.handled(sum(seconds for _, seconds in results), len(results))
-            for (delivery, outcome), _ in results:
+            self._prefetch.handled(seconds, len(results))
+            for delivery, outcome in results:
                 self._take(delivery, outcome)
+            if self.publisher:
+                self.publisher.pump()
         self._subscription.flush()
 
     def tick(self) -> None:
@@ -132,22 +133,13 @@ class QueueIntake:
 
     def refused(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Try again while the input is ours; its input stays unacked meanwhile."""
-        if self.publisher and self._subscription.is_current(publication.owner):
+        _, delivery = publication
+        if self.publisher and self._subscription.is_current(delivery):
             self.publisher.retry(publication, error)
 
     def _handle(self, delivery: Delivery) -> tuple[Delivery, Outcome]:
         """Run in a handler thread."""
-        return delivery, self._handler.run(self._message(delivery))
-
-    @staticmethod
-    def _message(delivery: Delivery) -> Message:
-        method = delivery.method
-        return Message(
-            delivery.body,
-            delivery.properties,
-            redelivered=method.redelivered,
-            routing_key=method.routing_key,
-        )
+        return delivery, self._handler.run(delivery)
 
     def _take(self, delivery: Delivery, outcome: Outcome) -> None:
         if not self._subscription.is_current(delivery):
@@ -156,7 +148,7 @@ class QueueIntake:
             self._fail(delivery, outcome.error)
         elif outcome.outputs and self.publisher:
             delivery.awaiting = len(outcome.outputs)
-            self.publisher.send(outcome.outputs, delivery)
+            self.publisher.put(outcome.outputs, delivery)
         else:
             self._settle(delivery)
 
@@ -169,7 +161,7 @@ class QueueIntake:
         self.failed += 1
         self._log.error(
             "handler failed, message returned to its queue",
-            message_id=delivery.properties.message_id,
+            message_id=delivery.id,
             exc_info=error,
         )
         self._paused.add(delivery)
@@ -230,7 +222,9 @@ class QueueIntake:
         if counted and counted[0] > 1:
             self._subscription.give_back(pill)
         else:
-            self._take(pill, Outcome([self._handler.forward(self._message(pill))], None))
+            self._take(pill, Outcome([self._handler.forward(pill)], None))
+            if self.publisher:
+                self.publisher.pump()
             while self._subscription.in_flight:
                 self._give_back_stuck()
                 yield

@@ -4,7 +4,10 @@ import hashlib
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
+
+from rabbit.connection import decode_properties
+from rabbit.properties import read_ids, text_properties
 
 #: Namespace of the message ids that are derived from an input's id (RFC 9562, version 5).
 OUTPUT_NAMESPACE = uuid.UUID("4a3c9c7e-6d0f-5a55-9a39-0b6f2f1f6f0e")
@@ -12,15 +15,11 @@ OUTPUT_NAMESPACE = uuid.UUID("4a3c9c7e-6d0f-5a55-9a39-0b6f2f1f6f0e")
 #: A routing key is a short string of AMQP 0-9-1.
 LONGEST_KEY_BYTES = 255
 
+_NAMESPACE = OUTPUT_NAMESPACE.bytes
+#: What RFC 9562 makes of the digit that carries the variant: its two highest bits are 10.
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
-
-
-class Properties(Protocol):
-    """The message properties of AMQP 0-9-1 that are read here (basic class, section 1.8)."""
-
-    message_id: str | None
-    correlation_id: str | None
-    headers: dict[str, Any] | None
 
 
 def new_id() -> str:
@@ -35,12 +34,9 @@ def derived_id(input_id: str, stage: str, index: int) -> str:
     message and uuid.UUID takes three times as long. A redelivered input gives the same ids.
     """
     name = f"{input_id}/{stage}/{index}".encode()
-    digest = hashlib.sha1(OUTPUT_NAMESPACE.bytes + name, usedforsecurity=False).digest()
-    number = int.from_bytes(digest[:16], "big")
-    number = number & ~(0xF000 << 64) | 5 << 76
-    number = number & ~(0xC000 << 48) | 0x8000 << 48
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
+    variant = _VARIANT[text[16]]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
 
 
 class Message:
@@ -48,21 +44,22 @@ class Message:
 
     Attributes:
         body: the bytes as they came.
+        properties: the properties as they came, flags first (AMQP 0-9-1, section 4.2.6.1).
         redelivered: True when the broker has delivered this message before, here or elsewhere.
         routing_key: what it was published with.
     """
 
-    __slots__ = ("_id", "_properties", "body", "redelivered", "routing_key")
+    __slots__ = ("_ids", "body", "properties", "redelivered", "routing_key")
 
     def __init__(
-        self, body: bytes, properties: Properties, *, redelivered: bool, routing_key: str
+        self, body: bytes, properties: bytes, *, redelivered: bool, routing_key: str
     ) -> None:
         """Wrap what basic.deliver brought; nothing is decoded before somebody asks."""
         self.body = body
+        self.properties = properties
         self.redelivered = redelivered
         self.routing_key = routing_key
-        self._properties = properties
-        self._id = properties.message_id or None
+        self._ids: tuple[str, str] | None = None
 
     @property
     def text(self) -> str:
@@ -72,19 +69,30 @@ class Message:
     @property
     def id(self) -> str:
         """The message id; a message that came without one gets a new one at each delivery."""
-        if self._id is None:
-            self._id = new_id()
-        return self._id
+        return self.ids[0]
 
     @property
     def correlation_id(self) -> str:
         """The id in common with all messages that come from the same source message."""
-        return self._properties.correlation_id or self.id
+        return self.ids[1]
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """The message id and the correlation id."""
+        if self._ids is None:
+            message_id, correlation_id = read_ids(self.properties)
+            message_id = message_id or new_id()
+            self._ids = message_id, correlation_id or message_id
+        return self._ids
 
     @property
     def headers(self) -> Mapping[str, Any]:
-        """The headers it was published with, and those that the broker has added."""
-        return self._properties.headers or _NO_HEADERS
+        """The headers it was published with, and those that the broker has added.
+
+        Raises:
+            ValueError: they cannot be decoded.
+        """
+        return decode_properties(self.properties).headers or _NO_HEADERS
 
     @property
     def attempt(self) -> int:
@@ -109,14 +117,31 @@ class Output(NamedTuple):
 
     Attributes:
         body: the bytes to send.
-        id: its message id.
+        properties: to send with it, flags first, as in a content header.
+        id: the message id that stands in them.
+        key: the routing key that was asked for; None for a work queue.
+    """
+
+    body: bytes
+    properties: bytes
+    id: str
+    key: str | None = None
+
+
+def text_output(
+    body: bytes,
+    message_id: str,
+    correlation_id: str,
+    key: str | None = None,
+    reply_to: str | None = None,
+) -> Output:
+    """Return an output that is a persistent UTF-8 text.
+
+    Args:
+        body: the text.
+        message_id: its id.
         correlation_id: the id carried through from the source.
         key: the routing key that was asked for; None for a work queue.
         reply_to: where an answer is expected; only commands have it.
     """
-
-    body: bytes
-    id: str
-    correlation_id: str
-    key: str | None = None
-    reply_to: str | None = None
+    return Output(body, text_properties(message_id, correlation_id, reply_to), message_id, key)

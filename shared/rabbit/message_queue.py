@@ -13,10 +13,10 @@ from typing import Any, Self, TypeAlias
 
 from rabbit.background import Background
 from rabbit.batch import Batch, refused
-from rabbit.connection import Basic, BasicProperties, Connection
+from rabbit.connection import Basic, BasicProperties, Connection, decode_properties
 from rabbit.errors import RabbitError
 from rabbit.logs import logger
-from rabbit.message import Output, check_key, new_id
+from rabbit.message import Output, check_key, new_id, text_output
 from rabbit.prefetch import FixedPrefetch
 from rabbit.publisher import Publisher
 from rabbit.settings import Kind, Settings
@@ -87,7 +87,7 @@ class MessageQueue:
         self._callback: Callback | None = None
         self._inbox: SimpleQueue[Delivery | RabbitError | None] = SimpleQueue()
         self._is_stopping = False
-        self._held: dict[int, Delivery] = {}
+        self._held: dict[int, tuple[Basic.Deliver, Delivery]] = {}  # by the id() of its method
         self._batches: set[Batch] = set()
 
     def __enter__(self) -> Self:
@@ -148,9 +148,9 @@ class MessageQueue:
 
     def ack(self, method: Basic.Deliver) -> None:
         """Ack the message that came with `method`; a message that is not acked comes again."""
-        delivery = self._held.pop(id(method), None)
-        if delivery is not None and self._background and self._subscription:
-            self._background.call(self._subscription.settle, delivery)
+        held = self._held.pop(id(method), None)
+        if held is not None and self._background and self._subscription:
+            self._background.call(self._subscription.settle, held[1])
 
     def start(self) -> None:
         """Consume, and call the callback in this thread for each message, until `stop`.
@@ -245,15 +245,16 @@ class MessageQueue:
         yield from subscription.close()
 
     def _call_back(self, callback: Callback, delivery: Delivery) -> None:
-        method = delivery.method
-        self._held[id(method)] = delivery
+        method = Basic.Deliver(  # type: ignore[no-untyped-call]
+            None, delivery.tag, delivery.redelivered, self._edge.name, delivery.routing_key
+        )
+        self._held[id(method)] = method, delivery
         try:
-            text = delivery.body.decode()
-        except UnicodeDecodeError:
-            message_id = delivery.properties.message_id
-            self._log.warning("not UTF-8 text, left unacked", message_id=message_id)
+            text, properties = delivery.text, decode_properties(delivery.properties)
+        except ValueError as error:
+            self._log.warning("not readable, left unacked", message_id=delivery.id, reason=error)
             return
-        callback(CallbackChannel(self.ack, method), method, delivery.properties, text)
+        callback(CallbackChannel(self.ack, method), method, properties, text)
 
     def _turn(self) -> None:
         """End a turn of the loop: hand over what arrived, send what is to be sent."""
@@ -271,7 +272,7 @@ class MessageQueue:
     @staticmethod
     def _output(text: str, key: str | None) -> Output:
         message_id = new_id()
-        return Output(text.encode(), message_id, message_id, check_key(key))
+        return text_output(text.encode(), message_id, message_id, check_key(key))
 
 
 def _keep() -> None:

@@ -1,15 +1,17 @@
 """Outputs on their way: published, confirmed, or refused and tried again."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
+from rabbit import codec
 from rabbit.connection import (
     Basic,
     BasicProperties,
     Channel,
     Connection,
     Frame,
+    Lane,
     declare,
     is_hopeless,
 )
@@ -28,22 +30,11 @@ WINDOW = 2000
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 5.0
 
-_PERSISTENT = 2
+#: One output on its way, and whose it is.
+Publication: TypeAlias = tuple[Output, Owner]
 
 
-class Publication(Generic[Owner]):
-    """One output on its way, and whose it is."""
-
-    __slots__ = ("output", "owner", "returned")
-
-    def __init__(self, output: Output, owner: Owner) -> None:
-        """Pair them."""
-        self.output = output
-        self.owner = owner
-        self.returned = False
-
-
-class Publisher(Generic[Owner]):
+class Publisher(Lane, Generic[Owner]):
     """Publishes to one edge with publisher confirms (confirm.select), mandatory and persistent.
 
     After a lost connection it publishes what was not confirmed again, with the same ids: a
@@ -80,6 +71,8 @@ class Publisher(Generic[Owner]):
         self._unconfirmed: Outputs[Publication[Owner]] = Outputs()
         self._waiting: deque[Publication[Owner]] = deque()
         self._refused: list[Publication[Owner]] = []
+        self._returned: Counter[str] = Counter()  # message ids whose confirm is still to come
+        self._method: tuple[str | None, bytes] = ("", b"")  # the last basic.publish, and its key
         self._pause = 0.0
         connection.users.append(self)
         connection.on_unblocked.append(self.pump)
@@ -96,21 +89,25 @@ class Publisher(Generic[Owner]):
 
     def open(self) -> None:
         """Open a channel, declare the edge, switch confirms on; then send what waits."""
-        self._connection.channel(self._prepare, self._closed)
+        self._connection.channel(self._prepare, self._closed, lane=self)
 
     def lost(self) -> None:
         """Put what was not confirmed back in front, to be published again."""
         self._channel = None
-        for publication in self._unconfirmed:
-            publication.returned = False
+        self._returned.clear()
         self._waiting.extendleft(reversed([*self._refused, *self._unconfirmed]))
         self._refused.clear()
         self._unconfirmed = Outputs()
 
     def send(self, outputs: Iterable[Output], owner: Owner) -> None:
         """Publish, now or as soon as possible."""
-        self._waiting.extend(Publication(output, owner) for output in outputs)
+        self.put(outputs, owner)
         self.pump()
+
+    def put(self, outputs: Iterable[Output], owner: Owner) -> None:
+        """Publish with the next `pump`."""
+        for output in outputs:
+            self._waiting.append((output, owner))
 
     def retry(self, publication: Publication[Owner], error: PublishError) -> None:
         """Publish a refused output again after a pause; nothing newer goes before it."""
@@ -128,8 +125,25 @@ class Publisher(Generic[Owner]):
 
     def pump(self) -> None:
         """Publish what waits, as far as the window and the broker allow."""
-        while self._waiting and self.is_flowing and len(self._unconfirmed) < WINDOW:
-            self._publish(self._waiting.popleft())
+        if not self._waiting or self._channel is None or not self.is_flowing:
+            return
+        channel, frame_max = self._channel.channel_number, self._connection.frame_max
+        frames: list[bytes] = []
+        for _ in range(min(len(self._waiting), WINDOW - len(self._unconfirmed))):
+            publication = self._waiting.popleft()
+            output = publication[0]
+            frames.append(self._publish_method(channel, output.key))
+            frames += codec.content(channel, output.properties, output.body, frame_max)
+            self._unconfirmed.send(publication)
+        self._connection.send(frames)
+
+    def _publish_method(self, channel: int, key: str | None) -> bytes:
+        """Return the basic.publish for a routing key; it is mostly the one before."""
+        last, method = self._method
+        if not method or key != last:
+            method = codec.publish_method(channel, self.edge.name, self.edge.key(key))
+            self._method = key, method
+        return method
 
     def abandon(self) -> list[Owner]:
         """Let go of the outputs that the broker will not take, as it stands; return their owners.
@@ -145,75 +159,68 @@ class Publisher(Generic[Owner]):
         if self._channel is None or self._connection.blocked:
             stuck += self._unconfirmed
             self._unconfirmed.clear()
-        return [publication.owner for publication in stuck]
+        return [owner for _, owner in stuck]
 
     def discard(self, is_void: Callable[[Owner], bool]) -> None:
         """Drop what is not under way yet and whose owner says that it is void."""
-        self._waiting = deque(each for each in self._waiting if not is_void(each.owner))
-        self._refused = [each for each in self._refused if not is_void(each.owner)]
-
-    def _publish(self, publication: Publication[Owner]) -> None:
-        output = publication.output
-        properties = BasicProperties(  # type: ignore[no-untyped-call]
-            content_type="text/plain",
-            content_encoding="utf-8",
-            delivery_mode=_PERSISTENT,
-            message_id=output.id,
-            correlation_id=output.correlation_id,
-            reply_to=output.reply_to,
-        )
-        assert self._channel is not None  # noqa: S101 - is_flowing says so
-        self._channel.basic_publish(
-            self.edge.name, self.edge.key(output.key), output.body, properties, mandatory=True
-        )
-        self._unconfirmed.send(publication)
+        self._waiting = deque(each for each in self._waiting if not is_void(each[1]))
+        self._refused = [each for each in self._refused if not is_void(each[1])]
 
     def _prepare(self, channel: Channel) -> None:
         def ready(_frame: object) -> None:
             self._channel = channel
+            self._method = "", b""
             self.pump()
 
         declare(channel, self.edge.for_publishing())
-        channel.add_on_return_callback(self._returned)
+        channel.add_on_return_callback(self._note_return)
         channel.confirm_delivery(self._confirmed, callback=ready)
 
-    def _returned(
+    def _note_return(
         self, _channel: Channel, _method: object, properties: BasicProperties, _body: bytes
     ) -> None:
-        """Mark what basic.return is about; the confirm that follows does not count then.
+        """Note what basic.return is about; the confirm that follows does not count then.
 
         A return carries no sequence number, only the message.
         """
-        for publication in self._unconfirmed:
-            if publication.output.id == properties.message_id and not publication.returned:
-                publication.returned = True
-                return
+        if properties.message_id:
+            self._returned[properties.message_id] += 1
 
-    def _confirmed(self, frame: "Frame[Any]") -> None:
-        """Take a basic.ack or basic.nack of the broker."""
-        method = frame.method
-        acked = isinstance(method, Basic.Ack)
-        for publication in self._unconfirmed.confirm(method.delivery_tag, multiple=method.multiple):
-            if acked and not publication.returned:
-                self._confirm(publication.owner)
-            else:
-                self._on_refused(publication, self._refusal(publication))
+    def acked(self, tag: int, *, multiple: bool) -> None:
+        """Take a basic.ack: the broker is responsible now, unless it has returned the message."""
+        for publication in self._unconfirmed.confirm(tag, multiple=multiple):
+            output, owner = publication
+            if self._returned and self._returned[output.id]:
+                self._refuse(publication)
+                continue
+            if self._pause and not self._refused:
+                self._pause = 0.0
+                self._log.info("output accepted again")
+            self._on_confirmed(owner)
         self.pump()
 
-    def _confirm(self, owner: Owner) -> None:
-        if self._pause and not self._refused:
-            self._pause = 0.0
-            self._log.info("output accepted again")
-        self._on_confirmed(owner)
+    def _confirmed(self, frame: "Frame[Any]") -> None:
+        """Take a basic.nack of the broker, or a basic.ack that the codec has left to pika."""
+        method = frame.method
+        if isinstance(method, Basic.Ack):
+            self.acked(method.delivery_tag, multiple=method.multiple)
+            return
+        for publication in self._unconfirmed.confirm(method.delivery_tag, multiple=method.multiple):
+            self._refuse(publication)
+        self.pump()
 
-    def _refusal(self, publication: Publication[Owner]) -> PublishError:
-        name = self.edge.name
-        if publication.returned:
-            publication.returned = False
-            return UnroutableError(
+    def _refuse(self, publication: Publication[Owner]) -> None:
+        name, message_id = self.edge.name, publication[0].id
+        error: PublishError
+        if self._returned[message_id]:
+            self._returned.subtract([message_id])
+            self._returned += Counter()  # drops what has come down to zero
+            error = UnroutableError(
                 f"{name!r} has no queue for this message: is its binding or its consumer missing?"
             )
-        return RefusedError(f"{name!r} refuses messages: is its queue full or not available?")
+        else:
+            error = RefusedError(f"{name!r} refuses messages: is its queue full or not available?")
+        self._on_refused(publication, error)
 
     def _closed(self, code: int, text: str) -> None:
         self.lost()

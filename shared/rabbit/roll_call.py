@@ -11,7 +11,7 @@ from rabbit.connection import Channel, Frame
 from rabbit.control import Command, Report
 from rabbit.errors import BrokerUnavailableError, RabbitError
 from rabbit.logs import Logger
-from rabbit.message import Output, new_id
+from rabbit.message import new_id, text_output
 from rabbit.prefetch import FixedPrefetch
 from rabbit.publisher import Publisher
 from rabbit.settings import Settings
@@ -95,7 +95,7 @@ class RollCall:
         """Broadcast a command."""
         message_id = new_id()
         body = command.model_dump_json().encode()
-        output = Output(body, message_id, message_id, reply_to=self.id)
+        output = text_output(body, message_id, message_id, reply_to=self.id)
         self._background.call(self._commands.send, [output], None)
 
     def reports(self) -> list[Report]:

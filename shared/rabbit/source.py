@@ -7,7 +7,7 @@ from time import monotonic
 
 from rabbit.connection import Loop
 from rabbit.errors import Halted, PublishError
-from rabbit.message import Output, check_key, new_id
+from rabbit.message import Output, check_key, new_id, text_output
 from rabbit.publisher import Publication, Publisher
 
 #: `write` waits while so many messages are not confirmed.
@@ -73,7 +73,7 @@ class SourceIntake:
             Halted: when the source is being stopped.
         """
         message_id = new_id()
-        output = Output(text.encode(), message_id, message_id, check_key(key))
+        output = text_output(text.encode(), message_id, message_id, check_key(key))
         with self._room:
             while self.in_flight >= WINDOW and not self._halting:
                 self._room.wait()

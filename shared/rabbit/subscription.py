@@ -5,18 +5,11 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
-from rabbit.connection import (
-    Basic,
-    BasicProperties,
-    Channel,
-    Connection,
-    Frame,
-    declare,
-    is_hopeless,
-)
+from rabbit.connection import Channel, Connection, Frame, Lane, consume, declare, is_hopeless
 from rabbit.errors import TopologyError
 from rabbit.ledger import Inputs
 from rabbit.logs import Logger
+from rabbit.message import Message
 from rabbit.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.topology import Edge
 
@@ -34,25 +27,20 @@ PORTION_PAUSE_SECONDS = 0.1
 PATIENCE_SECONDS = 1.0
 
 
-class Delivery:
+class Delivery(Message):
     """One basic.deliver, until it is settled.
 
     Attributes:
         generation: which channel it came on; its tag means nothing on another one.
+        tag: the broker's number for it.
         awaiting: how many of its outputs are not confirmed.
     """
 
-    __slots__ = ("awaiting", "body", "generation", "method", "properties")
+    __slots__ = ("awaiting", "generation", "tag")
 
-    def __init__(
-        self, generation: int, method: Basic.Deliver, properties: BasicProperties, body: bytes
-    ) -> None:
-        """Keep what came."""
-        self.generation = generation
-        self.method = method
-        self.properties = properties
-        self.body = body
-        self.awaiting = 0
+    generation: int
+    tag: int
+    awaiting: int
 
 
 class _State(Enum):
@@ -70,7 +58,7 @@ _STOPPING = {_State.CANCELLING, _State.CANCELLED}
 _CONSUMING = {_State.CONSUMING, _State.SWITCHING, _State.PAUSING, _State.RESUMING}
 
 
-class Subscription:
+class Subscription(Lane):
     """Consumes one edge on a channel of its own, and sets it up again whenever it is lost."""
 
     def __init__(
@@ -145,13 +133,13 @@ class Subscription:
     def is_current(self, delivery: Delivery) -> bool:
         """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
         same_channel = delivery.generation == self._generation
-        return same_channel and delivery.method.delivery_tag in self._inputs
+        return same_channel and delivery.tag in self._inputs
 
     def open(self) -> None:
         """Open a channel, declare the edge, consume."""
         if self._state not in _STOPPING:
             self._state = _State.STARTING
-            self._connection.channel(self._prepare, self._closed, self._late)
+            self._connection.channel(self._prepare, self._closed, lane=self)
 
     def lost(self) -> None:
         """Forget the channel: what was not acked on it, the broker gives out again."""
@@ -162,6 +150,20 @@ class Subscription:
         self._state = _State.CANCELLED if self._state in _STOPPING else _State.OFF
         self._on_lost()
 
+    def delivered(
+        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
+    ) -> None:
+        """Take a basic.deliver; what comes after basic.cancel goes back."""
+        if self._channel is None:
+            return  # of a channel that is being closed: the broker gives it out again
+        self._inputs.receive(tag)
+        if self._state in _STOPPING:
+            self._inputs.give_back(tag)
+            return
+        delivery = Delivery(body, properties, redelivered=redelivered, routing_key=routing_key)
+        delivery.generation, delivery.tag, delivery.awaiting = self._generation, tag, 0
+        self._arrived.append(delivery)
+
     def take_arrived(self) -> list[Delivery]:
         """Return what has arrived since the last call."""
         arrived, self._arrived = self._arrived, []
@@ -171,7 +173,7 @@ class Subscription:
         """Ack a delivery with the next flush; return False when it is not current any more."""
         if not self.is_current(delivery):
             return False
-        self._inputs.settle(delivery.method.delivery_tag)
+        self._inputs.settle(delivery.tag)
         return True
 
     def give_back(self, delivery: Delivery) -> None:
@@ -179,7 +181,7 @@ class Subscription:
         if self.is_current(delivery):
             if not self._inputs.returning:
                 self._patient_until = monotonic() + PATIENCE_SECONDS
-            self._inputs.give_back(delivery.method.delivery_tag)
+            self._inputs.give_back(delivery.tag)
 
     def give_back_all(self) -> int:
         """Return every open delivery to the queue with the next flush; say how many these are."""
@@ -221,7 +223,7 @@ class Subscription:
             yield
         if self._channel and self._channel.is_open:
             self._channel.add_on_close_callback(lambda *_: self.lost())
-            self._channel.close()
+            self._connection.close_channel(self._channel)
         while not self.is_closed:
             yield
 
@@ -318,24 +320,13 @@ class Subscription:
         """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
         self._depth = self.prefetch.wanted()
         channel.basic_qos(prefetch_count=self._depth)
-        self._tag = channel.basic_consume(self.edge.queue, self._deliver, callback=self._registered)
+        self._tag = consume(channel, self.edge.queue, self, self._registered)
 
-    def _registered(self, _frame: "Frame[Any]") -> None:
+    def _registered(self, _frame: object) -> None:
         if self._state is _State.CANCELLING and self._channel:
             self._channel.basic_cancel(self._tag, callback=self._cancelled)
         else:
             self._state = _State.CONSUMING
-
-    def _deliver(
-        self, _channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes
-    ) -> None:
-        self._inputs.receive(method.delivery_tag)
-        self._arrived.append(Delivery(self._generation, method, properties, body))
-
-    def _late(self, tag: int) -> None:
-        """Return what was under way when the consumer was cancelled."""
-        self._inputs.receive(tag)
-        self._inputs.give_back(tag)
 
     def _adjust(self, channel: Channel) -> None:
         """Begin to consume with another prefetch, when it is time to.
@@ -383,7 +374,7 @@ class Subscription:
         self._on_surplus()
         self._settle_with_broker()
         if self._channel:
-            self._channel.close()
+            self._connection.close_channel(self._channel)
         self.lost()
         self.open()
 

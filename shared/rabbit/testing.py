@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 from unittest.mock import patch
 
+from rabbit.connection import BasicProperties, encode_properties
 from rabbit.handler import Outcome
 from rabbit.message import Message, new_id
 from rabbit.stage import Consumer
 
 S = TypeVar("S", bound=Consumer)
-
-
-@dataclass
-class _Properties:
-    message_id: str | None
-    correlation_id: str | None
-    headers: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -71,10 +65,13 @@ class Harness(Generic[S]):
             redelivered: as if the broker had delivered it before.
         """
         message_id = message_id or new_id()
+        properties = BasicProperties(  # type: ignore[no-untyped-call]
+            message_id=message_id, correlation_id=message_id, headers=headers
+        )
         outcome = self.stage.handle(
             Message(
                 text if isinstance(text, bytes) else text.encode(),
-                _Properties(message_id, message_id, headers),
+                encode_properties(properties),
                 redelivered=redelivered,
                 routing_key="",
             )

@@ -36,7 +36,9 @@ class Workers(Generic[Job, Result]):
         self._handle = handle
         self._wake = wake
         self._jobs: deque[Job] = deque()
-        self._results: deque[tuple[Result, float]] = deque()
+        self._results: deque[Result] = deque()
+        self._seconds = [0.0] * concurrency  # of work, since the threads started
+        self._told = 0.0
         self._submitted = 0
         self._started: list[float | None] = [None] * concurrency
         self._woken = False
@@ -60,12 +62,13 @@ class Workers(Generic[Job, Result]):
             self._jobs.extend(jobs)
             self._available.notify(len(jobs))
 
-    def take_results(self) -> list[tuple[Result, float]]:
-        """Return what has been finished since the last call, each with its seconds."""
+    def take_results(self) -> tuple[list[Result], float]:
+        """Return what has been finished since the last call, and how many seconds it took."""
         self._woken = False
         results = [self._results.popleft() for _ in range(len(self._results))]
         self._submitted -= len(results)
-        return results
+        before, self._told = self._told, sum(self._seconds)
+        return results, self._told - before
 
     def take_unstarted(self) -> list[Job]:
         """Take back the jobs that no thread has started."""
@@ -94,7 +97,8 @@ class Workers(Generic[Job, Result]):
             self._started[slot] = began = perf_counter()
             result = self._handle(job)
             self._started[slot] = None
-            self._results.append((result, perf_counter() - began))
+            self._seconds[slot] += perf_counter() - began
+            self._results.append(result)
             if not self._woken:
                 self._woken = True
                 self._wake()

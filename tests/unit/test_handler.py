@@ -2,27 +2,17 @@
 
 import sys
 import threading
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from rabbit.handler import Handler
-from rabbit.message import Message, Output, derived_id
-
-
-@dataclass
-class Properties:
-    """What a message came with."""
-
-    message_id: str | None
-    correlation_id: str | None = None
-    headers: dict[str, Any] | None = None
+from rabbit.message import Message, derived_id, text_output
+from rabbit.properties import text_properties
 
 
 def message(body: bytes, message_id: str = "m") -> Message:
     """Return a message as a delivery brings it."""
-    return Message(body, Properties(message_id, "c"), redelivered=False, routing_key="")
+    return Message(body, text_properties(message_id, "c"), redelivered=False, routing_key="")
 
 
 def test_outputs_are_what_was_written_in_order() -> None:
@@ -35,8 +25,8 @@ def test_outputs_are_what_was_written_in_order() -> None:
     handler = Handler(work, "to_upper")
 
     outputs = [
-        Output(b"HELLO", derived_id("m", "to_upper", 0), "c", None),
-        Output(b"again", derived_id("m", "to_upper", 1), "c", "red"),
+        text_output(b"HELLO", derived_id("m", "to_upper", 0), "c", None),
+        text_output(b"again", derived_id("m", "to_upper", 1), "c", "red"),
     ]
     assert (outputs, None) == handler.run(message(b"hello"))
 
@@ -66,7 +56,7 @@ def test_a_failed_call_leaves_nothing_to_the_next() -> None:
     handler.run(message(b"bad"))
     outputs = handler.run(message(b"good")).outputs
 
-    assert [Output(b"good", derived_id("m", "stage", 0), "c", None)] == outputs
+    assert [text_output(b"good", derived_id("m", "stage", 0), "c", None)] == outputs
 
 
 def test_what_is_not_utf_8_fails_without_a_call() -> None:
@@ -147,4 +137,4 @@ def test_a_message_is_forwarded_as_it_is() -> None:
     """The same bytes, also when they are no text, with an id derived from the input's."""
     forwarded = Handler(print, "stage").forward(message(b"\xff"))
 
-    assert Output(b"\xff", derived_id("m", "stage", 0), "c", None) == forwarded
+    assert text_output(b"\xff", derived_id("m", "stage", 0), "c", None) == forwarded

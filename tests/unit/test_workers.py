@@ -27,7 +27,7 @@ class Desk:
         results: list[int] = []
         while len(results) < count:
             assert self._wakes.acquire(timeout=PATIENCE_SECONDS), f"not woken up after {results}"
-            results += [result for result, _ in self.workers.take_results()]
+            results += self.workers.take_results()[0]
         return results
 
 
@@ -109,10 +109,10 @@ def test_results_tell_how_long_they_took() -> None:
     workers = Workers(handle, concurrency=1, name="handler", wake=woken.set)
     workers.submit([7])
     assert woken.wait(PATIENCE_SECONDS)
-    [(result, seconds)] = workers.take_results()
+    results, seconds = workers.take_results()
     workers.stop()
 
-    assert result == 7
+    assert results == [7]
     assert 0.02 <= seconds < PATIENCE_SECONDS
 
 

@@ -1,0 +1,213 @@
+"""The frequent frames of AMQP 0-9-1, without pika: publishes out, deliveries and confirms in.
+
+pika encodes and decodes a message in three frames and a dozen objects. A pipeline does that for
+every message, so here these frames are built from prepared parts and read in place. All other
+frames, and whatever does not look as expected, are left to pika. Pure: bytes in, bytes out.
+
+A frame is type (1 byte), channel (2), size (4), payload, end (1): AMQP 0-9-1, section 4.2.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from struct import Struct
+
+_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
+_KINDS = {_METHOD, _HEADER, _BODY, _HEARTBEAT}
+_END = 0xCE
+_END_BYTE = bytes([_END])
+_FRAME_BYTES = 8  # what a frame takes besides its payload
+
+_BASIC = 60
+_PUBLISH = b"\x00\x3c\x00\x28"
+_DELIVER = b"\x00\x3c\x00\x3c"
+_ACK = b"\x00\x3c\x00\x50"
+_ACK_FRAME_BYTES = 21
+_MANDATORY = 1
+
+_frame = Struct(">BHI")  # type, channel, size
+_deliver = Struct(">QBB")  # delivery tag, redelivered, length of the exchange's name
+_ack = Struct(">QB")  # delivery tag, multiple
+_header = Struct(">BHIHHQ")  # frame; class, weight, size of the body
+_header_end = Struct(">BBHI")  # the end of the header frame; the frame of the body
+_publish = Struct(">BHI4sHB")  # frame; method, a reserved number, length of the exchange's name
+
+
+class Lane:
+    """Who takes the frequent frames of one channel; here nothing is done with them."""
+
+    def delivered(
+        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
+    ) -> None:
+        """Take a basic.deliver with its content; `properties` is as it came, flags first."""
+
+    def acked(self, tag: int, *, multiple: bool) -> None:
+        """Take a basic.ack: a publisher confirm."""
+
+
+class _Incomplete(Exception):  # noqa: N818 - no error
+    """So many bytes, from where a delivery begins, have to be there for another look."""
+
+    def __init__(self, needed: int) -> None:
+        self.needed = needed
+
+
+class _Unexpected(Exception):  # noqa: N818 - pika says what is wrong with it
+    """This is not what a delivery looks like."""
+
+
+class Decoder:
+    """Cuts what a connection receives into frames, and gives each to who it is for."""
+
+    def __init__(self, lanes: Mapping[int, Lane], other: Callable[[bytes], None]) -> None:
+        """Start with an empty buffer.
+
+        Args:
+            lanes: by channel number, who takes its deliveries and confirms; looked at per frame.
+            other: given every other frame, whole; what is no frame at all, as it is.
+        """
+        self._lanes = lanes
+        self._other = other
+        self._chunks: list[bytes] = []
+        self._length = 0
+        self._needed = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what has been received, in the order of the connection."""
+        self._chunks.append(data)
+        self._length += len(data)
+        if self._length < self._needed:
+            return
+        if len(self._chunks) > 1:
+            data = b"".join(self._chunks)
+        rest = data[self._decode(data) :]
+        self._chunks = [rest] if rest else []
+        self._length = len(rest)
+
+    def _decode(self, data: bytes) -> int:
+        """Give out the whole frames of `data`; return where the first incomplete one begins."""
+        at, end = 0, len(data)
+        self._needed = _FRAME_BYTES
+        while end - at >= _FRAME_BYTES:
+            kind, channel, size = _frame.unpack_from(data, at)
+            if kind not in _KINDS:
+                self._other(data[at:])
+                return end
+            stop = at + _FRAME_BYTES + size
+            if stop > end:
+                self._needed = stop - at
+                break
+            try:
+                lane = self._lanes.get(channel) if kind == _METHOD else None
+                taken = _take(lane, data, at, stop, channel) if lane else 0
+            except _Incomplete as more:
+                self._needed = more.needed
+                break
+            if not taken:
+                self._other(data[at:stop])
+            at = taken or stop
+        return at
+
+
+def _take(lane: Lane, data: bytes, at: int, stop: int, channel: int) -> int:
+    """Give a frequent method to its lane; return where it ends, with its content. 0: it is another.
+
+    Raises:
+        _Incomplete: its content is not all there.
+    """
+    method = data[at + 7 : at + 11]
+    if method == _DELIVER:
+        try:
+            return _take_delivery(lane, data, at, stop, channel)
+        except (_Unexpected, IndexError, struct.error):
+            return 0
+    if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
+        tag, multiple = _ack.unpack_from(data, at + 11)
+        lane.acked(tag, multiple=multiple & 1 == 1)
+        return stop
+    return 0
+
+
+def _take_delivery(lane: Lane, data: bytes, begin: int, method_end: int, channel: int) -> int:
+    at = begin + 11
+    at += 1 + data[at]  # the consumer's tag
+    tag, redelivered, length = _deliver.unpack_from(data, at)
+    at += _deliver.size + length
+    key_end = at + 1 + data[at]
+    if key_end != method_end - 1 or data[key_end] != _END:
+        raise _Unexpected
+    if len(data) - method_end < _header.size:
+        raise _Incomplete(method_end + _header.size - begin)
+    kind, same, size, basic, _, body_size = _header.unpack_from(data, method_end)
+    header_end = method_end + _FRAME_BYTES + size
+    if (kind, same, basic) != (_HEADER, channel, _BASIC):
+        raise _Unexpected
+    if len(data) < header_end + (_FRAME_BYTES + body_size if body_size else 0):
+        raise _Incomplete(header_end + (_FRAME_BYTES + body_size if body_size else 0) - begin)
+    if data[header_end - 1] != _END:
+        raise _Unexpected
+    body, stop = _body(data, header_end, channel, body_size)
+    if stop > len(data):
+        raise _Incomplete(stop - begin)
+    key = data[at + 1 : key_end].decode(errors="replace")
+    properties = data[method_end + _header.size : header_end - 1]
+    lane.delivered(tag, key, properties, body, redelivered=redelivered & 1 == 1)
+    return stop
+
+
+def _body(data: bytes, at: int, channel: int, remaining: int) -> tuple[bytes, int]:
+    """Return the body whose frames begin at `at`, and where it ends.
+
+    If that is beyond the end of `data`, so much of it has to be there for another look.
+    """
+    parts = []
+    while remaining:
+        if len(data) - at < _FRAME_BYTES:
+            return b"", at + _FRAME_BYTES + remaining
+        kind, same, size = _frame.unpack_from(data, at)
+        if kind != _BODY or same != channel or not 0 < size <= remaining:
+            raise _Unexpected
+        stop = at + _FRAME_BYTES + size
+        remaining -= size
+        if stop > len(data):
+            return b"", stop + (_FRAME_BYTES + remaining if remaining else 0)
+        if data[stop - 1] != _END:
+            raise _Unexpected
+        parts.append(data[at + 7 : stop - 1])
+        at = stop
+    return parts[0] if len(parts) == 1 else b"".join(parts), at
+
+
+def publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
+    """Return a basic.publish frame, mandatory: an unroutable message is returned.
+
+    Args:
+        channel: the channel's number.
+        exchange: its name, at most 255 bytes.
+        routing_key: at most 255 bytes.
+    """
+    name, key = exchange.encode(), routing_key.encode()
+    size = 4 + 2 + 1 + len(name) + 1 + len(key) + 1
+    head = _publish.pack(_METHOD, channel, size, _PUBLISH, 0, len(name))
+    return head + name + bytes([len(key)]) + key + bytes([_MANDATORY, _END])
+
+
+def content(channel: int, properties: bytes, body: bytes, frame_max: int) -> list[bytes]:
+    """Return the frames that follow a basic.publish, in parts to be joined.
+
+    Args:
+        channel: the channel's number.
+        properties: the message's properties, flags first; see rabbit.properties.
+        body: any bytes.
+        frame_max: the largest frame that was agreed upon (connection.tune), in bytes.
+    """
+    size = len(body)
+    header = _header.pack(_HEADER, channel, 12 + len(properties), _BASIC, 0, size)
+    if not size:
+        return [header, properties, _END_BYTE]
+    if size <= frame_max - _FRAME_BYTES:
+        return [header, properties, _header_end.pack(_END, _BODY, channel, size), body, _END_BYTE]
+    parts = [header, properties]
+    for begin in range(0, size, frame_max - _FRAME_BYTES):
+        part = body[begin : begin + frame_max - _FRAME_BYTES]
+        parts += [_header_end.pack(_END, _BODY, channel, len(part)), part]
+    return [*parts, _END_BYTE]

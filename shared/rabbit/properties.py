@@ -1,0 +1,153 @@
+"""Message properties as they stand in a content header: flags first, then the values.
+
+AMQP 0-9-1, sections 4.2.6.1 and 4.2.5, and the basic class. A pipeline writes the same few for
+every message and reads two ids, so these are written and read in place. Whoever wants the rest
+has pika decode it (`rabbit.connection.decode_properties`). Pure: bytes in, bytes out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+# Which properties are there, as bits; they follow in this order.
+_CONTENT_TYPE = 1 << 15
+_CONTENT_ENCODING = 1 << 14
+_HEADERS = 1 << 13
+_DELIVERY_MODE = 1 << 12
+_PRIORITY = 1 << 11
+_CORRELATION_ID = 1 << 10
+_REPLY_TO = 1 << 9
+_EXPIRATION = 1 << 8
+_MESSAGE_ID = 1 << 7
+_BEFORE_HEADERS = (_CONTENT_TYPE, _CONTENT_ENCODING)
+_OCTETS = {_DELIVERY_MODE, _PRIORITY}
+_UP_TO_THE_ID = [1 << bit for bit in range(15, 6, -1)]
+
+#: How many bytes a header's value takes, by its type; the others begin with their length.
+_VALUE_BYTES = dict(
+    zip(b"tbBsuUIifDlLdTV", (1, 1, 1, 2, 2, 2, 4, 4, 4, 5, 8, 8, 8, 8, 0), strict=True)
+)
+_WITH_LENGTH = b"SxFA"
+
+_TEXT_FLAGS = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _CORRELATION_ID | _MESSAGE_ID
+_TEXT_VALUES = b"\x0atext/plain\x05utf-8\x02"  # persistent
+_TEXT = _TEXT_FLAGS.to_bytes(2, "big") + _TEXT_VALUES
+_TEXT_WITH_REPLY_TO = (_TEXT_FLAGS | _REPLY_TO).to_bytes(2, "big") + _TEXT_VALUES
+
+
+def text_properties(message_id: str, correlation_id: str, reply_to: str | None = None) -> bytes:
+    """Return the properties of a persistent UTF-8 text, as they stand in a content header.
+
+    Args:
+        message_id: at most 255 bytes, as the others.
+        correlation_id: likewise.
+        reply_to: where an answer is expected, or None.
+    """
+    id_, correlation = message_id.encode(), correlation_id.encode()
+    if reply_to is None:
+        return b"%b%c%b%c%b" % (_TEXT, len(correlation), correlation, len(id_), id_)
+    reply = reply_to.encode()
+    return b"%b%c%b%c%b%c%b" % (
+        *(_TEXT_WITH_REPLY_TO, len(correlation), correlation),
+        *(len(reply), reply, len(id_), id_),
+    )
+
+
+def read_ids(properties: bytes) -> tuple[str | None, str | None]:
+    """Return the message id and the correlation id that stand in a content header.
+
+    Args:
+        properties: as they came, flags first.
+
+    Raises:
+        ValueError: they are cut short.
+    """
+    if properties.startswith(_TEXT):  # what our stages send: no need to look for it
+        correlation_id, at = _short_string(properties, len(_TEXT))
+        return _short_string(properties, at)[0], correlation_id
+    flags, at = int.from_bytes(properties[:2], "big"), 2
+    found: dict[int, str] = {}
+    for flag in _UP_TO_THE_ID:
+        if not flags & flag:
+            continue
+        if flag == _HEADERS:
+            _, at = _long_string(properties, at)
+        elif flag in _OCTETS:
+            at += 1
+        else:
+            found[flag], at = _short_string(properties, at)
+    return found.get(_MESSAGE_ID), found.get(_CORRELATION_ID)
+
+
+def with_headers(
+    properties: bytes, headers: Mapping[str, str | int], without: Callable[[str], bool]
+) -> bytes:
+    """Return properties with other headers; all else stays as it is, byte for byte.
+
+    Args:
+        properties: flags first.
+        headers: to be set.
+        without: tells by its name whether a header is to be left out.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    flags, begin = int.from_bytes(properties[:2], "big"), 2
+    for flag in _BEFORE_HEADERS:
+        if flags & flag:
+            begin = _short_string(properties, begin)[1]
+    old, end = _long_string(properties, begin) if flags & _HEADERS else (b"", begin)
+    kept = [entry for name, entry in _entries(old) if name not in headers and not without(name)]
+    new = b"".join([*kept, *(_entry(name, value) for name, value in headers.items())])
+    table = len(new).to_bytes(4, "big") + new
+    flags |= _HEADERS
+    return flags.to_bytes(2, "big") + properties[2:begin] + table + properties[end:]
+
+
+def _entries(table: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield each header's name, and all of its bytes; the values are not looked at."""
+    at = 0
+    while at < len(table):
+        begin = at
+        name, at = _short_string(table, at)
+        kind, at = table[at : at + 1], at + 1
+        if kind and kind in _WITH_LENGTH:
+            _, at = _long_string(table, at)
+        elif kind and kind[0] in _VALUE_BYTES:
+            at += _VALUE_BYTES[kind[0]]
+        else:
+            msg = f"header {name!r} has a value of unknown type {kind!r}"
+            raise ValueError(msg)
+        if at > len(table):
+            msg = f"header {name!r} is cut short"
+            raise ValueError(msg)
+        yield name, table[begin:at]
+
+
+def _entry(name: str, value: str | int) -> bytes:
+    """Encode a header: a long string or a 64-bit number (section 4.2.5.5)."""
+    key = name.encode()
+    if isinstance(value, int):
+        return b"%c%bl%b" % (len(key), key, value.to_bytes(8, "big", signed=True))
+    text = value.encode()
+    return b"%c%bS%b%b" % (len(key), key, len(text).to_bytes(4, "big"), text)
+
+
+def _long_string(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return a long string, or what else begins with its length, and where it ends."""
+    end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+    if at + 4 > len(data) or end > len(data):
+        msg = f"message properties are cut short: {data!r}"
+        raise ValueError(msg)
+    return data[at + 4 : end], end
+
+
+def _short_string(properties: bytes, at: int) -> tuple[str, int]:
+    """Return a short string and where it ends; if it is not UTF-8, it gets readable, not longer."""
+    if at >= len(properties) or at + 1 + properties[at] > len(properties):
+        msg = f"message properties are cut short: {properties!r}"
+        raise ValueError(msg)
+    end = at + 1 + properties[at]
+    raw = properties[at + 1 : end]
+    try:
+        return raw.decode(), end
+    except UnicodeDecodeError:
+        return raw.decode("ascii", "replace").replace("\ufffd", "?"), end

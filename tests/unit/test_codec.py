@@ -1,0 +1,282 @@
+"""The frequent frames, held against pika's own codec."""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pika import frame, spec
+
+from rabbit import codec
+from rabbit.properties import read_ids, text_properties
+from tests.unit.texts import texts
+
+FRAME_MAX = 4096
+
+names = texts("aZ09.#* ü漢😀")
+headers = st.dictionaries(
+    names, st.none() | st.booleans() | st.integers(-(2**31), 2**31 - 1) | names, max_size=3
+)
+properties = st.fixed_dictionaries(
+    {},
+    optional={
+        "content_type": names,
+        "content_encoding": names,
+        "headers": headers,
+        "delivery_mode": st.sampled_from([1, 2]),
+        "priority": st.integers(0, 255),
+        "correlation_id": names,
+        "reply_to": names,
+        "expiration": names,
+        "message_id": names,
+        "timestamp": st.integers(0, 2**64 - 1),
+        "type": names,
+        "user_id": names,
+        "app_id": names,
+        "cluster_id": names,
+    },
+).map(lambda given: spec.BasicProperties(**given))
+#: Empty, small, and around each border at which a body is split.
+bodies = st.binary(max_size=40) | st.sampled_from(
+    [bytes(times * (FRAME_MAX - 8) + more) for times in (1, 2, 3) for more in (-1, 0, 1)]
+)
+
+
+class Delivery(NamedTuple):
+    """What a lane is given."""
+
+    tag: int
+    redelivered: bool
+    routing_key: str
+    properties: bytes
+    body: bytes
+
+
+class Lane(codec.Lane):
+    """Notes what it is given, in the order in which it comes."""
+
+    def __init__(self, heard: list[Any]) -> None:
+        """Note it in `heard`."""
+        self.heard = heard
+
+    def delivered(
+        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
+    ) -> None:
+        """Note a delivery."""
+        self.heard.append(Delivery(tag, redelivered, routing_key, properties, body))
+
+    def acked(self, tag: int, *, multiple: bool) -> None:
+        """Note a confirm."""
+        self.heard.append((tag, multiple))
+
+
+def raw(given: spec.BasicProperties) -> bytes:
+    """Encode properties as pika does."""
+    return b"".join(given.encode())
+
+
+def contents(channel: int, given: spec.BasicProperties, body: bytes, size: int) -> bytes:
+    """Encode a content header and a body as pika does, in frames of at most `size`."""
+    parts = [body[at : at + size - 8] for at in range(0, len(body), size - 8)]
+    return b"".join(
+        [
+            frame.Header(channel, len(body), given).marshal(),
+            *(frame.Body(channel, part).marshal() for part in parts),
+        ]
+    )
+
+
+def deliver(
+    channel: int,
+    tag: int,
+    body: bytes,
+    given: spec.BasicProperties,
+    *,
+    redelivered: bool = False,
+    key: str = "key",
+    size: int = FRAME_MAX,
+) -> bytes:
+    """Encode a delivery as pika does."""
+    method = spec.Basic.Deliver("ctag1.0", tag, redelivered, "exchange", key)
+    return frame.Method(channel, method).marshal() + contents(channel, given, body, size)
+
+
+def decode(data: bytes, cuts: list[int] | None = None, channels: tuple[int, ...] = (1,)) -> Any:
+    """Feed `data`, cut at `cuts`; return what the lanes and pika were given, in order."""
+    heard: list[Any] = []
+    decoder = codec.Decoder({channel: Lane(heard) for channel in channels}, heard.append)
+    borders = [0, *sorted(cuts or []), len(data)]
+    for begin, end in pairwise(borders):
+        if begin < end:
+            decoder.feed(data[begin:end])
+    return heard
+
+
+@given(properties, bodies, names, st.integers(1, 2**16 - 1))
+def test_a_publish_is_what_pika_sends(
+    given_properties: spec.BasicProperties, body: bytes, key: str, channel: int
+) -> None:
+    """Method, header and body frames, split at frame-max, byte for byte."""
+    method = spec.Basic.Publish(exchange="exchange", routing_key=key, mandatory=True)
+    expected = frame.Method(channel, method).marshal()
+    expected += contents(channel, given_properties, body, FRAME_MAX)
+
+    sent = codec.publish_method(channel, "exchange", key)
+    sent += b"".join(codec.content(channel, raw(given_properties), body, FRAME_MAX))
+
+    assert expected == sent
+
+
+@given(names, names, st.none() | names)
+def test_text_properties_are_what_pika_sends(
+    message_id: str, correlation_id: str, reply_to: str | None
+) -> None:
+    """A persistent text in UTF-8, with its ids."""
+    expected = spec.BasicProperties(
+        content_type="text/plain",
+        content_encoding="utf-8",
+        delivery_mode=2,
+        message_id=message_id,
+        correlation_id=correlation_id,
+        reply_to=reply_to,
+    )
+
+    assert raw(expected) == text_properties(message_id, correlation_id, reply_to)
+
+
+@given(properties)
+def test_ids_are_found_among_any_properties(given_properties: spec.BasicProperties) -> None:
+    """Whatever stands before them."""
+    expected = (given_properties.message_id, given_properties.correlation_id)
+
+    assert expected == read_ids(raw(given_properties))
+
+
+def test_an_id_that_is_not_utf_8_is_readable_and_no_longer() -> None:
+    """It still fits into a short string when it is carried on."""
+    given_properties = spec.BasicProperties(message_id="x" * 255).encode()
+    broken = b"".join(given_properties).replace(b"x" * 255, b"\xff" * 255)
+
+    assert read_ids(broken) == ("?" * 255, None)
+
+
+def test_properties_that_are_cut_short_are_an_error() -> None:
+    """They are not read beyond their end."""
+    with pytest.raises(ValueError, match="cut short"):
+        read_ids(raw(spec.BasicProperties(content_type="text", message_id="m"))[:-1])
+
+
+@given(
+    given_properties=properties,
+    body=bodies,
+    key=names,
+    tag=st.integers(1, 2**64 - 1),
+    redelivered=st.booleans(),
+)
+def test_a_delivery_is_read_as_pika_reads_it(
+    given_properties: spec.BasicProperties, body: bytes, key: str, tag: int, *, redelivered: bool
+) -> None:
+    """Every set of properties, every size of body."""
+    data = deliver(1, tag, body, given_properties, redelivered=redelivered, key=key)
+
+    assert [Delivery(tag, redelivered, key, raw(given_properties), body)] == decode(data)
+
+
+@given(tag=st.integers(1, 2**64 - 1), multiple=st.booleans())
+def test_a_confirm_is_read_as_pika_reads_it(tag: int, *, multiple: bool) -> None:
+    """The tag in full, and whether it is about all up to it."""
+    data = frame.Method(1, spec.Basic.Ack(tag, multiple)).marshal()
+
+    assert [(tag, multiple)] == decode(data)
+
+
+STREAM = (
+    frame.Method(1, spec.Basic.ConsumeOk("ctag1.0")).marshal(),
+    deliver(1, 1, b"one", spec.BasicProperties(message_id="m")),
+    frame.Heartbeat().marshal(),
+    frame.Method(1, spec.Basic.Ack(7, True)).marshal(),
+    deliver(2, 1, b"for pika", spec.BasicProperties()),
+    deliver(1, 2, b"", spec.BasicProperties()),
+    deliver(1, 3, bytes(range(256)) * 40, spec.BasicProperties(), size=4096),
+    frame.Method(1, spec.Basic.Nack(8)).marshal(),
+)
+
+
+def test_what_is_not_frequent_goes_to_pika_whole_and_in_its_place() -> None:
+    """Replies, heartbeats, other channels: each frame as it came, between the others."""
+    method, header, body = (
+        frame.Method(2, spec.Basic.Deliver("ctag1.0", 1, False, "exchange", "key")).marshal(),
+        frame.Header(2, 8, spec.BasicProperties()).marshal(),
+        frame.Body(2, b"for pika").marshal(),
+    )
+    nothing = raw(spec.BasicProperties())
+
+    assert [
+        STREAM[0],
+        Delivery(1, False, "key", raw(spec.BasicProperties(message_id="m")), b"one"),
+        STREAM[2],
+        (7, True),
+        method,
+        header,
+        body,
+        Delivery(2, False, "key", nothing, b""),
+        Delivery(3, False, "key", nothing, bytes(range(256)) * 40),
+        STREAM[7],
+    ] == decode(b"".join(STREAM))
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 8, 9, 64, 4096])
+def test_frames_may_be_cut_at_every_byte(step: int) -> None:
+    """What arrives in pieces is what arrives at once."""
+    data = b"".join(STREAM)
+
+    assert decode(data) == decode(data, list(range(0, len(data), step)))
+
+
+@given(st.lists(st.integers(0, sum(map(len, STREAM))), max_size=8))
+def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
+    """In any pieces."""
+    data = b"".join(STREAM)
+
+    assert decode(data) == decode(data, cuts)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_nothing_unexpected_is_swallowed(data: st.DataObject) -> None:
+    """A delivery with a wrong byte is a delivery, or all of it is left to pika, or waits."""
+    whole = deliver(1, 5, b"body", spec.BasicProperties(message_id="m"))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    value = data.draw(st.integers(0, 255))
+    broken = whole[:place] + bytes([value]) + whole[place + 1 :]
+
+    heard = decode(broken)
+
+    for_pika = b"".join(item for item in heard if isinstance(item, bytes))
+    assert for_pika == broken[: len(for_pika)]
+    assert not (for_pika and any(isinstance(item, Delivery) for item in heard))
+
+
+def test_content_frames_of_two_channels_may_alternate() -> None:
+    """RabbitMQ does not do so, the protocol allows it: pika puts such messages together."""
+    method = frame.Method(1, spec.Basic.Deliver("c", 1, False, "e", "k")).marshal()
+    header = frame.Header(1, 4, spec.BasicProperties()).marshal()
+    body = frame.Body(1, b"body").marshal()
+    between = deliver(3, 1, b"between", spec.BasicProperties())
+    data = method + between + header + body
+
+    heard = decode(data, channels=(1, 3))
+
+    for_pika = [item for item in heard if isinstance(item, bytes)]
+    bodies_heard = [item.body for item in heard if isinstance(item, Delivery)]
+    assert (for_pika, bodies_heard) == ([method, header, body], [b"between"])
+
+
+def test_a_greeting_of_another_protocol_version_goes_to_pika() -> None:
+    """A broker that does not speak 0-9-1 answers with its own protocol header, not a frame."""
+    greeting = b"AMQP\x00\x00\x09\x01"
+
+    assert decode(greeting) == [greeting]
