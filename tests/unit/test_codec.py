@@ -247,7 +247,10 @@ def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
 @settings(max_examples=300)
 @given(st.data())
 def test_nothing_unexpected_is_swallowed(data: st.DataObject) -> None:
-    """A delivery with a wrong byte is a delivery, or all of it is left to pika, or waits."""
+    """A delivery with a wrong byte is a delivery, or it is left to pika, or it waits.
+
+    If the size of its body is what is wrong, pika sees what is left over, and complains.
+    """
     whole = deliver(1, 5, b"body", spec.BasicProperties(message_id="m"))
     place = data.draw(st.integers(0, len(whole) - 1))
     value = data.draw(st.integers(0, 255))
@@ -256,8 +259,8 @@ def test_nothing_unexpected_is_swallowed(data: st.DataObject) -> None:
     heard = decode(broken)
 
     for_pika = b"".join(item for item in heard if isinstance(item, bytes))
-    assert for_pika == broken[: len(for_pika)]
-    assert not (for_pika and any(isinstance(item, Delivery) for item in heard))
+    assert broken.startswith(for_pika) or broken.endswith(for_pika)
+    assert not any(isinstance(item, Delivery) for item in heard[1:])
 
 
 def test_content_frames_of_two_channels_may_alternate() -> None:
