@@ -1,7 +1,7 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status logs down clean test check lock images help preflight running
+.PHONY: up publish halt drain status logs down clean test bench check lock images help preflight running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself.
@@ -36,6 +36,9 @@ clean: ## remove the containers and the broker's data; asks first (YES=1: does n
 
 test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end
 	@deploy/bin/test tests
+
+bench: preflight .venv/complete ## measure, against a C client and others; an hour; QUICK=1: two minutes
+	@PYTHONPATH=shared:. .venv/bin/python -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 check: .venv/complete ## format, lint, types, import rules, unit tests: before each commit
 	.venv/bin/ruff format --check .

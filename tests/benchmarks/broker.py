@@ -1,0 +1,162 @@
+"""The broker of a benchmark, and the queues in it."""
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pika
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from rabbit.topology import Binding, Edge, Exchange, Queue
+from tests.benchmarks.bodies import Tally, Template
+from tests.benchmarks.containers import Container, Containers, Image
+from tests.benchmarks.wire import Wire
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+_USERNAME = "benchmark"
+_PASSWORD = "benchmark"  # noqa: S105 - of a broker that lives for one benchmark
+_HOST = "127.0.0.1"
+_BOOT_SECONDS = 120.0
+_SETTLE_SECONDS = 20.0
+
+#: A classic queue knows no dead-lettering at least once.
+_QUORUM_ONLY = {"x-dead-letter-strategy"}
+
+
+def image() -> str:
+    """Read the broker's image from the one place where it stands: docker-compose.yml."""
+    compose = (ROOT / "docker-compose.yml").read_text()
+    found = re.search(r"^\s+image:\s*(rabbitmq:\S+)$", compose, re.MULTILINE)
+    if found is None:
+        raise LookupError("docker-compose.yml names no image rabbitmq:...")
+    return found[1]
+
+
+class Broker:
+    """One broker with the pipeline's configuration."""
+
+    def __init__(self, containers: Containers) -> None:
+        """Start it; return when it takes connections."""
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
+        folder = "/etc/rabbitmq"
+        mounts = (
+            (ROOT / "deploy/rabbitmq/rabbitmq.conf", f"{folder}/rabbitmq.conf"),
+            (Path(__file__).parent / "rabbitmq.conf", f"{folder}/conf.d/90-benchmark.conf"),
+        )
+        login = {"RABBITMQ_DEFAULT_USER": _USERNAME, "RABBITMQ_DEFAULT_PASS": _PASSWORD}
+        self._name = f"{containers.name}-broker"
+        self.container: Container = containers.run(
+            Image(image(), mounts=mounts),
+            login,
+            name=self._name,
+            hostname="rabbitmq",  # its data is in a folder named after it
+            ports={"5672": (_HOST, None)},
+        )
+        self._port = self.container.port(5672)
+        wait_until(self._is_up, _BOOT_SECONDS, lambda: f"the broker is up\n{self.container.log()}")
+        self._channel = self.connect().channel()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The settings with which a container on the network finds it."""
+        return {
+            "RABBITMQ_HOST": self._name,
+            "RABBITMQ_USERNAME": _USERNAME,
+            "RABBITMQ_PASSWORD": _PASSWORD,
+        }
+
+    def connect(self) -> pika.BlockingConnection:
+        """Open a connection from this machine that is never given up for being silent."""
+        login = pika.PlainCredentials(_USERNAME, _PASSWORD)
+        parameters = pika.ConnectionParameters(_HOST, self._port, credentials=login, heartbeat=0)
+        return pika.BlockingConnection(parameters)
+
+    def _is_up(self) -> bool:
+        with suppress(AMQPError, OSError):
+            self.connect().close()
+            return True
+        return False
+
+    @property
+    def version(self) -> str:
+        """The version of RabbitMQ, as it tells its clients."""
+        with self._wire() as wire:
+            return wire.server_version
+
+    # Queues
+
+    def declare(self, name: str, queue_type: str) -> None:
+        """Make the edge of a work queue as a stage does: exchange, queue, dead letters."""
+        for item in Edge(name).for_consuming():
+            match item:
+                case Exchange(exchange, kind):
+                    self._channel.exchange_declare(exchange, kind, durable=True)
+                case Queue(queue, arguments):
+                    chosen = _for_type(arguments, queue_type if queue == name else "quorum")
+                    self._channel.queue_declare(queue, durable=True, arguments=chosen)
+                case Binding(exchange, queue, key):
+                    self._channel.queue_bind(queue, exchange, routing_key=key)
+
+    def depth(self, queue: str) -> int:
+        """Count the messages that wait for a consumer."""
+        return self._count(queue)[0]
+
+    def consumers(self, queue: str) -> int:
+        """Count the consumers."""
+        return self._count(queue)[1]
+
+    def _count(self, queue: str) -> tuple[int, int]:
+        try:
+            counted = self._channel.queue_declare(queue, passive=True).method
+        except ChannelClosedByBroker:
+            self._channel = self.connect().channel()
+            raise
+        return int(counted.message_count), int(counted.consumer_count)
+
+    def empty(self, *queues: str) -> None:
+        """Remove the messages that wait for a consumer; of a queue that is not there, none."""
+        for queue in queues:
+            try:
+                self._channel.queue_purge(queue)
+            except ChannelClosedByBroker:
+                self._channel = self.connect().channel()
+
+    def take(self, queue: str) -> tuple[pika.BasicProperties, bytes]:
+        """Take the one message that is in a queue."""
+        _, properties, payload = self._channel.basic_get(queue, auto_ack=True)
+        if properties is None or payload is None:
+            raise LookupError(f"there is no message in {queue}")
+        return properties, payload
+
+    def fill(self, queue: str, template: Template, count: int) -> None:
+        """Put `count` messages into a queue, all confirmed."""
+        with self._wire() as wire:
+            wire.publish("", queue, template.messages(count))
+
+    def verify(self, queue: str, tally: Tally) -> list[str]:
+        """Take everything off a queue; say what is wrong with it."""
+        with self._wire() as wire:
+            for payload in wire.consume(queue, self.depth(queue)):
+                tally.add(payload)
+        return tally.errors
+
+    def left(self, queue: str) -> int:
+        """Count what comes again after the last consumer has gone: what it has not acked."""
+        wait_until(
+            lambda: self.consumers(queue) == 0, _SETTLE_SECONDS, f"{queue} has no consumer left"
+        )
+        return self.depth(queue)
+
+    def _wire(self) -> Wire:
+        return Wire(_HOST, self._port, _USERNAME, _PASSWORD)
+
+
+def _for_type(arguments: Mapping[str, Any], queue_type: str) -> dict[str, Any]:
+    if queue_type == "quorum":
+        return dict(arguments)
+    kept = {name: value for name, value in arguments.items() if name not in _QUORUM_ONLY}
+    return {**kept, "x-queue-type": queue_type}

@@ -1,0 +1,196 @@
+"""Containers of one benchmark: a network of their own, all removed at the end however it comes."""
+
+import calendar
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self, cast
+
+import docker  # type: ignore[import-untyped]
+
+from tests.waiting import wait_until
+
+#: By this label everything that a benchmark has started is found again.
+LABEL = "pipeline.benchmark"
+
+#: A process that used less of a core than this is idle; frameworks have timers that never rest.
+_IDLE_SHARE = 0.05
+_IDLE_LOOK_SECONDS = 0.1
+_IDLE_PATIENCE_SECONDS = 20.0
+
+_STOP_SECONDS = 10
+#: What docker puts in front of a container's own process with `init: true`.
+_INIT = "docker-init"
+
+#: As docker-compose.yml runs a stage; whatever is measured runs like that.
+_AS_A_STAGE: Mapping[str, object] = {
+    "init": True,
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+}
+
+
+class Image(NamedTuple):
+    """What a container is made of.
+
+    Attributes:
+        name: the image.
+        command: what is given to its entry point.
+        entrypoint: in place of the image's own; None: the image's own.
+        mounts: folders of this machine and where they are seen, read-only.
+    """
+
+    name: str
+    command: Sequence[str] = ()
+    entrypoint: Sequence[str] | None = None
+    mounts: tuple[tuple[Path, str], ...] = ()
+
+
+class Container:
+    """One container and what Docker knows about it."""
+
+    def __init__(self, container: Any) -> None:
+        """Wrap docker-py's."""
+        self._container = container
+        self._api = container.client.api
+        self.id: str = container.id
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes so far, by its cgroup."""
+        stats = self._api.stats(self.id, stream=False, one_shot=True)
+        return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+
+    @property
+    def resident_mebibytes(self) -> float:
+        """Resident memory of its processes, without Docker's init."""
+        table = self._api.top(self.id, ps_args="-o pid,rss,comm")
+        rss, name = table["Titles"].index("RSS"), table["Titles"].index("COMMAND")
+        rows = [row for row in table["Processes"] if not row[name].startswith(_INIT)]
+        return sum(int(row[rss]) for row in rows) / 1024
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        self._container.reload()
+        return bool(self._container.status == "running")
+
+    def start(self) -> None:
+        """Start one that was only created."""
+        self._container.start()
+
+    def log(self, lines: int | str = 20) -> str:
+        """Return the last lines it has written."""
+        return cast("bytes", self._container.logs(tail=lines)).decode(errors="replace")
+
+    def printed(self) -> list[tuple[float, str]]:
+        """Return each line of its standard output with the time it came (seconds since 1970)."""
+        logged = self._container.logs(stdout=True, stderr=False, timestamps=True).decode()
+        rows = (line.partition(" ") for line in logged.splitlines())
+        return [(_seconds(stamp), text) for stamp, _, text in rows]
+
+    def wait(self, seconds: float) -> int:
+        """Wait until it ends by itself; return its exit code."""
+        wait_until(lambda: not self.is_running, seconds, lambda: f"it ends\n{self.log()}")
+        return int(self._container.wait()["StatusCode"])
+
+    def wait_idle(self) -> None:
+        """Wait until it uses next to no CPU: whatever it had to send is sent."""
+
+        def is_idle() -> bool:
+            before = self.cpu_seconds
+            time.sleep(_IDLE_LOOK_SECONDS)
+            return self.cpu_seconds - before < _IDLE_SHARE * _IDLE_LOOK_SECONDS
+
+        wait_until(is_idle, _IDLE_PATIENCE_SECONDS, "the container is idle")
+
+    def stop(self) -> int:
+        """Send it SIGTERM; return its exit code once it has ended."""
+        self._container.stop(timeout=_STOP_SECONDS)
+        return int(self._container.wait()["StatusCode"])
+
+    def remove(self) -> None:
+        """Remove it, running or not, with its data."""
+        self._container.remove(force=True, v=True)
+
+    def port(self, inside: int) -> int:
+        """Return the port of this machine behind which a port of the container is."""
+        self._container.reload()
+        return int(self._container.ports[f"{inside}/tcp"][0]["HostPort"])
+
+
+class Containers:
+    """The containers of one benchmark, on a network of their own."""
+
+    def __init__(self) -> None:
+        """Choose a name that no other benchmark has."""
+        self._client = docker.from_env()
+        self.name = f"pipeline-benchmark-{os.getpid()}"
+        self._network: Any = None
+
+    def __enter__(self) -> Self:
+        """Make the network."""
+        self._network = self._client.networks.create(self.name, labels={LABEL: self.name})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove everything that carries this benchmark's label, also what was half made."""
+        mine = {"label": f"{LABEL}={self.name}"}
+        for container in self._client.containers.list(all=True, filters=mine):
+            container.remove(force=True, v=True)
+        for network in self._client.networks.list(filters=mine):
+            network.remove()
+
+    @property
+    def docker_version(self) -> str:
+        """The version of the Docker engine."""
+        return str(self._client.version()["Version"])
+
+    def output(self, image: str, *command: str) -> str:
+        """Run a command of an image to its end; return what it prints."""
+        printed = self._client.containers.run(
+            image, command[1:], entrypoint=command[0], remove=True, labels={LABEL: self.name}
+        )
+        return cast("bytes", printed).decode().strip()
+
+    def entrypoint(self, image: str) -> list[str]:
+        """Return the entry point of an image."""
+        return list(self._client.images.get(image).attrs["Config"]["Entrypoint"])
+
+    def create(self, image: Image, environment: Mapping[str, str], **options: Any) -> Container:
+        """Create a container on the network, without starting it.
+
+        Args:
+            image: what it is made of.
+            environment: its variables.
+            options: as for docker-py's `containers.create`; without any, it runs as a stage does.
+        """
+        volumes = {str(host): {"bind": path, "mode": "ro"} for host, path in image.mounts}
+        # A file system in memory, as compose gives to a stage.
+        options = options or {**_AS_A_STAGE, "tmpfs": {"/tmp": ""}}  # noqa: S108 - of a container
+        made = self._client.containers.create(
+            image.name,
+            list(image.command),
+            entrypoint=None if image.entrypoint is None else list(image.entrypoint),
+            environment=dict(environment),
+            network=self.name,
+            volumes=volumes,
+            labels={LABEL: self.name},
+            **options,
+        )
+        return Container(made)
+
+    def run(self, image: Image, environment: Mapping[str, str], **options: Any) -> Container:
+        """Create a container and start it."""
+        container = self.create(image, environment, **options)
+        container.start()
+        return container
+
+
+def _seconds(stamp: str) -> float:
+    """Read Docker's time stamps, which have nanoseconds: 2026-11-24T00:00:00.123456789Z."""
+    whole, _, fraction = stamp.rstrip("Z").partition(".")
+    moment = time.strptime(whole, "%Y-%m-%dT%H:%M:%S")
+    return calendar.timegm(moment) + float(f"0.{fraction or 0}")

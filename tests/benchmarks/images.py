@@ -1,0 +1,56 @@
+"""Builds what is measured: the shipped images as compose builds them, and the peers' image."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+#: The images of the stages are made under this project's name, beside those of a running pipeline.
+PROJECT = "pipeline-benchmark"
+PEERS = f"{PROJECT}-peers"
+
+_STAGES = ("producer", "to_upper", "printer")
+
+
+class BuildError(Exception):
+    """An image could not be built."""
+
+
+def stage(name: str) -> str:
+    """Return the name of a stage's image."""
+    return f"{PROJECT}-{name}"
+
+
+def python_image() -> str:
+    """Read the base image of the stages from the one place where it stands."""
+    compose = (ROOT / "docker-compose.yml").read_text()
+    found = re.search(r"^\s+PYTHON_IMAGE:\s*(\S+)$", compose, re.MULTILINE)
+    if found is None:
+        raise LookupError("docker-compose.yml names no PYTHON_IMAGE")
+    return found[1]
+
+
+def build_stages() -> None:
+    """Build the shipped images, exactly as `docker compose up --build` does."""
+    _run("docker", "compose", "--project-name", PROJECT, "build", *_STAGES)
+
+
+def build_peers() -> None:
+    """Build the image that has the peers and what draws the plots."""
+    # As in docker-compose.yml: for pip, behind a proxy that inspects TLS.
+    bundle = os.environ.get("CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or os.devnull
+    folder = Path(__file__).parent
+    arguments = ["--build-arg", f"PYTHON_IMAGE={python_image()}", "--tag", PEERS]
+    secret = ["--secret", f"id=ca_bundle,src={bundle}"]
+    file = ["--file", str(folder / "Dockerfile")]
+    _run("docker", "buildx", "build", "--load", *file, *arguments, *secret, str(folder))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise BuildError(f"{' '.join(command)}\n{done.stdout}")

@@ -1,0 +1,30 @@
+"""Each kind of work is a module with a function `measure`; a new one is a line here."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from tests.benchmarks.rig import Rig
+from tests.benchmarks.workloads import (
+    cold_start,
+    latency,
+    memory,
+    prefetch,
+    publish,
+    relay,
+    replicas,
+    slow_handler,
+)
+
+#: By name, in the order in which they are run.
+WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
+    {
+        "relay": relay.measure,
+        "publish": publish.measure,
+        "replicas": replicas.measure,
+        "prefetch": prefetch.measure,
+        "cold-start": cold_start.measure,
+        "memory": memory.measure,
+        "slow-handler": slow_handler.measure,
+        "latency": latency.measure,
+    }
+)
