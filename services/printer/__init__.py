@@ -22,7 +22,8 @@ class Printer(Consumer):
 
     def work(self, message: str) -> None:
         """Print the message so that it can neither steer a terminal nor forge a second line."""
-        time.sleep(self.settings.printer_delay)
+        if self.settings.printer_delay:
+            time.sleep(self.settings.printer_delay)
         sys.stdout.write(escape(message) + "\n")
         sys.stdout.flush()
 

@@ -21,5 +21,6 @@ class ToUpper(Worker):
 
     def work(self, message: str) -> None:
         """Write the message in upper case."""
-        time.sleep(self.settings.to_upper_delay)
+        if self.settings.to_upper_delay:
+            time.sleep(self.settings.to_upper_delay)
         self.write(message.upper())
