@@ -89,7 +89,8 @@ class QueueIntake:
             self._workers.submit(self._until_pill(arrived) if self._pill else arrived)
         results, seconds = self._workers.take_results()
         if results:
-            self._prefetch.handled(seconds, len(results))
+            size = sum(len(delivery.body) for delivery, _ in results)
+            self._prefetch.handled(seconds, len(results), size)
             for delivery, outcome in results:
                 self._take(delivery, outcome)
             if self.publisher:

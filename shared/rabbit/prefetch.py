@@ -8,8 +8,11 @@ of a second: one message where a handler takes longer than that, hundreds where 
 #: Work to hold in advance, in seconds of handler time.
 HORIZON_SECONDS = 0.2
 
-#: The most messages that one handler thread ever holds in advance.
-DEEPEST = 300
+#: The most messages that are ever held in advance; more of them add no throughput, measured.
+DEEPEST = 1000
+
+#: The most bytes that are held in advance; a change of the mean size may exceed it for a while.
+MOST_BYTES = 4 * 1024 * 1024
 
 #: A handler that has been at one message for so long is slow: what waits behind it goes back.
 SLOW_SECONDS = 1.0
@@ -36,7 +39,7 @@ class FixedPrefetch:
         """Hold `depth` messages, always."""
         self.depth = depth
 
-    def handled(self, seconds: float, messages: int = 1) -> None:
+    def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
         """Take no notice."""
 
     def running(self, seconds: float) -> None:
@@ -61,15 +64,23 @@ class AutoPrefetch:
         self.is_slow = False
         self._concurrency = concurrency
         self._mean = 0.0
+        self._mean_bytes = 0.0
         self._samples = 0
 
-    def handled(self, seconds: float, messages: int = 1) -> None:
-        """Note that `messages` messages took `seconds` of handler time, all in all."""
+    def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
+        """Note what was handled.
+
+        Args:
+            seconds: the handler time it took, all in all.
+            messages: how many messages these were.
+            size: how many bytes, all in all.
+        """
         sample = seconds / messages
         if self._samples:
             sample = min(sample, _STEEPEST * self._mean + _FLOOR_SECONDS)
         weight = 1 - (1 - _WEIGHT) ** messages if self._samples else 1.0
         self._mean += weight * (sample - self._mean)
+        self._mean_bytes += weight * (size / messages - self._mean_bytes)
         self._samples += messages
         self.is_slow = False
 
@@ -81,9 +92,10 @@ class AutoPrefetch:
 
     def wanted(self) -> int:
         """Return how many messages to hold now."""
-        fits = int(HORIZON_SECONDS / max(self._mean, 1e-9))
-        ideal = self._concurrency * max(1, min(DEEPEST, fits))
-        deeper = ideal >= self.depth * _HYSTERESIS and self._samples >= _SAMPLES_TO_DEEPEN
-        if deeper or ideal * _HYSTERESIS <= self.depth:
+        in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
+        in_memory = int(MOST_BYTES / max(self._mean_bytes, 1.0))
+        ideal = max(self._concurrency, min(DEEPEST, in_time, in_memory))
+        deeper = ideal >= self.depth * _HYSTERESIS or self.depth < ideal == DEEPEST
+        if (deeper and self._samples >= _SAMPLES_TO_DEEPEN) or ideal * _HYSTERESIS <= self.depth:
             self.depth = ideal
         return self.depth

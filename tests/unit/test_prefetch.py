@@ -2,7 +2,7 @@
 
 import pytest
 
-from rabbit.prefetch import DEEPEST, HORIZON_SECONDS, AutoPrefetch, FixedPrefetch
+from rabbit.prefetch import DEEPEST, HORIZON_SECONDS, MOST_BYTES, AutoPrefetch, FixedPrefetch
 
 SLOW_SECONDS = 1.0
 FAST_SECONDS = 0.0001
@@ -35,12 +35,20 @@ def test_slow_handlers_hold_one_message() -> None:
 def test_fast_handlers_hold_many() -> None:
     """They stay busy across the round trip to the broker; there is a bound."""
     assert after(*[FAST_SECONDS] * 50).wanted() == DEEPEST
-    assert after(*[FAST_SECONDS] * 50, concurrency=4).wanted() == 4 * DEEPEST
+    assert after(*[FAST_SECONDS] * 50, concurrency=4).wanted() == DEEPEST
 
 
 def test_it_holds_a_fraction_of_a_second_of_work() -> None:
     """Between fair and deepest, depth times duration is the horizon."""
     assert after(*[0.01] * 50).wanted() == 20
+
+
+def test_large_messages_are_held_in_bounded_memory() -> None:
+    """However fast their handler is."""
+    prefetch = AutoPrefetch()
+    prefetch.handled(50 * FAST_SECONDS, 50, 50 * 1024 * 1024)
+
+    assert prefetch.wanted() == MOST_BYTES // (1024 * 1024)
 
 
 def test_a_few_fast_messages_prove_nothing() -> None:
