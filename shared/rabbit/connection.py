@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 from pika.channel import Channel
 from pika.exceptions import (
     AMQPHeartbeatTimeout,
@@ -50,6 +51,9 @@ __all__ = [
 #: Pause before a new attempt to connect: random, up to a bound that doubles from first to last.
 FIRST_BACKOFF_SECONDS = 0.25
 LAST_BACKOFF_SECONDS = 10.0
+
+#: The most that is read from the network with one system call.
+READ_BYTES = 512 * 1024
 
 #: How long one attempt may take, from the TCP connect to connection.open-ok.
 ATTEMPT_SECONDS = 10.0
@@ -134,6 +138,33 @@ class User(Protocol):
         """Forget all channels; the connection is gone."""
 
 
+class _Socket(socket.socket):
+    """A socket that pika's transport reads in large pieces: it asks for 4 KiB at a time."""
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read what is there, and more than `size` if there is more."""
+        return super().recv(max(size, READ_BYTES), flags)
+
+
+class _Services(SelectorIOServicesAdapter):
+    """pika's I/O services, on such a socket."""
+
+    def create_streaming_connection(
+        self,
+        protocol_factory: Any,  # noqa: ANN401 - pika's
+        sock: socket.socket,
+        on_done: Any,  # noqa: ANN401 - pika's
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> Any:  # noqa: ANN401 - pika's
+        """Begin to speak on a connected socket; see pika's `AbstractIOServices`."""
+        large = _Socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        large.setblocking(False)
+        return super().create_streaming_connection(
+            protocol_factory, large, on_done, ssl_context, server_hostname
+        )
+
+
 class _Wire(SelectConnection):
     """A connection of pika that gives the frequent frames to the codec, in both directions.
 
@@ -155,9 +186,9 @@ class _Wire(SelectConnection):
     def flush(self) -> None:
         """Send what has come together, with one system call."""
         if self.unsent:
-            data = b"".join(self.unsent)
+            data = memoryview(b"".join(self.unsent))  # what is left of it is cut off without a copy
             self.unsent.clear()
-            super()._adapter_emit_data(data)
+            super()._adapter_emit_data(data)  # type: ignore[arg-type]
 
     def _on_data_available(self, data_in: bytes) -> None:
         self.bytes_received += len(data_in)  # pika's heartbeat checker looks at it
@@ -217,7 +248,7 @@ class Connection:
             on_open_callback=self._opened,
             on_open_error_callback=self._failed,
             on_close_callback=self._failed,
-            custom_ioloop=self._loop,
+            custom_ioloop=_Services(self._loop),
         )
 
     def close(self) -> None:

@@ -79,7 +79,8 @@ class MessageQueue:
         self._log = logger(self._settings, queue=name)
         self._prefetch = prefetch
         private = kind != "work" and group is None
-        self._edge = Edge(name, kind, tuple(keys), group or uuid.uuid4().hex[:12], private)
+        group = group or uuid.uuid4().hex[:12]
+        self._edge = Edge(name, kind, tuple(keys), group, private, self._settings.queue_type)
         self._lock = threading.RLock()
         self._background: Background | None = None
         self._publisher: Publisher[Batch] | None = None

@@ -12,7 +12,7 @@ HORIZON_SECONDS = 0.2
 DEEPEST = 1000
 
 #: The most bytes that are held in advance; a change of the mean size may exceed it for a while.
-MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024
 
 #: A handler that has been at one message for so long is slow: what waits behind it goes back.
 SLOW_SECONDS = 1.0

@@ -25,6 +25,7 @@ _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PORTS = range(1, 65536)
 
 Kind = Literal["work", "broadcast", "direct", "topic"]
+QueueType = Literal["quorum", "classic"]
 
 
 def _short(value: str) -> str:
@@ -135,6 +136,8 @@ class Settings(BaseSettings):
     output_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
     output_kind: Kind = Field("work", description="work, broadcast, direct or topic")
 
+    queue_type: QueueType = Field("quorum", description="quorum or classic")
+
     prefetch: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
         "auto", description="auto, or a number of messages, 1 to 65535"
     )
@@ -156,7 +159,9 @@ class Settings(BaseSettings):
         None, description="a path; the file exists and is fresh while the stage is ready"
     )
 
-    @field_validator("log_level", "log_format", "input_kind", "output_kind", mode="before")
+    @field_validator(
+        "log_level", "log_format", "input_kind", "output_kind", "queue_type", mode="before"
+    )
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -131,7 +131,8 @@ class Consumer(Stage):
         name = _require(self.settings.input_queue, "INPUT_QUEUE", "the queue to consume")
         kind = self.settings.input_kind
         group = f"{self.stage}.{self.name}" if kind == "broadcast" else self.stage
-        return Edge(name, kind, self.settings.input_keys, group, private=kind == "broadcast")
+        private, queue_type = kind == "broadcast", self.settings.queue_type
+        return Edge(name, kind, self.settings.input_keys, group, private, queue_type)
 
     def _furnish(self, engine: Engine) -> None:
         assert self._input is not None  # noqa: S101 - _input_edge returns one
@@ -265,7 +266,7 @@ class Producer(Stage):
 
 def _output_edge(settings: _settings.Settings) -> Edge:
     name = _require(settings.output_queue, "OUTPUT_QUEUE", "the queue to publish to")
-    return Edge(name, settings.output_kind)
+    return Edge(name, settings.output_kind, type=settings.queue_type)
 
 
 def _require(value: str | None, variable: str, what: str) -> str:

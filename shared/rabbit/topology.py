@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from rabbit.settings import Kind
+from rabbit.settings import Kind, QueueType
 
 #: Commands to all replicas (fanout), and the way back to who asked (direct).
 CONTROL_EXCHANGE = "control"
@@ -73,6 +73,7 @@ class Edge:
         keys: the routing keys a group is bound with; for direct and topic.
         group: the consumers that share one queue, where `kind` is not work.
         private: the group's queue belongs to one process: it expires when unused for ten minutes.
+        type: quorum, or classic: that keeps less of what is promised (see `_with_dead_letters`).
     """
 
     name: str
@@ -80,6 +81,7 @@ class Edge:
     keys: tuple[str, ...] = ()
     group: str = ""
     private: bool = False
+    type: QueueType = "quorum"
 
     @property
     def queue(self) -> str:
@@ -105,7 +107,7 @@ class Edge:
             yield Queue(dead)
             yield Binding(dead, dead, "")
         yield Exchange(self.name, _EXCHANGE_TYPES[self.kind])
-        yield Queue(self.queue, _PRIVATE if self.private else _with_dead_letters(dead))
+        yield Queue(self.queue, _PRIVATE if self.private else _with_dead_letters(dead, self.type))
         for key in self._binding_keys():
             yield Binding(self.name, self.queue, key)
 
@@ -115,17 +117,20 @@ class Edge:
         return self.keys if self.kind in {"direct", "topic"} else ("",)
 
 
-def _with_dead_letters(exchange: str) -> dict[str, Any]:
+def _with_dead_letters(exchange: str, queue_type: QueueType) -> dict[str, Any]:
     """Dead-letter at least once; RabbitMQ needs reject-publish for that (quorum queues guide).
 
     reject-publish also means that a full queue refuses a message instead of dropping another.
+    A classic queue has no delivery limit and nothing to dead-letter at least once.
     """
-    return {
-        **_QUORUM,
+    arguments = {
+        "x-queue-type": queue_type,
         "x-dead-letter-exchange": exchange,
-        "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
+    if queue_type == "quorum":
+        arguments["x-dead-letter-strategy"] = "at-least-once"
+    return arguments
 
 
 def control_queue(stage: str, replica: str) -> str:

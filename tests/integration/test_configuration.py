@@ -30,6 +30,7 @@ WRONG = [
     ("INPUT_QUEUE", None),
     ("INPUT_QUEUE", "x" * 201),
     ("INPUT_KIND", "fanout"),
+    ("QUEUE_TYPE", "stream"),
     ("OUTPUT_QUEUE", ""),
     ("OUTPUT_QUEUE", None),
     ("OUTPUT_KIND", "fanout"),

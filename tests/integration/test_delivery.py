@@ -27,6 +27,19 @@ def test_every_output_is_queued_and_every_input_acked(
     assert broker.depth(unique("in")) == 0
 
 
+def test_queues_may_be_classic(broker: Broker, unique: Unique, start: Start) -> None:
+    """QUEUE_TYPE=classic: the same stage on queues of the other type."""
+    given = {"QUEUE_TYPE": "classic", "INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    worker = start(*RELAY, **given)
+    worker.wait_ready()
+    assert broker.queues()[unique("in")]["type"] == "classic"
+    with broker.channel() as channel:
+        broker.send(channel, unique("in"), unique("in"), "a")
+
+    assert [output.text for output in broker.take(unique("out"), 1)] == ["a"]
+    assert worker.halt() == 0
+
+
 def test_nothing_is_acked_before_every_output_is_confirmed(
     broker: Broker, unique: Unique, start: Start
 ) -> None:

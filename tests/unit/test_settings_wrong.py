@@ -36,6 +36,7 @@ WRONG: dict[str, list[str]] = {
     "INPUT_KIND": KIND,
     "OUTPUT_QUEUE": QUEUE,
     "OUTPUT_KIND": KIND,
+    "QUEUE_TYPE": ["garbage", "", "stream"],
     "PREFETCH": [*NUMBER, "65536"],
     "CONCURRENCY": [*NUMBER, "1001"],
     "POISON_PILL": [""],
