@@ -29,8 +29,9 @@ def test_every_output_is_queued_and_every_input_acked(
 
 def test_queues_may_be_classic(broker: Broker, unique: Unique, start: Start) -> None:
     """QUEUE_TYPE=classic: the same stage on queues of the other type."""
-    given = {"QUEUE_TYPE": "classic", "INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
-    worker = start(*RELAY, **given)
+    worker = start(
+        *RELAY, QUEUE_TYPE="classic", INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out")
+    )
     worker.wait_ready()
     assert broker.queues()[unique("in")]["type"] == "classic"
     with broker.channel() as channel:
