@@ -88,6 +88,10 @@ class Process:
         wait_until(is_decided, seconds, f"{self} is ready\n{self.log}")
         assert self.is_ready, f"{self} ended with {self._popen.returncode}\n{self.log}"
 
+    def wait_printed(self, line: str, seconds: float = START_SECONDS) -> None:
+        """Wait until it has printed this line on stdout."""
+        wait_until(lambda: line in self.lines, seconds, lambda: f"{line!r} is printed\n{self}")
+
     def wait_log(self, text: str, seconds: float = START_SECONDS) -> None:
         """Wait until its log contains `text`."""
         wait_until(lambda: text in self.log, seconds, f"{self} logs {text!r}")

@@ -1,0 +1,67 @@
+"""PREFETCH=auto: fair for slow handlers, deep for fast ones, and it follows a change."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broker import Broker
+from tests.conftest import Start, Unique
+
+PACED = ("-m", "tests.integration.stages.paced")
+
+FAST = 3000
+BEHIND = 1500
+
+
+def handled(broker: Broker, queue: str, count: int) -> list[dict[str, Any]]:
+    """Return what was written of each message, in the order of the numbers."""
+    outputs = [json.loads(output.text) for output in broker.take(queue, count, 60)]
+    return sorted(outputs, key=lambda output: int(output["number"]))
+
+
+def test_slow_handlers_share(broker: Broker, unique: Unique, start: Start) -> None:
+    """8 messages of 2 s wait when the second replica starts: it gets its share of them."""
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    broker.put(unique("in"), [f"{number} 2" for number in range(8)])
+    first = start(*PACED, REPLICA="first", **edges)
+    first.wait_printed("0")
+
+    start(*PACED, REPLICA="second", **edges)
+
+    outputs = handled(broker, unique("out"), 8)
+    assert [output["number"] for output in outputs] == list(range(8))
+    shares = Counter(output["replica"] for output in outputs)
+    assert min(shares["first"], shares["second"]) >= 3
+    assert {output["attempt"] for output in outputs} == {1}
+
+
+@pytest.mark.parametrize("before", [[], ["0.3"] * 6], ids=["fast at once", "slow before"])
+def test_fast_handlers_hold_many_until_they_turn_slow(
+    broker: Broker, unique: Unique, start: Start, tmp_path: Path, before: list[str]
+) -> None:
+    """What waits behind a slow message goes back, at no cost, and another replica has it soon.
+
+    That hundreds were held is seen by what the broker counts: they had been delivered before.
+    """
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    gate = tmp_path / "gate"
+    paces = [*before, *[""] * FAST, str(gate), *[""] * BEHIND]
+    texts = [f"{number} {pace}".strip() for number, pace in enumerate(paces)]
+    slow = len(before) + FAST
+    broker.put(unique("in"), texts)
+    first = start(*PACED, REPLICA="first", **edges)
+    first.wait_printed(str(slow))
+
+    start(*PACED, REPLICA="second", **edges)
+
+    outputs = handled(broker, unique("out"), len(texts) - 1)
+    assert [output["number"] for output in outputs] == [n for n in range(len(texts)) if n != slow]
+    behind = outputs[slow:]
+    assert {output["replica"] for output in behind} == {"second"}
+    assert sum(output["delivered_before"] > 0 for output in behind) > 300
+    assert {output["attempt"] for output in outputs} == {1}
+    gate.touch()
+    assert [output["number"] for output in handled(broker, unique("out"), 1)] == [slow]
