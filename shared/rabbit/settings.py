@@ -24,6 +24,10 @@ SECRETS_DIRECTORY = Path("/run/secrets")
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PORTS = range(1, 65536)
 
+# The length is bounded apart: 80 times a class of Unicode letters is an automaton of 9 MB.
+_STAGE = r"^[\w-]+$"
+_REPLICA = r"^[\w.-]+$"
+
 Kind = Literal["work", "broadcast", "direct", "topic"]
 QueueType = Literal["quorum", "classic"]
 
@@ -121,11 +125,12 @@ class Settings(BaseSettings):
     )
 
     stage: str | None = Field(
-        None, pattern=r"^[\w-]{1,80}$", description="letters, digits, '_' and '-', up to 80"
+        None, pattern=_STAGE, max_length=80, description="letters, digits, '_' and '-', up to 80"
     )
     replica: str = Field(
         default_factory=socket.gethostname,
-        pattern=r"^[\w.-]{1,80}$",
+        pattern=_REPLICA,
+        max_length=80,
         description="letters, digits, '_', '-' and '.', up to 80",
     )
     input_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
