@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
+from rabbit.settings import QueueType
 from rabbit.topology import Binding, Edge, Exchange, Queue
 from tests.benchmarks.bodies import Tally, Template
 from tests.benchmarks.containers import Container, Containers, Image
@@ -22,9 +22,6 @@ _PASSWORD = "benchmark"  # noqa: S105 - of a broker that lives for one benchmark
 _HOST = "127.0.0.1"
 _BOOT_SECONDS = 120.0
 _SETTLE_SECONDS = 20.0
-
-#: A classic queue knows no dead-lettering at least once.
-_QUORUM_ONLY = {"x-dead-letter-strategy"}
 
 
 def image() -> str:
@@ -42,11 +39,7 @@ class Broker:
     def __init__(self, containers: Containers) -> None:
         """Start it; return when it takes connections."""
         logging.getLogger("pika").setLevel(logging.CRITICAL)
-        folder = "/etc/rabbitmq"
-        mounts = (
-            (ROOT / "deploy/rabbitmq/rabbitmq.conf", f"{folder}/rabbitmq.conf"),
-            (Path(__file__).parent / "rabbitmq.conf", f"{folder}/conf.d/90-benchmark.conf"),
-        )
+        mounts = ((ROOT / "deploy/rabbitmq/rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf"),)
         login = {"RABBITMQ_DEFAULT_USER": _USERNAME, "RABBITMQ_DEFAULT_PASS": _PASSWORD}
         self._name = f"{containers.name}-broker"
         self.container: Container = containers.run(
@@ -89,15 +82,14 @@ class Broker:
 
     # Queues
 
-    def declare(self, name: str, queue_type: str) -> None:
+    def declare(self, name: str, queue_type: QueueType = "quorum") -> None:
         """Make the edge of a work queue as a stage does: exchange, queue, dead letters."""
-        for item in Edge(name).for_consuming():
+        for item in Edge(name, type=queue_type).for_consuming():
             match item:
                 case Exchange(exchange, kind):
                     self._channel.exchange_declare(exchange, kind, durable=True)
                 case Queue(queue, arguments):
-                    chosen = _for_type(arguments, queue_type if queue == name else "quorum")
-                    self._channel.queue_declare(queue, durable=True, arguments=chosen)
+                    self._channel.queue_declare(queue, durable=True, arguments=dict(arguments))
                 case Binding(exchange, queue, key):
                     self._channel.queue_bind(queue, exchange, routing_key=key)
 
@@ -153,10 +145,3 @@ class Broker:
 
     def _wire(self) -> Wire:
         return Wire(_HOST, self._port, _USERNAME, _PASSWORD)
-
-
-def _for_type(arguments: Mapping[str, Any], queue_type: str) -> dict[str, Any]:
-    if queue_type == "quorum":
-        return dict(arguments)
-    kept = {name: value for name, value in arguments.items() if name not in _QUORUM_ONLY}
-    return {**kept, "x-queue-type": queue_type}

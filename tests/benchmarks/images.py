@@ -3,12 +3,14 @@
 import os
 import re
 import subprocess
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-#: The images of the stages are made under this project's name, beside those of a running pipeline.
-PROJECT = "pipeline-benchmark"
+#: The images are made under this project's name, beside those of a running pipeline. Each working
+#: copy has names of its own, so that a benchmark of one never measures what another has built.
+PROJECT = f"pipeline-benchmark-{zlib.crc32(bytes(ROOT)):08x}"
 PEERS = f"{PROJECT}-peers"
 
 _STAGES = ("producer", "to_upper", "printer")

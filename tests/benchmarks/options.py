@@ -4,10 +4,13 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
+
+from rabbit.settings import QueueType
 
 _RESULTS = Path(__file__).parent / "results"
 _SIZES = (16, 1024, 65_536)
-_QUEUE_TYPES = ("quorum", "classic")
+_QUEUE_TYPES: tuple[QueueType, ...] = get_args(QueueType)
 
 _ROUNDS, _QUICK_ROUNDS = 5, 1
 _SECONDS, _QUICK_SECONDS = 4.0, 1.0
@@ -31,7 +34,7 @@ class Options:
     only: tuple[str, ...]
     candidates: tuple[str, ...]
     sizes: tuple[int, ...]
-    queue_types: tuple[str, ...]
+    queue_types: tuple[QueueType, ...]
     rounds: int
     seconds: float
     quick: bool
@@ -49,7 +52,7 @@ def parse(arguments: Sequence[str] | None, workloads: Sequence[str]) -> Options:
     parser.add_argument("--only", type=_names, default=(), help=f"of: {', '.join(workloads)}")
     parser.add_argument("--candidates", type=_names, default=(), help="such as ours,c,celery-tuned")
     parser.add_argument("--size", type=_sizes, help="bytes in a message: 16,1024,65536")
-    parser.add_argument("--queue-type", type=_names, default=_QUEUE_TYPES, help="quorum,classic")
+    parser.add_argument("--queue-type", choices=_QUEUE_TYPES, help="default: both")
     parser.add_argument("--rounds", type=int, help=f"default {_ROUNDS}")
     parser.add_argument("--seconds", type=float, help=f"of a run; default {_SECONDS:g}")
     parser.add_argument("--quick", action="store_true", help="all of it, small: two minutes")
@@ -63,7 +66,7 @@ def parse(arguments: Sequence[str] | None, workloads: Sequence[str]) -> Options:
         only=given.only,
         candidates=given.candidates,
         sizes=given.size or _SIZES,
-        queue_types=given.queue_type,
+        queue_types=(given.queue_type,) if given.queue_type else _QUEUE_TYPES,
         rounds=given.rounds or (_QUICK_ROUNDS if given.quick else _ROUNDS),
         seconds=given.seconds or (_QUICK_SECONDS if given.quick else _SECONDS),
         quick=given.quick,

@@ -22,7 +22,7 @@ _QUEUE, _OUTPUT = "cold-start.in", "cold-start.out"
 def measure(rig: Rig) -> None:
     """Start it so often, each time in a new container."""
     for queue in (_QUEUE, _OUTPUT):
-        rig.broker.declare(queue, "quorum")
+        rig.broker.declare(queue)
     for number in range(1, (_QUICK_STARTS if rig.options.quick else _STARTS) + 1):
         with rig.progress.doing(f"{NAME}: start {number}"):
             seconds = _start(rig)

@@ -30,7 +30,7 @@ def name(printers: int) -> str:
 
 def measure(rig: Rig) -> None:
     """Measure each number of printers."""
-    rig.broker.declare(_QUEUE, "quorum")
+    rig.broker.declare(_QUEUE)
     for printers in _QUICK_PRINTERS if rig.options.quick else _PRINTERS:
         with rig.progress.doing(name(printers)):
             run = _run(rig, printers, _QUICK_SHARE if rig.options.quick else _SHARE)
