@@ -42,7 +42,7 @@ PEERS = (
     Peer("faststream", "faststream", 1_000, 1_200),
     Peer("taskiq", "taskiq", 900, 1_200),
     Peer("kombu", "kombu", 800, 2_000),
-    Peer("amqpstorm", "amqpstorm", 700, 2_000),
+    Peer("amqpstorm", "amqpstorm", 40, 2_000),
 )
 
 

@@ -4,18 +4,27 @@ The next stage is an actor of the output queue, as a Dramatiq user would call it
 """
 
 import os
+from typing import Any
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.cli import main, make_argument_parser
 
-from . import INPUT, OUTPUT, URL, text
+from . import INPUT, OUTPUT, QUEUE_TYPE, URL, text
 
 #: It waits for each confirm, so it is threads that overlap.
 _THREADS = 16
 _PREFETCH = 200
 
-broker = RabbitmqBroker(url=URL, confirm_delivery=True)
+
+class _Broker(RabbitmqBroker):
+    """It leaves the type of a queue to the broker's default, and has no setting for it."""
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        return {**super()._build_queue_arguments(queue_name), "x-queue-type": QUEUE_TYPE}
+
+
+broker = _Broker(url=URL, confirm_delivery=True)
 dramatiq.set_broker(broker)
 
 

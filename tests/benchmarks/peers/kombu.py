@@ -74,6 +74,7 @@ class _Pipeline:
         channel.events["basic_nack"].add(self._refused)
         channel.events["basic_return"].add(self._refused)
         self._producer = Producer(channel)
+        self._arrived: deque[Message] = deque()
         self._waiting: deque[Message] = deque()
         self._sent = self._up_to = 0
         self._beyond: set[int] = set()
@@ -84,12 +85,15 @@ class _Pipeline:
         with Consumer(
             self._connection.channel(),
             queues=[queue],
-            on_message=self._relay,
+            on_message=self._arrived.append,
             accept=["text/plain"],
             prefetch_count=_PREFETCH,
         ):
             while True:
                 self._connection.drain_events()
+                # Not in on_message: py-amqp looks for events in each publish, so they would nest.
+                while self._arrived:
+                    self._relay(self._arrived.popleft())
 
     def _relay(self, message: Message) -> None:
         self._producer.publish(
