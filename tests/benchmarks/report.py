@@ -38,11 +38,16 @@ def figures_in_words(run: Run) -> str:
     )
 
 
-def table(rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Yield the lines of a Markdown table; the first row is its head."""
+def table(rows: Iterable[Iterable[str]], text: int = 1) -> Iterator[str]:
+    """Yield the lines of a Markdown table.
+
+    Args:
+        rows: the first one is its head.
+        text: how many columns have words; the others have figures.
+    """
     head, *body = [list(row) for row in rows]
     yield f"| {' | '.join(head)} |"
-    yield f"|{'|'.join(['---', *['---:'] * (len(head) - 1)])}|"
+    yield f"|{'|'.join([*['---'] * text, *['---:'] * (len(head) - text)])}|"
     for row in body:
         yield f"| {' | '.join(row)} |"
     yield ""
@@ -64,12 +69,12 @@ def _rows(runs: Runs, work: str) -> Iterator[list[str]]:
         against = []
     yield ["", *(_COLUMNS[name][0] for name in names), *(title for _, title in against)]
     for candidate in candidates:
-        cells = [_cell(runs.figure(work, candidate, name), _COLUMNS[name][1]) for name in names]
+        cells = [cell(runs.figure(work, candidate, name), _COLUMNS[name][1]) for name in names]
         ratios = [runs.ratio(work, candidate, other, _RATE) for other, _ in against]
-        yield [candidate, *cells, *(_cell(ratio, ".2f") for ratio in ratios)]
+        yield [candidate, *cells, *(cell(ratio, ".2f") for ratio in ratios)]
 
 
-def _cell(found: Spread | None, form: str) -> str:
+def cell(found: Spread | None, form: str) -> str:
     """Write a median, and the extremes where there are several values."""
     if found is None:
         return "–"

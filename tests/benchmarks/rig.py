@@ -1,11 +1,11 @@
 """What every workload works with."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 
 from tests.benchmarks.broker import Broker
 from tests.benchmarks.candidates import Candidate, choose
@@ -17,29 +17,24 @@ from tests.benchmarks.runs import Run, Runs
 
 
 class Progress:
-    """Says on a terminal what is going on; in a pipe it says nothing."""
+    """Says what is going on: on a terminal also what is being done right now."""
 
     def __init__(self) -> None:
         """Write to standard error: standard output has the report."""
         self._console = Console(stderr=True)
-        self._shown = sys.stderr.isatty()
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
         """Show what is being done while it is."""
-        if not self._shown:
-            yield
-            return
-        with self._console.status(what):
+        with self._console.status(escape(what)):
             yield
 
     def done(self, run: Run) -> None:
         """Show what came out."""
-        if self._shown:
-            colour = "red" if run.errors else "green"
-            words = "; ".join([*run.errors, figures_in_words(run)])
-            line = f"[{colour}]{run.candidate:24}[/] {run.work}: {words}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+        colour = "red" if run.errors else "green"
+        words = escape("; ".join(filter(None, [*run.errors, figures_in_words(run)])))
+        line = f"[{colour}]{run.candidate:24}[/] {run.work}: {words}"
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 class Rig(NamedTuple):

@@ -9,7 +9,7 @@ from tests.benchmarks.rounds import Rounds
 
 SMALL = Work()
 
-_QUICK = ("ours", "c", "pika-blocking-documented", "aio-pika-tuned")
+_QUICK = ("ours", "c", "pika-blocking-documented", "kombu-tuned")
 #: In a quick run each kind of work is done, but not in each combination.
 _QUICK_WORKS = (SMALL, Work(1024), Work(65_536), Work(queue_type="classic"))
 #: Who is fastest is known after the small messages; if those are not measured, it is these.
