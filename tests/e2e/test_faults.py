@@ -87,15 +87,22 @@ def test_broker_restart_under_load(pipeline: Pipeline) -> None:
 
 @pytest.mark.parametrize("trouble", ["full", "unbound"])
 def test_output_not_taken(pipeline: Pipeline, broker: Broker, trouble: str) -> None:
-    """The output queue is full, or its binding is gone: nothing is lost or acked, until it is."""
+    """The output queue is full, or its binding is gone: nothing is lost or acked, until it is.
+
+    That a queue is full, RabbitMQ notices with the next message, and tells publishers late: so
+    first it is filled, and the others come after that.
+    """
     pipeline.compose("stop", "printer")
-    if trouble == "full":
-        broker.limit("upper", 10)
-    else:
-        broker.unbind("upper", "upper", "upper")
+    texts, filling = _texts(200), 20
     try:
-        texts = _texts(200)
-        pipeline.publish(texts)
+        if trouble == "full":
+            broker.limit("upper", 10)
+            pipeline.publish(texts[:filling])
+            wait_until(lambda: broker.messages("upper") >= 10, PATIENCE_SECONDS, "it fills")
+        else:
+            broker.unbind("upper", "upper", "upper")
+            pipeline.publish(texts[:filling])
+        pipeline.publish(texts[filling:])
         (worker,) = pipeline.containers("to_upper")
         wait_until(
             lambda: "output refused" in pipeline.logged(worker), PATIENCE_SECONDS, "not refused"
