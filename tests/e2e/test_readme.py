@@ -34,8 +34,8 @@ RUN_ELSEWHERE = {
     "make logs": "tests/e2e/test_tour.py::test_logs",
     "make clean": "tests/e2e/test_tour.py::test_clean_asks_first",
     "CA_BUNDLE=proxy-ca.pem make up": "tests/e2e/test_readme.py::test_stage_in_the_pipeline",
-    "make bench": "tests/e2e/test_benchmark.py",
-    "make bench QUICK=1": "tests/e2e/test_benchmark.py",
+    "make bench": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
+    "make bench QUICK=1": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
     "make check": ".ci/run",
     "make test": ".ci/run",
 }
