@@ -6,7 +6,7 @@ of a second: one message where a handler takes longer than that, hundreds where 
 """
 
 #: Work to hold in advance, in seconds of handler time.
-HORIZON_SECONDS = 0.2
+HORIZON_SECONDS = 0.25
 
 #: The most messages that are ever held in advance; more of them add no throughput, measured.
 DEEPEST = 1000
@@ -25,8 +25,9 @@ _WEIGHT = 0.1
 _STEEPEST = 4.0
 _FLOOR_SECONDS = 0.001
 
-#: Change only for a difference of so many times: each change costs a round trip.
-_HYSTERESIS = 4
+#: Go deeper, or less deep, only for a difference of so many times: a change costs a round trip.
+_DEEPER = 2
+_LESS_DEEP = 4
 
 
 class FixedPrefetch:
@@ -95,7 +96,7 @@ class AutoPrefetch:
         in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
         in_memory = int(MOST_BYTES / max(self._mean_bytes, 1.0))
         ideal = max(self._concurrency, min(DEEPEST, in_time, in_memory))
-        deeper = ideal >= self.depth * _HYSTERESIS or self.depth < ideal == DEEPEST
-        if (deeper and self._samples >= _SAMPLES_TO_DEEPEN) or ideal * _HYSTERESIS <= self.depth:
+        deeper = ideal >= self.depth * _DEEPER or self.depth < ideal == DEEPEST
+        if (deeper and self._samples >= _SAMPLES_TO_DEEPEN) or ideal * _LESS_DEEP <= self.depth:
             self.depth = ideal
         return self.depth

@@ -7,8 +7,11 @@ from rabbit.prefetch import DEEPEST, HORIZON_SECONDS, MOST_BYTES, AutoPrefetch, 
 SLOW_SECONDS = 1.0
 FAST_SECONDS = 0.0001
 
+#: What is held in advance of messages that take 10 ms.
+DEPTH = HORIZON_SECONDS / 0.01
+
 #: A change has to be so many times as large.
-HYSTERESIS = 4
+DEEPER, LESS_DEEP = 2, 4
 
 
 def after(*seconds: float, concurrency: int = 1) -> AutoPrefetch:
@@ -40,7 +43,7 @@ def test_fast_handlers_hold_many() -> None:
 
 def test_it_holds_a_fraction_of_a_second_of_work() -> None:
     """Between fair and deepest, depth times duration is the horizon."""
-    assert after(*[0.01] * 50).wanted() == 20
+    assert after(*[0.01] * 50).wanted() == DEPTH
 
 
 def test_large_messages_are_held_in_bounded_memory() -> None:
@@ -74,7 +77,7 @@ def test_a_stall_is_not_a_slow_handler() -> None:
     for _ in range(30):
         prefetch.handled(0.05)
         prefetch.wanted()
-    assert prefetch.wanted() < HYSTERESIS * HORIZON_SECONDS / 0.05
+    assert prefetch.wanted() < LESS_DEEP * HORIZON_SECONDS / 0.05
     assert not prefetch.is_slow
 
 
@@ -103,19 +106,24 @@ def test_it_follows_a_change_back() -> None:
     assert after(*[SLOW_SECONDS] * 20, *[FAST_SECONDS] * 200).wanted() == DEEPEST
 
 
-@pytest.mark.parametrize("seconds", [0.03, 0.003])
+@pytest.mark.parametrize("seconds", [0.03, 0.006])
 def test_small_changes_are_ignored(seconds: float) -> None:
-    """Less than four times or a quarter as long is not worth the round trip of a change."""
+    """Less than four times as long, or more than half, is not worth the round trip of a change."""
     prefetch = after(*[0.01] * 50)
     for _ in range(50):
         prefetch.handled(seconds)
-        assert prefetch.wanted() == 20
+        assert prefetch.wanted() == DEPTH
 
 
 def test_large_changes_are_followed() -> None:
-    """Four times as long, or more, is worth it; so is a quarter."""
-    assert after(*[0.01] * 50, *[0.05] * 50).wanted() <= 20 / HYSTERESIS
-    assert after(*[0.01] * 50, *[0.002] * 50).wanted() >= 20 * HYSTERESIS
+    """Four times as long, or more, is worth it; so is half."""
+    assert after(*[0.01] * 50, *[0.05] * 50).wanted() <= DEPTH / LESS_DEEP
+    assert after(*[0.01] * 50, *[0.002] * 50).wanted() >= DEPTH * DEEPER
+
+
+def test_a_tenth_of_a_second_is_worth_one_in_advance() -> None:
+    """The round trip to the broker would cost a few hundredths of the time otherwise."""
+    assert after(*[0.1] * 50).wanted() == 2
 
 
 @pytest.mark.parametrize("seconds", [FAST_SECONDS, SLOW_SECONDS])
