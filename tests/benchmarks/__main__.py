@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("bench: interrupted; all that was started is removed\n")
+        sys.stderr.write("bench: interrupted; what was measured is written, all else removed\n")
         return 1
     if options.output:
         sys.stdout.write(f"{options.output / 'results.md'}\n")
@@ -54,11 +54,13 @@ def _measure(options: Options, runs: Runs) -> None:
             broker = Broker(containers)
         relay = Relay(containers, broker)
         rig = Rig(containers, broker, relay, options, runs, progress, has_reference)
-        for name in options.only or WORKLOADS:
-            _run(name, rig)
-        if options.output:
-            with progress.doing("writing the results"):
-                results.write(options.output, runs, _setting(rig))
+        try:
+            for name in options.only or WORKLOADS:
+                _run(name, rig)
+        finally:  # what an interrupted run has measured is worth keeping, too
+            if options.output:
+                with progress.doing("writing the results"):
+                    results.write(options.output, runs, _setting(rig))
 
 
 def _compile() -> bool:
