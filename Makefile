@@ -37,7 +37,7 @@ clean: ## remove the containers and the broker's data; asks first (YES=1: does n
 test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end
 	@deploy/bin/test tests
 
-bench: preflight .venv/complete ## measure, against a C client and others; an hour; QUICK=1: two minutes
+bench: preflight .venv/complete ## measure, against a C client and others: half an hour; QUICK=1: two minutes
 	@PYTHONPATH=shared:. .venv/bin/python -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 check: .venv/complete ## format, lint, types, import rules, unit tests: before each commit

@@ -1,6 +1,6 @@
 """The benchmark: what is measured, against whom, and how to add to it.
 
-`make bench` runs all of it (about an hour), `make bench QUICK=1` all kinds of work with small
+`make bench` runs all of it (half an hour), `make bench QUICK=1` all kinds of work with small
 numbers (two minutes). Parts of it, for somebody who is tuning:
 
     make bench ARGS='--only relay --candidates ours,c --size 16 --queue-type quorum --rounds 3'

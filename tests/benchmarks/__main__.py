@@ -74,7 +74,7 @@ def _compile() -> bool:
 
 
 def _run(name: str, rig: Rig) -> None:
-    """Run a workload; one that fails is noted, since the others have their hour's worth to tell."""
+    """Run a workload; one that fails is noted, since the others have something to tell."""
     try:
         WORKLOADS[name](rig)
     except (AMQPError, AssertionError, OSError, StalledError, LookupError) as error:

@@ -13,7 +13,7 @@ _SIZES = (16, 1024, 65_536)
 _QUEUE_TYPES: tuple[QueueType, ...] = get_args(QueueType)
 
 _ROUNDS, _QUICK_ROUNDS = 5, 1
-_SECONDS, _QUICK_SECONDS = 4.0, 1.0
+_SECONDS, _QUICK_SECONDS = 1.5, 1.0
 
 
 @dataclass(frozen=True)
