@@ -96,12 +96,15 @@ class Decoder:
             if stop > end:
                 self._needed = stop - at
                 break
-            try:
-                lane = self._lanes.get(channel) if kind == _METHOD else None
-                taken = _take(lane, data, at, stop, channel) if lane else 0
-            except _Incomplete as more:
-                self._needed = more.needed
-                break
+            taken = 0
+            if kind == _METHOD and (lane := self._lanes.get(channel)) is not None:
+                try:
+                    taken = _take(lane, data, at, stop, channel)
+                except _Incomplete as more:
+                    self._needed = more.needed
+                    break
+                except (_Unexpected, IndexError, struct.error):
+                    pass  # pika says what is wrong with it
             if not taken:
                 self._other(data[at:stop])
             at = taken or stop
@@ -113,13 +116,11 @@ def _take(lane: Lane, data: bytes, at: int, stop: int, channel: int) -> int:
 
     Raises:
         _Incomplete: its content is not all there.
+        _Unexpected, IndexError, struct.error: this is not what it should look like.
     """
     method = data[at + 7 : at + 11]
     if method == _DELIVER:
-        try:
-            return _take_delivery(lane, data, at, stop, channel)
-        except (_Unexpected, IndexError, struct.error):
-            return 0
+        return _take_delivery(lane, data, at, stop, channel)
     if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
         tag, multiple = _ack.unpack_from(data, at + 11)
         lane.acked(tag, multiple=multiple & 1 == 1)
@@ -128,8 +129,7 @@ def _take(lane: Lane, data: bytes, at: int, stop: int, channel: int) -> int:
 
 
 def _take_delivery(lane: Lane, data: bytes, begin: int, method_end: int, channel: int) -> int:
-    at = begin + 11
-    at += 1 + data[at]  # the consumer's tag
+    at = begin + 12 + data[begin + 11]  # behind the consumer's tag
     tag, redelivered, length = _deliver.unpack_from(data, at)
     at += _deliver.size + length
     key_end = at + 1 + data[at]
@@ -138,20 +138,36 @@ def _take_delivery(lane: Lane, data: bytes, begin: int, method_end: int, channel
     if len(data) - method_end < _header.size:
         raise _Incomplete(method_end + _header.size - begin)
     kind, same, size, basic, _, body_size = _header.unpack_from(data, method_end)
-    header_end = method_end + _FRAME_BYTES + size
     if (kind, same, basic) != (_HEADER, channel, _BASIC):
         raise _Unexpected
-    if len(data) < header_end + (_FRAME_BYTES + body_size if body_size else 0):
-        raise _Incomplete(header_end + (_FRAME_BYTES + body_size if body_size else 0) - begin)
-    if data[header_end - 1] != _END:
-        raise _Unexpected
-    body, stop = _body(data, header_end, channel, body_size)
+    header_end = method_end + _FRAME_BYTES + size
+    stop: int = header_end + (_FRAME_BYTES + body_size if body_size else 0)
     if stop > len(data):
         raise _Incomplete(stop - begin)
-    key = data[at + 1 : key_end].decode(errors="replace")
+    if data[header_end - 1] != _END:
+        raise _Unexpected
+    body = data[header_end + 7 : stop - 1] if body_size else b""
+    if body and not _is_one_frame(data, header_end, stop, channel):
+        body, stop = _body(data, header_end, channel, body_size)
+        if stop > len(data):
+            raise _Incomplete(stop - begin)
     properties = data[method_end + _header.size : header_end - 1]
+    key = _text(data[at + 1 : key_end])
     lane.delivered(tag, key, properties, body, redelivered=redelivered & 1 == 1)
     return stop
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode(errors="replace")
+
+
+def _is_one_frame(data: bytes, at: int, stop: int, channel: int) -> bool:
+    """Tell whether a body frame of this channel fills `data` from `at` to `stop`."""
+    expected = _frame.pack(_BODY, channel, stop - at - _FRAME_BYTES)
+    return data.startswith(expected, at) and data.startswith(_END_BYTE, stop - 1)
 
 
 def _body(data: bytes, at: int, channel: int, remaining: int) -> tuple[bytes, int]:

@@ -30,6 +30,7 @@ from rabbit.codec import Lane
 from rabbit.logs import Logger
 from rabbit.settings import Endpoint, Settings
 from rabbit.topology import Binding, Declaration, Exchange, Queue
+from rabbit.transport import Transport
 
 __all__ = [
     "Availability",
@@ -51,9 +52,6 @@ __all__ = [
 #: Pause before a new attempt to connect: random, up to a bound that doubles from first to last.
 FIRST_BACKOFF_SECONDS = 0.25
 LAST_BACKOFF_SECONDS = 10.0
-
-#: The most that is read from the network with one system call.
-READ_BYTES = 512 * 1024
 
 #: How long one attempt may take, from the TCP connect to connection.open-ok.
 ATTEMPT_SECONDS = 10.0
@@ -138,16 +136,27 @@ class User(Protocol):
         """Forget all channels; the connection is gone."""
 
 
-class _Socket(socket.socket):
-    """A socket that pika's transport reads in large pieces: it asks for 4 KiB at a time."""
+class _Linkup:
+    """A transport that is about to be put between a socket and its connection; pika may cancel."""
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read what is there, and more than `size` if there is more."""
-        return super().recv(max(size, READ_BYTES), flags)
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket: socket.socket | None = sock
+
+    def take(self) -> socket.socket | None:
+        """Return the socket, once; None when that was cancelled."""
+        taken, self._socket = self._socket, None
+        return taken
+
+    def cancel(self) -> bool:
+        """Close the socket, unless it is too late; see pika's `AbstractIOReference`."""
+        cancelled = self.take()
+        if cancelled is not None:
+            cancelled.close()
+        return cancelled is not None
 
 
 class _Services(SelectorIOServicesAdapter):
-    """pika's I/O services, on such a socket."""
+    """pika's I/O services, with a transport of our own for plain TCP."""
 
     def create_streaming_connection(
         self,
@@ -158,11 +167,22 @@ class _Services(SelectorIOServicesAdapter):
         server_hostname: str | None = None,
     ) -> Any:  # noqa: ANN401 - pika's
         """Begin to speak on a connected socket; see pika's `AbstractIOServices`."""
-        large = _Socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        large.setblocking(False)
-        return super().create_streaming_connection(
-            protocol_factory, large, on_done, ssl_context, server_hostname
-        )
+        if ssl_context is not None:
+            return super().create_streaming_connection(
+                protocol_factory, sock, on_done, ssl_context, server_hostname
+            )
+        linkup = _Linkup(sock)
+
+        def link() -> None:
+            taken = linkup.take()
+            if taken is not None:
+                protocol = protocol_factory()
+                transport = Transport(taken, protocol, self)
+                protocol.connection_made(transport)
+                on_done((transport, protocol))
+
+        self.add_callback_threadsafe(link)  # type: ignore[no-untyped-call]
+        return linkup
 
 
 class _Wire(SelectConnection):
@@ -186,9 +206,9 @@ class _Wire(SelectConnection):
     def flush(self) -> None:
         """Send what has come together, with one system call."""
         if self.unsent:
-            data = memoryview(b"".join(self.unsent))  # what is left of it is cut off without a copy
+            data = b"".join(self.unsent)
             self.unsent.clear()
-            super()._adapter_emit_data(data)  # type: ignore[arg-type]
+            super()._adapter_emit_data(data)
 
     def _on_data_available(self, data_in: bytes) -> None:
         self.bytes_received += len(data_in)  # pika's heartbeat checker looks at it

@@ -45,12 +45,11 @@ class Handler:
 
     def write(self, text: str, key: str | None) -> None:
         """Add an output; it leaves when `work` has returned."""
-        message = self.message
+        input_id, correlation_id = self.message.ids
         outputs = self._desk.outputs
-        output_id = derived_id(message.id, self._stage, len(outputs))
-        outputs.append(
-            text_output(text.encode(), output_id, message.correlation_id, check_key(key))
-        )
+        output_id = derived_id(input_id, self._stage, len(outputs))
+        checked = None if key is None else check_key(key)
+        outputs.append(text_output(text.encode(), output_id, correlation_id, checked))
 
     def forward(self, message: Message) -> Output:
         """Return an output that is the same text."""

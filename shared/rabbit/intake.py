@@ -17,6 +17,10 @@ from rabbit.workers import Workers
 RETURN_PAUSE_SECONDS = 1.0
 
 
+#: Results that no handler thread has announced are looked for after so long.
+LOOK_SECONDS = 0.002
+
+
 class QueueIntake:
     """Takes deliveries through the handlers: deliver → work → publish → confirm → ack."""
 
@@ -68,6 +72,7 @@ class QueueIntake:
         self._workers: Workers[Delivery, tuple[Delivery, Outcome]] = Workers(
             self._handle, concurrency=settings.concurrency, name="handler", wake=loop.wake
         )
+        self._is_looking = False
         self._paused: set[Delivery] = set()
         self._pill = settings.poison_pill.encode() if settings.poison_pill else None
         self._pill_delivery: Delivery | None = None
@@ -95,7 +100,14 @@ class QueueIntake:
                 self._take(delivery, outcome)
             if self.publisher:
                 self.publisher.pump()
+        if self._workers.busy and not self._is_looking:
+            self._is_looking = True
+            self._loop.call_later(LOOK_SECONDS, self._look)
         self._subscription.flush()
+
+    def _look(self) -> None:
+        """Let the end of this turn take results that were too quick to be announced."""
+        self._is_looking = False
 
     def tick(self) -> None:
         """Notice, now and then, a handler that takes long."""

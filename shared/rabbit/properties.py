@@ -27,6 +27,7 @@ _VALUE_BYTES = dict(
 )
 _WITH_LENGTH = b"SxFA"
 
+_LENGTHS = [bytes([length]) for length in range(256)]
 _TEXT_FLAGS = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _CORRELATION_ID | _MESSAGE_ID
 _TEXT_VALUES = b"\x0atext/plain\x05utf-8\x02"  # persistent
 _TEXT = _TEXT_FLAGS.to_bytes(2, "big") + _TEXT_VALUES
@@ -42,13 +43,12 @@ def text_properties(message_id: str, correlation_id: str, reply_to: str | None =
         reply_to: where an answer is expected, or None.
     """
     id_, correlation = message_id.encode(), correlation_id.encode()
+    end = _LENGTHS[len(id_)] + id_
     if reply_to is None:
-        return b"%b%c%b%c%b" % (_TEXT, len(correlation), correlation, len(id_), id_)
+        return _TEXT + _LENGTHS[len(correlation)] + correlation + end
     reply = reply_to.encode()
-    return b"%b%c%b%c%b%c%b" % (
-        *(_TEXT_WITH_REPLY_TO, len(correlation), correlation),
-        *(len(reply), reply, len(id_), id_),
-    )
+    begin = _TEXT_WITH_REPLY_TO + _LENGTHS[len(correlation)] + correlation
+    return begin + _LENGTHS[len(reply)] + reply + end
 
 
 def read_ids(properties: bytes) -> tuple[str | None, str | None]:
@@ -61,8 +61,10 @@ def read_ids(properties: bytes) -> tuple[str | None, str | None]:
         ValueError: they are cut short.
     """
     if properties.startswith(_TEXT):  # what our stages send: no need to look for it
-        correlation_id, at = _short_string(properties, len(_TEXT))
-        return _short_string(properties, at)[0], correlation_id
+        try:
+            return _read_two(properties, len(_TEXT))
+        except (IndexError, UnicodeDecodeError):
+            pass
     flags, at = int.from_bytes(properties[:2], "big"), 2
     found: dict[int, str] = {}
     for flag in _UP_TO_THE_ID:
@@ -75,6 +77,15 @@ def read_ids(properties: bytes) -> tuple[str | None, str | None]:
         else:
             found[flag], at = _short_string(properties, at)
     return found.get(_MESSAGE_ID), found.get(_CORRELATION_ID)
+
+
+def _read_two(properties: bytes, at: int) -> tuple[str, str]:
+    """Return the second and the first of the two short strings that `properties` ends with."""
+    second = at + 1 + properties[at]
+    end = second + 1 + properties[second]
+    if end != len(properties):
+        raise IndexError
+    return properties[second + 1 : end].decode(), properties[at + 1 : second].decode()
 
 
 def with_headers(

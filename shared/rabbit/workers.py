@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Generic, TypeVar
 
+#: The result of a job that was quicker than this waits for those of the jobs behind it.
+QUICK_SECONDS = 0.001
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -97,9 +100,10 @@ class Workers(Generic[Job, Result]):
             self._started[slot] = began = perf_counter()
             result = self._handle(job)
             self._started[slot] = None
-            self._seconds[slot] += perf_counter() - began
+            seconds = perf_counter() - began
+            self._seconds[slot] += seconds
             self._results.append(result)
-            if not self._woken:
+            if (seconds > QUICK_SECONDS or not self._jobs) and not self._woken:
                 self._woken = True
                 self._wake()
 

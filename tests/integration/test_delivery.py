@@ -9,6 +9,7 @@ from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
 MOODY = ("-m", "tests.integration.stages.moody")
+PACED = ("-m", "tests.integration.stages.paced")
 RECORDER = ("-m", "tests.integration.stages.recorder")
 
 
@@ -39,6 +40,20 @@ def test_queues_may_be_classic(broker: Broker, unique: Unique, start: Start) -> 
 
     assert [output.text for output in broker.take(unique("out"), 1)] == ["a"]
     assert worker.halt() == 0
+
+
+def test_a_quick_output_does_not_wait_for_the_slow_message_behind_it(
+    broker: Broker, unique: Unique, start: Start, tmp_path: Path
+) -> None:
+    """With both delivered together, the first one's output is there while the second one works."""
+    broker.put(unique("in"), ["0", f"1 {tmp_path / 'gate'}"])
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    worker = start(*PACED, PREFETCH=2, **edges)
+    worker.wait_printed("1")
+
+    assert len(broker.take(unique("out"), 1)) == 1
+    (tmp_path / "gate").touch()
+    assert len(broker.take(unique("out"), 1)) == 1
 
 
 def test_nothing_is_acked_before_every_output_is_confirmed(

@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from rabbit.workers import Workers
+from rabbit.workers import QUICK_SECONDS, Workers
 
 PATIENCE_SECONDS = 5.0
 
@@ -179,15 +179,60 @@ def test_threads_end_when_stopped() -> None:
     assert [thread for thread in started if thread.is_alive()] == []
 
 
-def test_a_result_does_not_wait_for_the_slow_job_behind_it() -> None:
-    """The finished one is handed over while the next one runs."""
-    woken, gate = threading.Event(), threading.Event()
-    workers: Workers[bool, bool] = Workers(
-        lambda job: gate.wait(5) if job else True, concurrency=1, name="h", wake=woken.set
-    )
-    workers.submit([False, True])
+def test_a_quick_result_can_be_taken_while_a_slow_job_runs() -> None:
+    """Nobody announces it, but whoever looks finds it."""
+    gate = Gate()
+    with desk(lambda job: gate.handle(job) if job else job) as made:
+        made.workers.submit([0, 1])
+        gate.wait_for(1)
+
+        assert made.workers.take_results()[0] == [0]
+        gate.open()
+        assert made.take(1) == [1]
+
+
+def test_a_batch_of_quick_jobs_wakes_the_loop_once() -> None:
+    """The results that are there when nothing is left to do are taken together."""
+    wakes = threading.Semaphore(0)
+    begin = threading.Event()
+
+    def handle(job: int) -> int:
+        assert begin.wait(PATIENCE_SECONDS)
+        return job
+
+    workers = Workers(handle, concurrency=1, name="handler", wake=wakes.release)
     try:
-        assert woken.wait(5)
+        workers.submit([0])
+        workers.submit(range(1, 50))
+        begin.set()
+        assert wakes.acquire(timeout=PATIENCE_SECONDS)  # of the first one, which took long
+        taken = workers.take_results()[0]
+        while len(taken) < 50:
+            assert wakes.acquire(timeout=PATIENCE_SECONDS)
+            taken += workers.take_results()[0]
+
+        assert taken == list(range(50))
+        assert not wakes.acquire(blocking=False)
     finally:
-        gate.set()
         workers.stop()
+
+
+def test_a_slow_result_does_not_wait_for_the_jobs_behind_it() -> None:
+    """The loop is woken up for it although another job is running."""
+    gate = Gate()
+
+    def handle(job: int) -> int:
+        if job == 0:
+            deadline = monotonic() + 2 * QUICK_SECONDS
+            while monotonic() < deadline:
+                pass
+            return job
+        return gate.handle(job)
+
+    with desk(handle) as made:
+        made.workers.submit([0, 1])
+        gate.wait_for(1)
+
+        assert made.take(1) == [0]
+        gate.open()
+        assert made.take(1) == [1]
