@@ -47,7 +47,7 @@ check: .venv/complete ## format, lint, types, import rules, unit tests: before e
 	PYTHONPATH=shared:. .venv/bin/lint-imports
 	.venv/bin/pytest --quiet tests/unit
 
-lock: ## renew the hash-locked requirements from pyproject.toml
+lock: ## renew the hash-locked requirements from pyproject.toml and services/*/requirements.in
 	@deploy/bin/lock
 
 images: ## build the base images from Debian packages, for a site without a registry

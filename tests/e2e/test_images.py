@@ -42,15 +42,39 @@ def test_small(built: Pipeline, stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_only_its_own_stage(built: Pipeline, stage: str) -> None:
     """An image has the library and one stage's folder, and not the other stages."""
-    program = "import pathlib; print(*sorted(p.name for p in pathlib.Path('/app').iterdir()))"
+    listed = "import os; print(*sorted(set(os.listdir({!r})) - {{'__pycache__'}}))"
 
-    assert _run(built, stage, program) == "rabbit stage"
-    listed = (
-        "import pathlib; print(*sorted(p.name for p in pathlib.Path('/app/stage').glob('*.py')))"
-    )
-    assert _run(built, stage, listed).split() == sorted(
+    assert _run(built, stage, listed.format("/app")) == "rabbit stage"
+    assert _run(built, stage, listed.format("/app/stage")).split() == sorted(
         path.name for path in Path(ROOT, "services", stage).glob("*.py")
     )
+
+
+def test_only_its_own_packages(built: Pipeline) -> None:
+    """A stage's own packages are in its image, and in no image of a stage that has none."""
+    program = (
+        "import importlib.util as i; print(*filter(i.find_spec, ['pika', 'rich', 'tenacity']))"
+    )
+
+    assert {stage: _run(built, stage, program) for stage in STAGES} == {
+        "control": "pika rich tenacity",
+        "printer": "pika",
+        "producer": "pika rich",
+        "to_upper": "pika",
+    }
+
+
+def test_stages_without_packages_share_the_dependencies(built: Pipeline) -> None:
+    """All layers but that of the code are the same, and need to be stored and sent only once."""
+    form = "{{json .RootFS.Layers}}"
+    inspect = ("docker", "image", "inspect", "--format", form)
+    one, other = (
+        json.loads(built.run(*inspect, f"{built.name}-{stage}").stdout)
+        for stage in ("printer", "to_upper")
+    )
+
+    assert one[:-1] == other[:-1]
+    assert one[-1] != other[-1]
 
 
 def test_nothing_to_install_or_compile_with(built: Pipeline) -> None:

@@ -34,6 +34,7 @@ RUN_ELSEWHERE = {
     "make logs": "tests/e2e/test_tour.py::test_logs",
     "make clean": "tests/e2e/test_tour.py::test_clean_asks_first",
     "CA_BUNDLE=proxy-ca.pem make up": "tests/e2e/test_readme.py::test_stage_in_the_pipeline",
+    "make lock": "tests/e2e/test_readme.py::test_package_of_a_stage_s_own",
     "make bench": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
     "make bench QUICK=1": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
     "make check": ".ci/run",
@@ -168,6 +169,24 @@ def test_stage_in_the_pipeline(project: Path, other_pipeline: Pipeline) -> None:
     other_pipeline.run("bash", "-c", f"cd {quote(str(project))} && CA_BUNDLE=proxy-ca.pem make up")
 
     other_pipeline.wait_printed(["HELLO!", "WORLD!"])
+
+
+def test_package_of_a_stage_s_own(project: Path, other_pipeline: Pipeline) -> None:
+    """What a stage asks for is locked by `make lock`, and is in its image only."""
+    ((line, path),) = re.findall(r"the line `([^`]+)` in `([^`]+/requirements\.in)`", README)
+    (project / path).write_text(f"{line}\n")
+
+    other_pipeline.run("make", "-C", str(project), "lock")
+    file = str(project / "docker-compose.yml")
+    other_pipeline.compose("--file", file, "--progress", "quiet", "build", "exclaim", "to_upper")
+
+    program = "import importlib.util as i; print(*filter(i.find_spec, ['pika', 'emoji', 'rich']))"
+    python = ("docker", "run", "--rm", "--entrypoint", "python")
+    found = {
+        stage: other_pipeline.run(*python, f"{other_pipeline.name}-{stage}", "-c", program).stdout
+        for stage in ("exclaim", "to_upper")
+    }
+    assert found == {"exclaim": "pika emoji\n", "to_upper": "pika\n"}
 
 
 def test_library_by_itself(pipeline: Pipeline, broker: Broker, tmp_path: Path) -> None:
