@@ -30,6 +30,10 @@ class Flow:
         """Tell whether what this stage produces is what `other` consumes."""
         return other.exchange in self.produces
 
+    def retries_in(self, queue: str) -> bool:
+        """Tell whether messages that this stage has failed to handle wait in `queue`."""
+        return self.consumes is not None and queue.startswith(f"{self.consumes}.retry.")
+
 
 class Drain:
     """One drain of the whole pipeline. If it dies half-way, the rest goes on: run it again."""
@@ -81,15 +85,24 @@ class Drain:
             raise RabbitError(msg)
 
     def _left(self, stage: Flow) -> int:
-        """Count what the stage has still to do: ready, in flight, or still in the statistics."""
+        """Count what the stage has still to do: ready, in flight, waiting for another attempt."""
         if stage.consumes is None:
             return 0
         self._replicas.call(stage.name)
         count = self._roll_call.count(stage.consumes)
         reports = [each.report for each in self._replicas if each.report]
         in_flight = sum(each.in_flight for each in reports if each.stage == stage.name)
-        lagging = sum(self._management.messages().get(stage.consumes, (0, 0)))
-        return max((count.ready if count else 0) + in_flight, lagging)
+        queues = self._management.messages()
+        lagging = sum(queues.get(stage.consumes, (0, 0)))
+        left = max((count.ready if count else 0) + in_flight, lagging)
+        return left + sum(
+            self._waiting(queue, sum(queues[queue])) for queue in queues if stage.retries_in(queue)
+        )
+
+    def _waiting(self, queue: str, lagging: int) -> int:
+        """Count what waits for another attempt: by an exact count, and by the statistics."""
+        count = self._roll_call.count(queue)
+        return max(count.ready if count else 0, lagging)
 
 
 def flow_order(reports: list[Report]) -> list[Flow]:

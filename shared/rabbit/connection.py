@@ -4,6 +4,7 @@ Everything here runs on the loop's thread; only `Loop.call` may be used from ano
 """
 
 import random
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ from pika.spec import Basic, BasicProperties
 
 from rabbit import codec
 from rabbit.codec import Lane
+from rabbit.errors import UndecodableError
 from rabbit.logs import Logger
 from rabbit.settings import Endpoint, Settings
 from rabbit.topology import Binding, Declaration, Exchange, Queue
@@ -47,6 +49,7 @@ __all__ = [
     "decode_properties",
     "encode_properties",
     "is_hopeless",
+    "size_limit",
 ]
 
 #: Pause before a new attempt to connect: random, up to a bound that doubles from first to last.
@@ -61,6 +64,7 @@ REOPEN_SECONDS = 1.0
 
 _ACCESS_REFUSED = 403
 _PRECONDITION_FAILED = 406
+_TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
 
 
 class Loop(IOLoop):
@@ -442,14 +446,14 @@ def decode_properties(raw: bytes) -> BasicProperties:
     """Decode the properties of a message, flags first as in its content header.
 
     Raises:
-        ValueError: pika cannot decode them; some headers are beyond it.
+        UndecodableError: pika cannot decode them; some headers are beyond it.
     """
     properties = BasicProperties()  # type: ignore[no-untyped-call]
     try:
         properties.decode(raw)  # type: ignore[no-untyped-call]
     except Exception as error:
         msg = f"properties that cannot be decoded: {error!r}"
-        raise ValueError(msg) from error
+        raise UndecodableError(msg) from error
     return properties
 
 
@@ -460,6 +464,12 @@ def is_hopeless(code: int, text: str) -> bool:
     exists (406). 406 has other meanings too, an ack that took too long among them.
     """
     return code == _ACCESS_REFUSED or (code == _PRECONDITION_FAILED and "inequivalent" in text)
+
+
+def size_limit(code: int, text: str) -> int | None:
+    """Return the broker's max_message_size if a channel was closed for it, in bytes."""
+    found = _TOO_LARGE.search(text) if code == _PRECONDITION_FAILED else None
+    return int(found[1]) if found else None
 
 
 def _parameters(endpoint: Endpoint, settings: Settings, name: str) -> pika.ConnectionParameters:

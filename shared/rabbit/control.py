@@ -73,8 +73,10 @@ class Report(BaseModel):
         produces: the exchange it writes to; None for a sink.
         state: what it is doing.
         in_flight: messages delivered to it and not acked; for a source, not confirmed.
-        handled: messages settled since it started.
-        failed: handler calls that raised, since it started.
+        handled: messages handled and acked since it started.
+        failed: messages that it failed to handle, since it started; each attempt counts.
+        retried: those of them that come again after a delay.
+        dead_lettered: those of them that were given up.
         since: when it started.
     """
 
@@ -91,6 +93,8 @@ class Report(BaseModel):
     in_flight: int
     handled: int
     failed: int
+    retried: int = 0  # an older version does not say
+    dead_lettered: int = 0
     since: datetime
 
 

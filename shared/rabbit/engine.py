@@ -65,6 +65,8 @@ class Intake(Protocol):
 
     handled: int
     failed: int
+    retried: int
+    dead_lettered: int
 
     @property
     def is_ready(self) -> bool:
@@ -255,6 +257,8 @@ class Engine:
             in_flight=self.intake.in_flight,
             handled=self.intake.handled,
             failed=self.intake.failed,
+            retried=self.intake.retried,
+            dead_lettered=self.intake.dead_lettered,
             since=self._since,
         )
         message_id = new_id()

@@ -6,10 +6,14 @@
     ├── BrokerUnavailableError no connection within the time allowed
     ├── PublishError
     │   ├── RefusedError       the broker said no (basic.nack)
+    │   ├── TooLargeError      the message is larger than allowed
     │   └── UnroutableError    no queue is bound for it (basic.return)
+    ├── HandlerTimeoutError    a handler ran longer than HANDLER_TIMEOUT
     └── DrainTimeoutError      gave up waiting while halting            exit code 1
 
-`Halted` stands apart: it is no error but the way a source leaves its work when it is stopped.
+Three stand apart. A handler raises `Reject` to give a message up, and `UndecodableError` is what
+the dead letter of a message says whose properties are beyond us. `Halted` is no error but the way
+a source leaves its work when it is stopped.
 """
 
 from typing import ClassVar
@@ -50,12 +54,31 @@ class RefusedError(PublishError):
     """The broker refused the message (basic.nack): its queue is full or not available."""
 
 
+class TooLargeError(PublishError):
+    """The message is larger than the broker or MAX_MESSAGE_BYTES allows."""
+
+
 class UnroutableError(PublishError):
     """The broker returned the message (basic.return): no queue is bound for it."""
 
 
+class HandlerTimeoutError(RabbitError):
+    """A handler ran longer than HANDLER_TIMEOUT."""
+
+
 class DrainTimeoutError(RabbitError):
     """DRAIN_TIMEOUT passed before everything in flight was settled."""
+
+
+class Reject(Exception):  # noqa: N818 - an order, not a mishap
+    """Raised in `work`: give this message up at once, for the reason that is told.
+
+    It becomes a dead letter without any further attempt.
+    """
+
+
+class UndecodableError(ValueError):
+    """The properties of a message cannot be decoded."""
 
 
 class Halted(BaseException):

@@ -1,10 +1,13 @@
 """One call of a stage's work: the message it sees, the outputs it writes, how it ended."""
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rabbit.errors import TooLargeError
 from rabbit.message import Message, Output, check_key, derived_id, text_output
+from rabbit.properties import has_headers
 
 
 class Outcome(NamedTuple):
@@ -29,9 +32,12 @@ class _Desk(threading.local):
 class Handler:
     """Runs a stage's `work`, in any thread, and keeps the threads apart."""
 
-    def __init__(self, work: Callable[[str], None], stage: str) -> None:
-        """Run `work` for the stage named `stage`."""
+    def __init__(
+        self, work: Callable[[str], None], stage: str, max_message_bytes: int | None = None
+    ) -> None:
+        """Run `work` for the stage named `stage`; no body may be larger than the last argument."""
         self._work = work
+        self._most_bytes = sys.maxsize if max_message_bytes is None else max_message_bytes
         self._stage = stage
         self._desk = _Desk()
 
@@ -57,10 +63,15 @@ class Handler:
         return text_output(message.body, output_id, message.correlation_id)
 
     def run(self, message: Message) -> Outcome:
-        """Handle one message. All or nothing: a call that fails has no outputs."""
+        """Handle one message. All or nothing: a call that fails has no outputs.
+
+        What is too large, is no UTF-8, or has headers that cannot be decoded, `work` never sees.
+        """
         desk = self._desk
         desk.message, desk.outputs = message, []
         try:
+            if has_headers(message.properties) or len(message.body) > self._most_bytes:
+                self._check(message)
             self._work(message.text)
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
             return Outcome([], error)
@@ -68,3 +79,11 @@ class Handler:
             return Outcome(desk.outputs, None)
         finally:
             desk.message = None
+
+    def _check(self, message: Message) -> None:
+        """Raise TooLargeError or UndecodableError if `work` could do nothing with this message."""
+        size = len(message.body)
+        if size > self._most_bytes:
+            msg = f"a message of {size} bytes: MAX_MESSAGE_BYTES allows {self._most_bytes}"
+            raise TooLargeError(msg)
+        _ = message.headers

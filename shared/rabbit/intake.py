@@ -1,24 +1,26 @@
 """Where the messages of a worker or a sink come from: its queue, through its handlers."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from rabbit.connection import Connection, Loop
-from rabbit.errors import PublishError, TopologyError
+from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
+from rabbit.failure_publisher import FailurePublisher
+from rabbit.failures import Failures, describe
 from rabbit.handler import Handler, Outcome
 from rabbit.logs import Logger
 from rabbit.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.publisher import Publication, Publisher
 from rabbit.settings import Settings
+from rabbit.stopwatch import Stopwatch
 from rabbit.subscription import Delivery, Subscription
 from rabbit.topology import Edge
 from rabbit.workers import Workers
 
-#: A message whose handler raised is returned to its queue after so long.
-RETURN_PAUSE_SECONDS = 1.0
-
-
 #: Results that no handler thread has announced are looked for after so long.
 LOOK_SECONDS = 0.002
+
+_Result: TypeAlias = tuple[Delivery, Outcome]
 
 
 class QueueIntake:
@@ -31,10 +33,11 @@ class QueueIntake:
         edge: Edge,
         settings: Settings,
         handler: Handler,
+        failures: Failures,
         log: Logger,
         *,
         on_pill: Callable[[], None],
-        on_failed: Callable[[TopologyError], None],
+        on_failed: Callable[[RabbitError], None],
     ) -> None:
         """Consume `edge` on `connection` and run `handler` on each message.
 
@@ -42,19 +45,25 @@ class QueueIntake:
             loop: the loop everything but the handler runs on.
             connection: a connection that nothing is published on.
             edge: what to consume.
-            settings: prefetch, concurrency and the poison pill.
+            settings: prefetch, concurrency, the poison pill and the handlers' time limit.
             handler: runs in the handler threads.
+            failures: decides what becomes of a message whose handler failed.
             log: told of each handler call that fails.
             on_pill: called when the poison pill has been received.
-            on_failed: called when the broker refuses the edge.
+            on_failed: called when the broker refuses the edge, or a handler takes too long.
         """
         self.publisher: Publisher[Delivery] | None = None
+        self.failure_publisher: FailurePublisher[Delivery]
         self.handled = 0
         self.failed = 0
-        self._loop = loop
+        self.retried = 0
+        self.dead_lettered = 0
         self._handler = handler
+        self._failures = failures
         self._log = log
         self._on_pill = on_pill
+        self._on_failed = on_failed
+        self._handler_timeout = settings.handler_timeout
         self._prefetch = (
             AutoPrefetch(settings.concurrency)
             if settings.prefetch == "auto"
@@ -69,11 +78,16 @@ class QueueIntake:
             on_lost=self._lost,
             on_failed=on_failed,
         )
-        self._workers: Workers[Delivery, tuple[Delivery, Outcome]] = Workers(
-            self._handle, concurrency=settings.concurrency, name="handler", wake=loop.wake
+        limit = settings.handler_timeout
+        self._stopwatch = None if limit is None else Stopwatch(self._handle, limit)
+        self._abandoned: set[Delivery] = set()  # with a handler that ran out of time
+        self._workers: Workers[Delivery, _Result] = Workers(
+            self._stopwatch.handle if self._stopwatch else self._handle,
+            concurrency=settings.concurrency,
+            name="handler",
+            wake=loop.wake,
         )
         self._is_looking = False
-        self._paused: set[Delivery] = set()
         self._pill = settings.poison_pill.encode() if settings.poison_pill else None
         self._pill_delivery: Delivery | None = None
 
@@ -93,6 +107,8 @@ class QueueIntake:
         if arrived:
             self._workers.submit(self._until_pill(arrived) if self._pill else arrived)
         results, seconds = self._workers.take_results()
+        if self._abandoned:
+            results = self._without_late(results)
         if results:
             size = sum(len(delivery.body) for delivery, _ in results)
             self._prefetch.handled(seconds, len(results), size)
@@ -112,6 +128,8 @@ class QueueIntake:
     def tick(self) -> None:
         """Notice, now and then, a handler that takes long."""
         self._prefetch.running(self._workers.longest_running())
+        for delivery in self._stopwatch.overdue() if self._stopwatch else ():
+            self._abandon(delivery)
 
     def halt(self) -> Iterator[None]:
         """Stop in order; yields while there is something to wait for.
@@ -122,8 +140,6 @@ class QueueIntake:
         self._subscription.cancel()
         if self._pill_delivery is None:
             self._give_back_unstarted()
-        for delivery in list(self._paused):
-            self._end_pause(delivery)
         while not self._subscription.is_cancelled or self._is_busy():
             self._give_back_stuck()
             yield
@@ -147,8 +163,23 @@ class QueueIntake:
     def refused(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Try again while the input is ours; its input stays unacked meanwhile."""
         _, delivery = publication
-        if self.publisher and self._subscription.is_current(delivery):
+        if self.publisher is None or not self._subscription.is_current(delivery):
+            return
+        if not isinstance(error, TooLargeError):
             self.publisher.retry(publication, error)
+        elif delivery.awaiting > 0:
+            delivery.awaiting = 0  # a confirm of its other outputs does not settle it now
+            self.publisher.discard(lambda owner: owner is delivery)
+            self._fail(delivery, error)
+
+    def parted(self, delivery: Delivery) -> None:
+        """Settle a delivery that waits elsewhere for another attempt now, or is a dead letter."""
+        self._subscription.settle(delivery)
+
+    def refused_failure(self, publication: Publication[Delivery], error: PublishError) -> None:
+        """Try again while the input is ours: what has failed is not lost either."""
+        if self._subscription.is_current(publication[1]):
+            self.failure_publisher.retry(publication, error)
 
     def _handle(self, delivery: Delivery) -> tuple[Delivery, Outcome]:
         """Run in a handler thread."""
@@ -170,43 +201,64 @@ class QueueIntake:
             self.handled += 1
 
     def _fail(self, delivery: Delivery, error: BaseException) -> None:
-        """Return the message after a pause: retries and dead letters belong here."""
-        self.failed += 1
-        self._log.error(
-            "handler failed, message returned to its queue",
-            message_id=delivery.id,
-            exc_info=error,
-        )
-        self._paused.add(delivery)
-        self._loop.call_later(RETURN_PAUSE_SECONDS, lambda: self._end_pause(delivery))
+        """Send the message to where it waits for another attempt, or is kept as a dead letter.
 
-    def _end_pause(self, delivery: Delivery) -> None:
-        if delivery in self._paused:
-            self._paused.remove(delivery)
-            self._subscription.give_back(delivery)
+        As with outputs, it is acked when the broker has confirmed that.
+        """
+        self.failed += 1
+        output, attempt, delay, trace = self._failures.fate(delivery, error)
+        self.retried += delay is not None
+        self.dead_lettered += delay is None
+        self._log.warning(
+            "message failed",
+            message_id=delivery.id,
+            attempt=attempt,
+            next="dead-lettered" if delay is None else f"again in {delay:g} s",
+            **({"exc_info": error} if trace else {"reason": describe(error)}),
+        )
+        self.failure_publisher.send([output], delivery)
+
+    def _abandon(self, delivery: Delivery) -> None:
+        """Give up waiting for a handler: a thread cannot be ended, so the process ends."""
+        self._abandoned.add(delivery)
+        error = HandlerTimeoutError(
+            f"work() has not returned within HANDLER_TIMEOUT={self._handler_timeout:g} s for "
+            f"message {delivery.id}; it counts as failed, and this replica ends"
+        )
+        if self._subscription.is_current(delivery):
+            self._fail(delivery, error)
+        self._on_failed(error)
+
+    def _without_late(self, results: list[_Result]) -> list[_Result]:
+        """Drop the results of those that were given up, and wait for these no more."""
+        late = self._abandoned.intersection(delivery for delivery, _ in results)
+        self._abandoned -= late
+        return [result for result in results if result[0] not in late]
 
     def _give_back_unstarted(self) -> None:
         for delivery in [*self._workers.take_unstarted(), *self._subscription.take_arrived()]:
             self._subscription.give_back(delivery)
 
     def _give_back_stuck(self) -> None:
-        """Return the inputs whose outputs the broker does not take now."""
-        if self.publisher:
-            for delivery in dict.fromkeys(self.publisher.abandon()):
+        """Return the inputs whose outputs, or which themselves, the broker does not take now."""
+        for publisher in self._publishers():
+            for delivery in dict.fromkeys(publisher.abandon()):
                 delivery.awaiting = 0
                 self._subscription.give_back(delivery)
+
+    def _publishers(self) -> list[Publisher[Delivery]]:
+        return [*([self.publisher] if self.publisher else []), self.failure_publisher]
 
     def _lost(self) -> None:
         """Drop what is void: the broker gives it out again."""
         self._workers.take_unstarted()
-        self._paused.clear()
         self._pill_delivery = None
-        if self.publisher:
-            self.publisher.discard(lambda delivery: not self._subscription.is_current(delivery))
+        for publisher in self._publishers():
+            publisher.discard(lambda delivery: not self._subscription.is_current(delivery))
 
     def _is_busy(self) -> bool:
         held = 0 if self._pill_delivery is None else 1
-        return self._workers.busy > 0 or self._subscription.in_flight > held
+        return self._workers.busy > len(self._abandoned) or self._subscription.in_flight > held
 
     def _until_pill(self, arrived: list[Delivery]) -> list[Delivery]:
         """Keep the pill and give back what came behind it; return what came before it."""

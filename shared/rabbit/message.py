@@ -17,6 +17,10 @@ LONGEST_KEY_BYTES = 255
 
 #: The hash of a name begins with the namespace; to copy that takes a third of making it.
 _BEGUN = hashlib.sha1(OUTPUT_NAMESPACE.bytes, usedforsecurity=False)
+#: How many times a handler has failed with a message: a header, so that all replicas know.
+ATTEMPTS_HEADER = "x-attempts"
+MOST_ATTEMPTS = 1_000_000
+
 #: What RFC 9562 makes of the digit that carries the variant: its two highest bits are 10.
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
@@ -51,7 +55,7 @@ class Message:
         routing_key: what it was published with.
     """
 
-    __slots__ = ("_ids", "body", "properties", "redelivered", "routing_key")
+    __slots__ = ("_headers", "_ids", "body", "properties", "redelivered", "routing_key")
 
     def __init__(
         self, body: bytes, properties: bytes, *, redelivered: bool, routing_key: str
@@ -62,6 +66,7 @@ class Message:
         self.redelivered = redelivered
         self.routing_key = routing_key
         self._ids: tuple[str, str] | None = None
+        self._headers: Mapping[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -92,18 +97,32 @@ class Message:
         """The headers it was published with, and those that the broker has added.
 
         Raises:
-            ValueError: they cannot be decoded.
+            UndecodableError: they cannot be decoded. `work` never sees such a message.
         """
-        return decode_properties(self.properties).headers or _NO_HEADERS
+        if self._headers is None:
+            self._headers = decode_properties(self.properties).headers or _NO_HEADERS
+        return self._headers
 
     @property
     def attempt(self) -> int:
         """Which attempt this is, from 1.
 
-        Counted from the failures that the broker knows of (`x-delivery-count`, quorum queues): a
-        message that was given back unstarted has used up none.
+        Counted are handlers that failed, on any replica (`x-attempts`), and the failures that the
+        broker knows of since the last of these (`x-delivery-count`, quorum queues): a message that
+        was given back unstarted has used up none.
         """
-        return int(self.headers.get("x-delivery-count", 0)) + 1
+        return self.failures + _count(self.headers, "x-delivery-count") + 1
+
+    @property
+    def failures(self) -> int:
+        """How many times a handler has failed with this message before, on any replica."""
+        return _count(self.headers, ATTEMPTS_HEADER)
+
+
+def _count(headers: Mapping[str, Any], name: str) -> int:
+    """Return a header that counts something; what somebody else has put there may be no number."""
+    value = headers.get(name)
+    return min(value, MOST_ATTEMPTS) if isinstance(value, int) and value > 0 else 0
 
 
 def check_key(key: str | None) -> str | None:
@@ -122,12 +141,14 @@ class Output(NamedTuple):
         properties: to send with it, flags first, as in a content header.
         id: the message id that stands in them.
         key: the routing key that was asked for; None for a work queue.
+        exchange: another one than that of the publisher's edge; `key` is taken as it is then.
     """
 
     body: bytes
     properties: bytes
     id: str
     key: str | None = None
+    exchange: str | None = None
 
 
 def text_output(

@@ -46,6 +46,9 @@ class FixedPrefetch:
     def running(self, seconds: float) -> None:
         """Take no notice."""
 
+    def careful(self) -> None:
+        """Take no notice."""
+
     def wanted(self) -> int:
         """Return the depth that was given."""
         return self.depth
@@ -67,6 +70,7 @@ class AutoPrefetch:
         self._mean = 0.0
         self._mean_bytes = 0.0
         self._samples = 0
+        self._enough = _SAMPLES_TO_DEEPEN
 
     def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
         """Note what was handled.
@@ -91,12 +95,19 @@ class AutoPrefetch:
             self._mean = max(self._mean, seconds)
             self.is_slow = True
 
+    def careful(self) -> None:
+        """Go no deeper for a while: a message has come that was delivered before.
+
+        It may have killed a process, and would do the same with all that is held beside it.
+        """
+        self._enough = self._samples + _SAMPLES_TO_DEEPEN
+
     def wanted(self) -> int:
         """Return how many messages to hold now."""
         in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
         in_memory = int(MOST_BYTES / max(self._mean_bytes, 1.0))
         ideal = max(self._concurrency, min(DEEPEST, in_time, in_memory))
         deeper = ideal >= self.depth * _DEEPER or self.depth < ideal == DEEPEST
-        if (deeper and self._samples >= _SAMPLES_TO_DEEPEN) or ideal * _LESS_DEEP <= self.depth:
+        if (deeper and self._samples >= self._enough) or ideal * _LESS_DEEP <= self.depth:
             self.depth = ideal
         return self.depth

@@ -51,6 +51,11 @@ def text_properties(message_id: str, correlation_id: str, reply_to: str | None =
     return begin + _LENGTHS[len(reply)] + reply + end
 
 
+def has_headers(properties: bytes) -> bool:
+    """Tell whether there are headers: one look at the flags."""
+    return properties[0] & 0x20 != 0
+
+
 def read_ids(properties: bytes) -> tuple[str | None, str | None]:
     """Return the message id and the correlation id that stand in a content header.
 

@@ -1,7 +1,7 @@
 """Outputs on their way: published, confirmed, or refused and tried again."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from rabbit import codec
@@ -14,12 +14,19 @@ from rabbit.connection import (
     Lane,
     declare,
     is_hopeless,
+    size_limit,
 )
-from rabbit.errors import PublishError, RefusedError, TopologyError, UnroutableError
+from rabbit.errors import (
+    PublishError,
+    RefusedError,
+    TooLargeError,
+    TopologyError,
+    UnroutableError,
+)
 from rabbit.ledger import Outputs
 from rabbit.logs import Logger
 from rabbit.message import Output
-from rabbit.topology import Edge
+from rabbit.topology import Declaration, Edge
 
 Owner = TypeVar("Owner")
 
@@ -58,7 +65,8 @@ class Publisher(Lane, Generic[Owner]):
             edge: where to publish.
             log: told when outputs are refused, and when they are accepted again.
             on_confirmed: called once for each output that a queue has taken.
-            on_refused: called with what no queue has taken, and why; may `retry` it.
+            on_refused: called with what no queue has taken, and why; may `retry` it, unless it is
+                too large (TooLargeError).
             on_failed: called when the broker refuses the edge itself.
         """
         self.edge = edge
@@ -74,6 +82,7 @@ class Publisher(Lane, Generic[Owner]):
         self._returned: Counter[str] = Counter()  # message ids whose confirm is still to come
         self._method: tuple[str | None, bytes] = ("", b"")  # the last basic.publish, and its key
         self._pause = 0.0
+        self._most_bytes: int | None = None  # what the broker allows, once it has said so
         connection.users.append(self)
         connection.on_unblocked.append(self.pump)
 
@@ -105,7 +114,11 @@ class Publisher(Lane, Generic[Owner]):
         self.pump()
 
     def put(self, outputs: Iterable[Output], owner: Owner) -> None:
-        """Publish with the next `pump`."""
+        """Publish with the next `pump`; all of them, or none if one of them is too large."""
+        if self._most_bytes is not None:
+            outputs = list(outputs)
+            if self._refuse_too_large([(output, owner) for output in outputs], self._most_bytes):
+                return
         for output in outputs:
             self._waiting.append((output, owner))
 
@@ -132,13 +145,16 @@ class Publisher(Lane, Generic[Owner]):
         for _ in range(min(len(self._waiting), WINDOW - len(self._unconfirmed))):
             publication = self._waiting.popleft()
             output = publication[0]
-            frames.append(self._publish_method(channel, output.key))
+            frames.append(self._publish_method(channel, output))
             frames += codec.content(channel, output.properties, output.body, frame_max)
             self._unconfirmed.send(publication)
         self._connection.send(frames)
 
-    def _publish_method(self, channel: int, key: str | None) -> bytes:
-        """Return the basic.publish for a routing key; it is mostly the one before."""
+    def _publish_method(self, channel: int, output: Output) -> bytes:
+        """Return the basic.publish for an output; it is mostly the one before."""
+        if output.exchange is not None:
+            return codec.publish_method(channel, output.exchange, output.key or "")
+        key = output.key
         last, method = self._method
         if not method or key != last:
             method = codec.publish_method(channel, self.edge.name, self.edge.key(key))
@@ -167,14 +183,17 @@ class Publisher(Lane, Generic[Owner]):
         self._refused = [each for each in self._refused if not is_void(each[1])]
 
     def _prepare(self, channel: Channel) -> None:
-        def ready(_frame: object) -> None:
-            self._channel = channel
-            self._method = "", b""
-            self.pump()
-
-        declare(channel, self.edge.for_publishing())
+        declare(channel, self._declarations())
         channel.add_on_return_callback(self._note_return)
-        channel.confirm_delivery(self._confirmed, callback=ready)
+        channel.confirm_delivery(self._confirmed, callback=lambda _frame: self._is_ready(channel))
+
+    def _declarations(self) -> Iterator[Declaration]:
+        return self.edge.for_publishing()
+
+    def _is_ready(self, channel: Channel) -> None:
+        self._channel = channel
+        self._method = "", b""
+        self.pump()
 
     def _note_return(
         self, _channel: Channel, _method: object, properties: BasicProperties, _body: bytes
@@ -210,7 +229,8 @@ class Publisher(Lane, Generic[Owner]):
         self.pump()
 
     def _refuse(self, publication: Publication[Owner]) -> None:
-        name, message_id = self.edge.name, publication[0].id
+        output, message_id = publication[0], publication[0].id
+        name = output.exchange or self.edge.name
         error: PublishError
         if self._returned[message_id]:
             self._returned.subtract([message_id])
@@ -226,5 +246,25 @@ class Publisher(Lane, Generic[Owner]):
         self.lost()
         if is_hopeless(code, text):
             self._on_failed(TopologyError(f"cannot publish to {self.edge.name!r}: {text}"))
-        else:
-            self._connection.reopen(self)
+            return
+        limit = size_limit(code, text)
+        if limit is not None:
+            self._most_bytes = limit
+            waiting = list(self._waiting)
+            self._waiting = deque(each for each in waiting if len(each[0].body) <= limit)
+            self._refuse_too_large(waiting, limit)
+        self._connection.reopen(self)
+
+    def _refuse_too_large(self, publications: Iterable[Publication[Owner]], limit: int) -> bool:
+        """Refuse what the broker would close the channel for; return whether there was such."""
+        large = [each for each in publications if len(each[0].body) > limit]
+        for each in large:
+            size, name = len(each[0].body), each[0].exchange or self.edge.name
+            self._on_refused(
+                each,
+                TooLargeError(
+                    f"a message of {size} bytes for {name!r}: the broker takes up to {limit}; "
+                    "make it smaller, or raise max_message_size in rabbitmq.conf"
+                ),
+            )
+        return bool(large)

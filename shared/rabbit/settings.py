@@ -20,6 +20,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from rabbit.errors import ConfigurationError
 
 LONGEST_NAME_BYTES = 200
+MOST_DELAYS = 20
+SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.001, 86400
 SECRETS_DIRECTORY = Path("/run/secrets")
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PORTS = range(1, 65536)
@@ -150,6 +152,14 @@ class Settings(BaseSettings):
     poison_pill: str | None = Field(
         None, min_length=1, description="a text that halts the replica that receives it"
     )
+    retry_delays: Annotated[tuple[float, ...], NoDecode] = Field(
+        (1.0, 5.0, 30.0),
+        description="up to 20 times seconds with commas between, 0.001 to 86400; empty: none",
+    )
+    handler_timeout: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds, above 0; not set: no limit"
+    )
+    max_message_bytes: int = Field(16777216, ge=1, description="a number of bytes, 1 or more")
     drain_timeout: float = Field(
         20.0, gt=0, le=86400, allow_inf_nan=False, description="seconds, above 0, up to 86400"
     )
@@ -177,6 +187,18 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(key.strip() for key in value.split(",") if key.strip())
         return value
+
+    @field_validator("retry_delays", mode="before")
+    @classmethod
+    def _split_delays(cls, value: Any) -> object:  # noqa: ANN401 - pydantic's
+        given = value.split(",") if isinstance(value, str) else value
+        delays = tuple(float(each) for each in given if str(each).strip())
+        shortest, longest = min(delays, default=1.0), max(delays, default=1.0)
+        if not SHORTEST_DELAY_SECONDS <= shortest <= longest <= LONGEST_DELAY_SECONDS:
+            raise ValueError
+        if len(delays) > MOST_DELAYS:
+            raise ValueError
+        return delays
 
     @field_validator("rabbitmq_url")
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from rabbit.connection import Loop
-from rabbit.errors import Halted, PublishError
+from rabbit.errors import Halted, PublishError, TooLargeError
 from rabbit.message import Output, check_key, new_id, text_output
 from rabbit.publisher import Publication, Publisher
 
@@ -39,6 +39,8 @@ class SourceIntake:
         self.publisher: Publisher[None] | None = None
         self.handled = 0
         self.failed = 0
+        self.retried = 0
+        self.dead_lettered = 0
         self.refusal: PublishError | None = None
         self._loop = loop
         self._work = work
@@ -130,9 +132,13 @@ class SourceIntake:
             self._room.notify()
 
     def refused(self, publication: Publication[None], error: PublishError) -> None:
-        """Try again, and remember why."""
+        """Try again, and remember why; what is too large ends the source."""
         self.refusal = error
-        if self.publisher:
+        if isinstance(error, TooLargeError):
+            with self._room:
+                self._written -= 1  # the others are confirmed yet
+            self._on_end(error)
+        elif self.publisher:
             self.publisher.retry(publication, error)
 
     def _is_working(self) -> bool:

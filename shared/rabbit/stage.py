@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NoReturn
 from rabbit import settings as _settings
 from rabbit.engine import Engine, Role
 from rabbit.errors import ConfigurationError, RabbitError
+from rabbit.failure_publisher import FailurePublisher
+from rabbit.failures import Failures
 from rabbit.handler import Handler, Outcome
 from rabbit.intake import QueueIntake
 from rabbit.logs import logger
@@ -112,11 +114,15 @@ class Consumer(Stage):
             ConfigurationError: when a setting is missing or wrong.
         """
         super().__init__(name, input_queue=input, **given)
-        self._handler = Handler(self.work, self.stage)
+        self._handler = Handler(self.work, self.stage, self.settings.max_message_bytes)
 
     @abstractmethod
     def work(self, message: str) -> None:
-        """Handle one message. Whatever it raises, the message is returned and comes again."""
+        """Handle one message.
+
+        Whatever it raises, the message comes again after each of the RETRY_DELAYS, on any replica;
+        then it is a dead letter. `raise Reject("why")` makes it one at once.
+        """
 
     @property
     def message(self) -> Message:
@@ -131,8 +137,17 @@ class Consumer(Stage):
         name = _require(self.settings.input_queue, "INPUT_QUEUE", "the queue to consume")
         kind = self.settings.input_kind
         group = f"{self.stage}.{self.name}" if kind == "broadcast" else self.stage
-        private, queue_type = kind == "broadcast", self.settings.queue_type
-        return Edge(name, kind, self.settings.input_keys, group, private, queue_type)
+        is_private = kind == "broadcast"
+        return Edge(
+            name,
+            kind,
+            self.settings.input_keys,
+            group,
+            is_private,
+            self.settings.queue_type,
+            self.settings.retry_delays,
+            f"{name}.{self.stage}.dead" if is_private else "",  # it outlives the replica
+        )
 
     def _furnish(self, engine: Engine) -> None:
         assert self._input is not None  # noqa: S101 - _input_edge returns one
@@ -142,11 +157,20 @@ class Consumer(Stage):
             self._input,
             self.settings,
             self._handler,
+            Failures(self._input, self.stage, self.name),
             self._log,
             on_pill=lambda: engine.halt("poison pill"),
             on_failed=engine.fail,
         )
         engine.intake = intake
+        intake.failure_publisher = FailurePublisher(
+            engine.publishing,
+            self._input,
+            self._log,
+            on_confirmed=intake.parted,
+            on_refused=intake.refused_failure,
+            on_failed=engine.fail,
+        )
         if self._output:
             publisher: Publisher[Delivery] = Publisher(
                 engine.publishing,

@@ -162,6 +162,8 @@ class Subscription(Lane):
             return
         delivery = Delivery(body, properties, redelivered=redelivered, routing_key=routing_key)
         delivery.generation, delivery.tag, delivery.awaiting = self._generation, tag, 0
+        if redelivered:
+            self.prefetch.careful()
         self._arrived.append(delivery)
 
     def take_arrived(self) -> list[Delivery]:

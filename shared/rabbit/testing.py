@@ -7,13 +7,16 @@ assert delivery.settled == "acked"
 
 import os
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from unittest.mock import patch
 
 from rabbit.connection import BasicProperties, encode_properties
-from rabbit.handler import Outcome
+from rabbit.failures import Failures
 from rabbit.message import Message, new_id
 from rabbit.stage import Consumer
+from rabbit.topology import Edge
+
+_Settled: TypeAlias = Literal["acked", "retried", "dead-lettered"]
 
 S = TypeVar("S", bound=Consumer)
 
@@ -26,14 +29,14 @@ class Sent:
         outputs: the texts it has written; none when it failed.
         keys: the routing key of each output.
         ids: the message id of each output.
-        settled: acked, or returned because `work` raised.
-        error: what `work` raised, or None.
+        settled: acked; or else retried, after a delay, or dead-lettered, as RETRY_DELAYS says.
+        error: what `work` raised, or what is wrong with the message, or None.
     """
 
     outputs: list[str]
     keys: list[str | None]
     ids: list[str]
-    settled: Literal["acked", "returned"]
+    settled: _Settled
     error: BaseException | None
 
 
@@ -61,22 +64,34 @@ class Harness(Generic[S]):
         Args:
             text: the message; bytes are sent as they are, to try what is not UTF-8.
             message_id: default: a new one. The same id gives outputs with the same ids.
-            headers: the message's headers.
+            headers: the message's headers; with `{"x-attempts": 3}` it has failed three times.
             redelivered: as if the broker had delivered it before.
         """
         message_id = message_id or new_id()
         properties = BasicProperties(  # type: ignore[no-untyped-call]
             message_id=message_id, correlation_id=message_id, headers=headers
         )
-        outcome = self.stage.handle(
-            Message(
-                text if isinstance(text, bytes) else text.encode(),
-                encode_properties(properties),
-                redelivered=redelivered,
-                routing_key="",
-            )
+        message = Message(
+            text if isinstance(text, bytes) else text.encode(),
+            encode_properties(properties),
+            redelivered=redelivered,
+            routing_key="",
         )
-        return _sent(outcome)
+        outcome = self.stage.handle(message)
+        return Sent(
+            outputs=[output.body.decode() for output in outcome.outputs],
+            keys=[output.key for output in outcome.outputs],
+            ids=[output.id for output in outcome.outputs],
+            settled=self._settled(message, outcome.error),
+            error=outcome.error,
+        )
+
+    def _settled(self, message: Message, error: BaseException | None) -> _Settled:
+        if error is None:
+            return "acked"
+        edge = Edge("input", delays=self.stage.settings.retry_delays)
+        fate = Failures(edge, self.stage.stage, self.stage.name).fate(message, error)
+        return "dead-lettered" if fate.delay is None else "retried"
 
 
 def harness(stage: type[S], *arguments: Any, **given: Any) -> Harness[S]:  # noqa: ANN401 - the stage's
@@ -93,13 +108,3 @@ def harness(stage: type[S], *arguments: Any, **given: Any) -> Harness[S]:  # noq
     missing = {name: queue for name, queue in queues.items() if name not in os.environ}
     with patch.dict(os.environ, missing):
         return Harness(stage(*arguments, **given))
-
-
-def _sent(outcome: Outcome) -> Sent:
-    return Sent(
-        outputs=[output.body.decode() for output in outcome.outputs],
-        keys=[output.key for output in outcome.outputs],
-        ids=[output.id for output in outcome.outputs],
-        settled="acked" if outcome.error is None else "returned",
-        error=outcome.error,
-    )

@@ -3,6 +3,12 @@
 An edge is what connects two stages. For a work queue `upper` it is
 
     exchange upper ──▶ queue upper ──(given up)──▶ exchange upper.dead ──▶ queue upper.dead
+                       ▲   └──(failed)──▶ exchange upper.retry.5s ──▶ queue upper.retry.5s ──┐
+                       └────────────────────────── exchange upper.back ◀──(after 5 s)────────┘
+
+There is one such queue for each delay: a queue's first message holds up those behind it, so all
+of them have to wait equally long. These exchanges are fanouts: a message keeps the routing key
+that it was published with.
 
 An exchange of its own per edge, and not the default exchange, lets an operator give a stage the
 right to write to just this edge. The other kinds (broadcast, direct, topic) are one exchange and
@@ -28,6 +34,8 @@ _QUORUM: Mapping[str, Any] = MappingProxyType({"x-queue-type": "quorum"})
 _PRIVATE: Mapping[str, Any] = MappingProxyType(
     {**_QUORUM, "x-expires": EXPIRES_MILLISECONDS, "x-delivery-limit": -1}
 )
+#: Looking at what is kept here, again and again, must not use it up.
+_KEPT: Mapping[str, Any] = MappingProxyType({**_QUORUM, "x-delivery-limit": -1})
 _EXCHANGE_TYPES: Mapping[Kind, Literal["direct", "fanout", "topic"]] = MappingProxyType(
     {"work": "direct", "broadcast": "fanout", "direct": "direct", "topic": "topic"}
 )
@@ -74,6 +82,9 @@ class Edge:
         group: the consumers that share one queue, where `kind` is not work.
         private: the group's queue belongs to one process: it expires when unused for ten minutes.
         type: quorum, or classic: that keeps less of what is promised (see `_with_dead_letters`).
+        delays: seconds before each further attempt at a message whose handler failed.
+        dead_letters: the exchange and the queue of what is given up; default: QUEUE.dead, and none
+            where `private`.
     """
 
     name: str
@@ -82,11 +93,29 @@ class Edge:
     group: str = ""
     private: bool = False
     type: QueueType = "quorum"
+    delays: tuple[float, ...] = ()
+    dead_letters: str = ""
 
     @property
     def queue(self) -> str:
         """The queue that consumers of this edge read."""
         return self.name if self.kind == "work" else f"{self.name}.{self.group}"
+
+    @property
+    def dead(self) -> str:
+        """The exchange and the queue of dead letters; empty: there are none."""
+        return self.dead_letters or ("" if self.private else f"{self.queue}.dead")
+
+    @property
+    def back(self) -> str:
+        """The exchange by which a message comes back to the queue, after a delay or replayed."""
+        return f"{self.queue}.back"
+
+    def retry(self, delay: float) -> str:
+        """Name the exchange and the queue where a message waits for `delay` seconds."""
+        milliseconds = _milliseconds(delay)
+        whole, rest = divmod(milliseconds, 1000)
+        return f"{self.queue}.retry.{milliseconds}ms" if rest else f"{self.queue}.retry.{whole}s"
 
     def key(self, asked: str | None) -> str:
         """Return the routing key to publish with; a work queue has one of its own."""
@@ -95,26 +124,59 @@ class Edge:
     def for_publishing(self) -> Iterator[Declaration]:
         """Yield what must exist before a message is published to this edge."""
         if self.kind == "work":
-            yield from self.for_consuming()
+            yield from self._queue_and_dead_letters()
         else:
             yield Exchange(self.name, _EXCHANGE_TYPES[self.kind])
 
     def for_consuming(self) -> Iterator[Declaration]:
         """Yield what must exist before this edge is consumed."""
-        dead = f"{self.queue}.dead"
-        if not self.private:
-            yield Exchange(dead, "fanout")
-            yield Queue(dead)
-            yield Binding(dead, dead, "")
+        yield from self._queue_and_dead_letters()
+        if self.dead:
+            yield Exchange(self.back, "fanout")
+            yield Binding(self.back, self.queue, "")
+        for delay in dict.fromkeys(self.delays):
+            yield from _fanout(self.retry(delay), self._retry_arguments(delay))
+
+    def _queue_and_dead_letters(self) -> Iterator[Declaration]:
+        """Begin with the queue: if there is another of its name, nothing else is made."""
+        yield Queue(self.queue, self._arguments())
         yield Exchange(self.name, _EXCHANGE_TYPES[self.kind])
-        yield Queue(self.queue, _PRIVATE if self.private else _with_dead_letters(dead, self.type))
         for key in self._binding_keys():
             yield Binding(self.name, self.queue, key)
+        if self.dead:
+            yield from _fanout(self.dead, _KEPT)
+
+    def _arguments(self) -> Mapping[str, Any]:
+        if not self.dead:
+            return _PRIVATE
+        expires = {"x-expires": EXPIRES_MILLISECONDS} if self.private else {}
+        return {**_with_dead_letters(self.dead, self.type), **expires}
+
+    def _retry_arguments(self, delay: float) -> Mapping[str, Any]:
+        milliseconds = _milliseconds(delay)
+        expires = {"x-expires": EXPIRES_MILLISECONDS + milliseconds} if self.private else {}
+        return {
+            **_with_dead_letters(self.back, "quorum"),
+            "x-message-ttl": milliseconds,
+            "x-delivery-limit": -1,
+            **expires,
+        }
 
     def _binding_keys(self) -> tuple[str, ...]:
         if self.kind == "work":
             return (self.name,)
         return self.keys if self.kind in {"direct", "topic"} else ("",)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+def _fanout(name: str, arguments: Mapping[str, Any]) -> Iterator[Declaration]:
+    """Yield a fanout exchange and the queue of its name."""
+    yield Exchange(name, "fanout")
+    yield Queue(name, arguments)
+    yield Binding(name, name, "")
 
 
 def _with_dead_letters(exchange: str, queue_type: QueueType) -> dict[str, Any]:

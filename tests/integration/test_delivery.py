@@ -81,7 +81,7 @@ def test_a_handler_that_raises_after_writing_has_published_nothing(
     mood.touch()
     broker.put(unique("in"), ["a"])
     worker = start(*MOODY, MOOD=mood, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
-    wait_until(lambda: worker.log.count("handler failed") >= 2, 20, "it fails twice")
+    wait_until(lambda: worker.log.count("message failed") >= 2, 20, "it fails twice")
     assert broker.depth(unique("out")) == 0
 
     mood.unlink()

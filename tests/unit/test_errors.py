@@ -8,9 +8,11 @@ from rabbit.errors import (
     ConfigurationError,
     DrainTimeoutError,
     Halted,
+    HandlerTimeoutError,
     PublishError,
     RabbitError,
     RefusedError,
+    TooLargeError,
     TopologyError,
     UnroutableError,
 )
@@ -37,6 +39,13 @@ TREE = [
         1,
         "The broker returned the message (basic.return): no queue is bound for it.",
     ),
+    (
+        TooLargeError,
+        PublishError,
+        1,
+        "The message is larger than the broker or MAX_MESSAGE_BYTES allows.",
+    ),
+    (HandlerTimeoutError, RabbitError, 1, "A handler ran longer than HANDLER_TIMEOUT."),
     (
         DrainTimeoutError,
         RabbitError,

@@ -75,9 +75,23 @@ def test_the_correlation_id_is_carried() -> None:
 
 
 def test_attempts_count_from_one() -> None:
-    """Only failures that the broker has counted make it more."""
+    """Failures make it more: those of handlers, and those that the broker has counted since."""
     assert message().attempt == 1
     assert message(headers={"x-delivery-count": 2}).attempt == 3
+    assert message(headers={"x-attempts": 3}).attempt == 4
+    assert message(headers={"x-attempts": 3, "x-delivery-count": 2}).attempt == 6
+
+
+@pytest.mark.parametrize("given", ["3", -1, None, {"a": 1}])
+def test_a_header_that_is_no_count_counts_nothing(given: object) -> None:
+    """Anybody can publish a message with such a header."""
+    assert message(headers={"x-attempts": given}).attempt == 1
+    assert message(headers={"x-attempts": given}).failures == 0
+
+
+def test_a_count_has_an_end() -> None:
+    """One more of it can always be sent."""
+    assert message(headers={"x-attempts": 2**63 - 1}).failures < 2**31
 
 
 def test_headers_are_always_there() -> None:

@@ -126,11 +126,27 @@ def test_a_tenth_of_a_second_is_worth_one_in_advance() -> None:
     assert after(*[0.1] * 50).wanted() == 2
 
 
+def test_it_goes_no_deeper_while_messages_come_again() -> None:
+    """One of them may have killed a process: it would drag along all that is held beside it."""
+    prefetch = AutoPrefetch()
+    for _ in range(50):
+        prefetch.careful()
+        prefetch.handled(FAST_SECONDS)
+        assert prefetch.wanted() == 1
+
+    for _ in range(8):
+        prefetch.handled(FAST_SECONDS)
+        assert prefetch.wanted() == 1
+    prefetch.handled(FAST_SECONDS)
+    assert prefetch.wanted() == DEEPEST
+
+
 @pytest.mark.parametrize("seconds", [FAST_SECONDS, SLOW_SECONDS])
 def test_a_fixed_prefetch_stays(seconds: float) -> None:
     """The user knows, whatever is measured."""
     prefetch = FixedPrefetch(7)
     prefetch.handled(50 * seconds, 50)
     prefetch.running(60.0)
+    prefetch.careful()
 
     assert prefetch.wanted() == 7

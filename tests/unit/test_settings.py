@@ -44,6 +44,8 @@ def test_defaults() -> None:
     assert (settings.input_queue, settings.output_queue) == (None, None)
     assert (settings.input_kind, settings.output_kind, settings.input_keys) == ("work", "work", ())
     assert (settings.prefetch, settings.concurrency, settings.poison_pill) == ("auto", 1, None)
+    assert settings.retry_delays == (1.0, 5.0, 30.0)
+    assert (settings.handler_timeout, settings.max_message_bytes) == (None, 16 * 1024 * 1024)
     assert (settings.drain_timeout, settings.publish_timeout) == (20.0, None)
     assert (settings.log_level, settings.log_format) == ("info", "console")
     assert os.uname().nodename == settings.replica
@@ -194,6 +196,18 @@ def test_routing_keys_have_commas_between(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("INPUT_KEYS", "logs.*, orders.# ,")
 
     assert Settings.load().input_keys == ("logs.*", "orders.#")
+
+
+@pytest.mark.parametrize(
+    ("given", "delays"), [("0.5, 2,60 ,", (0.5, 2.0, 60.0)), ("", ()), (" ", ()), ("3", (3.0,))]
+)
+def test_delays_have_commas_between(
+    given: str, delays: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None at all is allowed: then a message that fails is given up at once."""
+    monkeypatch.setenv("RETRY_DELAYS", given)
+
+    assert delays == Settings.load().retry_delays
 
 
 def test_a_stage_may_have_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

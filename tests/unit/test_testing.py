@@ -2,7 +2,7 @@
 
 import pytest
 
-from rabbit import Worker
+from rabbit import Reject, Worker
 from rabbit.message import derived_id
 from rabbit.testing import harness
 from services.to_upper import ToUpper
@@ -21,6 +21,8 @@ class Picky(Worker):
         if message == "bad":
             msg = "no"
             raise ValueError(msg)
+        if message == "ugly":
+            raise Reject("never")
 
 
 def test_outputs_and_how_it_settled() -> None:
@@ -51,19 +53,35 @@ def test_the_same_input_gives_the_same_ids() -> None:
 
 
 def test_failing_work_has_no_outputs() -> None:
-    """Its input is returned, and the error can be looked at."""
+    """Its input comes again, and the error can be looked at."""
     sent = harness(Picky).send("bad")
 
-    assert (sent.outputs, sent.settled) == ([], "returned")
+    assert (sent.outputs, sent.settled) == ([], "retried")
     assert isinstance(sent.error, ValueError)
 
 
-def test_what_is_not_utf_8_is_returned() -> None:
+def test_after_the_last_delay_failing_work_is_given_up() -> None:
+    """The attempts before are in a header; how many there are is a setting."""
+    fed = harness(Picky, retry_delays=(1.0, 2.0))
+
+    assert fed.send("bad", headers={"x-attempts": 1}).settled == "retried"
+    assert fed.send("bad", headers={"x-attempts": 2}).settled == "dead-lettered"
+
+
+def test_what_is_rejected_is_given_up_at_once() -> None:
+    """Further attempts would be of no use."""
+    sent = harness(Picky).send("ugly")
+
+    assert (sent.outputs, sent.settled) == ([], "dead-lettered")
+    assert isinstance(sent.error, Reject)
+
+
+def test_what_is_not_utf_8_is_given_up_at_once() -> None:
     """The stage never sees it."""
     fed = harness(Picky)
     sent = fed.send(b"\xff")
 
-    assert (sent.outputs, sent.settled) == ([], "returned")
+    assert (sent.outputs, sent.settled) == ([], "dead-lettered")
     assert isinstance(sent.error, UnicodeDecodeError)
     assert fed.stage.seen is None
 
@@ -103,5 +121,5 @@ class Route(Worker):
 
 def test_a_key_that_is_too_long_is_the_handlers_failure() -> None:
     """AMQP's short strings have 255 bytes."""
-    assert harness(Route).send(300 * "k").settled == "returned"
+    assert harness(Route).send(300 * "k").settled == "retried"
     assert harness(Route).send(127 * "ü").settled == "acked"

@@ -1,11 +1,14 @@
 """What is declared for an edge."""
 
+from typing import Any
+
 import pytest
 
 from rabbit.settings import Kind
 from rabbit.topology import (
     EXPIRES_MILLISECONDS,
     Binding,
+    Declaration,
     Edge,
     Exchange,
     Queue,
@@ -17,8 +20,11 @@ QUORUM = {"x-queue-type": "quorum"}
 PRIVATE = {**QUORUM, "x-expires": EXPIRES_MILLISECONDS, "x-delivery-limit": -1}
 
 
-def shared(dead: str) -> dict[str, str]:
-    """Return the arguments of a queue that keeps what is given up at `dead`."""
+KEPT = {**QUORUM, "x-delivery-limit": -1}
+
+
+def shared(dead: str) -> dict[str, Any]:
+    """Return the arguments of a queue whose messages go to `dead` when they are given up."""
     return {
         **QUORUM,
         "x-dead-letter-exchange": dead,
@@ -27,23 +33,76 @@ def shared(dead: str) -> dict[str, str]:
     }
 
 
+def fanout(name: str, arguments: dict[str, Any]) -> list[Declaration]:
+    """Return an exchange and its only queue."""
+    return [Exchange(name, "fanout"), Queue(name, arguments), Binding(name, name, "")]
+
+
+WORK = [
+    Queue("upper", shared("upper.dead")),
+    Exchange("upper", "direct"),
+    Binding("upper", "upper", "upper"),
+    *fanout("upper.dead", KEPT),
+]
+BACK = [Exchange("upper.back", "fanout"), Binding("upper.back", "upper", "")]
+
+
 def test_a_work_queue_is_an_exchange_a_queue_and_dead_letters() -> None:
-    """The dead letters exist before the queue that needs them."""
-    assert [
-        Exchange("upper.dead", "fanout"),
-        Queue("upper.dead", QUORUM),
-        Binding("upper.dead", "upper.dead", ""),
-        Exchange("upper", "direct"),
-        Queue("upper", shared("upper.dead")),
-        Binding("upper", "upper", "upper"),
-    ] == list(Edge("upper").for_consuming())
+    """The queue comes first: when one of other arguments exists, nothing else is made."""
+    assert [*WORK, *BACK] == list(Edge("upper").for_consuming())
 
 
-def test_publishing_to_a_work_queue_declares_the_same() -> None:
+def test_publishing_to_a_work_queue_declares_it_too() -> None:
     """Messages that are published before any consumer exists wait in the queue."""
-    edge = Edge("upper")
+    assert list(Edge("upper", delays=(1.0,)).for_publishing()) == WORK
 
-    assert list(edge.for_consuming()) == list(edge.for_publishing())
+
+def test_each_delay_has_a_queue_of_its_own() -> None:
+    """What waits there goes back to the queue it came from, and is not lost if that is away."""
+    waiting = {**shared("upper.back"), "x-delivery-limit": -1}
+
+    assert [
+        *WORK,
+        *BACK,
+        *fanout("upper.retry.1s", {**waiting, "x-message-ttl": 1000}),
+        *fanout("upper.retry.250ms", {**waiting, "x-message-ttl": 250}),
+    ] == list(Edge("upper", delays=(1.0, 0.25, 1.0)).for_consuming())
+
+
+@pytest.mark.parametrize(
+    ("delay", "name"),
+    [(1, "1s"), (0.5, "500ms"), (1.5, "1500ms"), (30.0, "30s"), (0.001, "1ms"), (86400, "86400s")],
+)
+def test_the_name_of_a_retry_queue_tells_the_delay(delay: float, name: str) -> None:
+    """Whoever looks at the queues sees for how long messages wait in them."""
+    assert Edge("upper").retry(delay) == f"upper.retry.{name}"
+
+
+def test_the_queue_of_one_replica_leaves_its_dead_letters_behind() -> None:
+    """All that is its own expires, after its longest delay; dead letters stay, for the stage."""
+    edge = Edge(
+        "news",
+        "broadcast",
+        (),
+        "mail.me",
+        private=True,
+        delays=(2.0,),
+        dead_letters="news.mail.dead",
+    )
+    declared = {
+        each.name: each.arguments for each in edge.for_consuming() if isinstance(each, Queue)
+    }
+
+    assert declared == {
+        "news.mail.me": {**shared("news.mail.dead"), "x-expires": EXPIRES_MILLISECONDS},
+        "news.mail.dead": KEPT,
+        "news.mail.me.retry.2s": {
+            **shared("news.mail.me.back"),
+            "x-message-ttl": 2000,
+            "x-delivery-limit": -1,
+            "x-expires": EXPIRES_MILLISECONDS + 2000,
+        },
+    }
 
 
 @pytest.mark.parametrize(
@@ -78,8 +137,8 @@ def test_a_group_has_a_queue_of_its_own(kind: Kind, bound_with: list[str]) -> No
 def test_a_private_queue_expires_and_leaves_nothing_behind() -> None:
     """It has no dead letters and no delivery limit: nobody would look after them."""
     assert [
-        Exchange("news", "fanout"),
         Queue("news.me", PRIVATE),
+        Exchange("news", "fanout"),
         Binding("news", "news.me", ""),
     ] == list(Edge("news", "broadcast", group="me", private=True).for_consuming())
 

@@ -1,0 +1,85 @@
+"""Failed messages on their way to where they wait for another attempt, or are kept."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from rabbit.connection import BasicProperties, Channel, Connection
+from rabbit.errors import PublishError, TopologyError
+from rabbit.logs import Logger
+from rabbit.message import Output
+from rabbit.publisher import Owner, Publication, Publisher
+from rabbit.topology import Declaration, Edge
+
+
+class FailurePublisher(Publisher[Owner]):
+    """Publishes to the retry queues and the dead letters of one edge, all on one channel.
+
+    The channel is opened with the first failure: most replicas never need it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        edge: Edge,
+        log: Logger,
+        *,
+        on_confirmed: Callable[[Owner], None],
+        on_refused: Callable[[Publication[Owner], PublishError], None],
+        on_failed: Callable[[TopologyError], None],
+    ) -> None:
+        """Live on `connection`, as a `Publisher`; `edge` is the one that is consumed."""
+        super().__init__(
+            connection,
+            edge,
+            log,
+            on_confirmed=on_confirmed,
+            on_refused=on_refused,
+            on_failed=on_failed,
+        )
+        self._is_needed = False
+        self._is_opening = False
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether the broker takes what is published, or soon will, as far as is known."""
+        return self._is_opening or super().is_flowing
+
+    def open(self) -> None:
+        """Open a channel if there has been a failure, declare the edge, switch confirms on."""
+        if self._is_needed:
+            self._is_opening = True
+            super().open()
+
+    def lost(self) -> None:
+        """Put what was not confirmed back in front, to be published again."""
+        self._is_opening = False
+        super().lost()
+
+    def send(self, outputs: Iterable[Output], owner: Owner) -> None:
+        """Publish, now or as soon as possible."""
+        self.put(outputs, owner)
+        if not self._is_needed:
+            self._is_needed = True
+            if self._connection.is_open:
+                self.open()
+        self.pump()
+
+    def _declarations(self) -> Iterator[Declaration]:
+        return self.edge.for_consuming()
+
+    def _is_ready(self, channel: Channel) -> None:
+        self._is_opening = False
+        super()._is_ready(channel)
+
+    def _note_return(
+        self, channel: Channel, _method: object, _properties: BasicProperties, _body: bytes
+    ) -> None:
+        """Set everything up anew: somebody has removed a queue or a binding.
+
+        Which message it was cannot be told: it may have come without an id. So all that are not
+        confirmed are published again.
+        """
+        if channel is self._channel:
+            self._log.warning("failed messages have no queue, setting it up again")
+            self._connection.close_channel(channel)
+            self.lost()
+            self._connection.reopen(self)

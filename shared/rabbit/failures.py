@@ -1,0 +1,128 @@
+"""What becomes of a message whose handler failed: another attempt after a delay, or a dead letter.
+
+Pure: a message and an error in, an output and what to log of it out.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
+from rabbit.message import ATTEMPTS_HEADER, Message, Output
+from rabbit.properties import with_headers
+from rabbit.topology import Edge
+
+#: How much of what an error says is kept, in characters.
+LONGEST_ERROR = 500
+
+#: A message's properties stand in one frame, which is at least so large with any broker that does
+#: not reduce frame_max; some bytes are left for what is around them.
+MOST_PROPERTY_BYTES = 131072 - 64
+
+#: What the broker adds to a message that it delivers again or dead-letters, and what we do: no
+#: part of what was published.
+ADDED_HEADERS = (
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    "x-delivery-count",
+    "x-acquired-count",
+    ATTEMPTS_HEADER,
+    "x-error-",
+    "x-failed-",
+)
+
+#: Errors that another attempt does not cure; a handler need not even have been called.
+_HOPELESS = (Reject, TooLargeError, UndecodableError)
+
+
+class Fate(NamedTuple):
+    """What becomes of one message.
+
+    Attributes:
+        output: the message itself, on its way to where it waits or is kept.
+        attempt: which attempt has failed, from 1.
+        delay: seconds until the next attempt; None: there is none, it is a dead letter.
+        trace: whether where the error was raised is of interest: it came out of `work` by itself.
+    """
+
+    output: Output
+    attempt: int
+    delay: float | None
+    trace: bool
+
+
+class Failures:
+    """Decides what becomes of the messages of one edge that a stage fails to handle."""
+
+    def __init__(self, edge: Edge, stage: str, replica: str) -> None:
+        """Send them to the queues of `edge`; a dead letter says which replica has given it up."""
+        self._edge = edge
+        self._origin = {"x-failed-stage": stage, "x-failed-replica": replica}
+
+    def fate(self, message: Message, error: BaseException) -> Fate:
+        """Decide: after each failure comes the next delay, after the last of them the dead letter.
+
+        What no attempt can cure is a dead letter at once.
+        """
+        failures = _failures(message) + 1
+        is_hopeless = isinstance(error, _HOPELESS) or _is_no_text(message, error)
+        trace = not (is_hopeless or isinstance(error, HandlerTimeoutError))
+        attempts: dict[str, str | int] = {ATTEMPTS_HEADER: failures}
+        if not is_hopeless and failures <= len(self._edge.delays):
+            delay = self._edge.delays[failures - 1]
+            properties = _fitting(message.properties, [attempts])
+            if properties is not None:
+                output = _output(message, properties, self._edge.retry(delay))
+                return Fate(output, failures, delay, trace)
+        told = {**attempts, **self._origin, "x-failed-at": datetime.now(UTC).isoformat()}
+        said = {"x-error-type": type(error).__name__, "x-error-message": describe(error)}
+        kept = _fitting(message.properties, [{**told, **said}, told])
+        output = _output(message, kept or message.properties, self._edge.dead)
+        return Fate(output, failures, None, trace)
+
+
+def describe(error: BaseException) -> str:
+    """Return what an error says, as text that can be sent, and not too long."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - of a class that we do not know
+        text = "(an error that cannot be shown)"
+    return text[:LONGEST_ERROR].encode(errors="backslashreplace").decode()
+
+
+def is_added(header: str) -> bool:
+    """Tell whether a header is not the sender's, but was added on the way (`ADDED_HEADERS`)."""
+    return header.startswith(ADDED_HEADERS)
+
+
+def _failures(message: Message) -> int:
+    try:
+        return message.failures
+    except UndecodableError:
+        return 0
+
+
+def _is_no_text(message: Message, error: BaseException) -> bool:
+    """Tell whether it is the body that could not be decoded, not something of the handler's."""
+    return isinstance(error, UnicodeDecodeError) and error.object == message.body
+
+
+def _output(message: Message, properties: bytes, exchange: str) -> Output:
+    return Output(message.body, properties, message.id, message.routing_key, exchange)
+
+
+def _fitting(properties: bytes, choices: list[Mapping[str, str | int]]) -> bytes | None:
+    """Return the properties with the first of these sets of headers that they can take."""
+    for changed in _changed(properties, choices):
+        if len(changed) <= MOST_PROPERTY_BYTES:
+            return changed
+    return None
+
+
+def _changed(properties: bytes, choices: list[Mapping[str, str | int]]) -> Iterator[bytes]:
+    for headers in choices:
+        try:
+            yield with_headers(properties, headers, is_added)
+        except ValueError:
+            return  # a header of a type that nobody knows: it is left as it is
