@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import cycle
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from pika.exceptions import (
     AMQPHeartbeatTimeout,
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
+    DuplicateGetOkCallback,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
     StreamLostError,
@@ -49,6 +51,7 @@ __all__ = [
     "decode_properties",
     "encode_properties",
     "is_hopeless",
+    "keep_alive",
     "size_limit",
 ]
 
@@ -435,6 +438,19 @@ def consume(
             )
 
     return channel.basic_consume(queue, left_to_pika, callback=on_registered)
+
+
+def keep_alive(channel: Channel, queue: str) -> None:
+    """Use a queue, so that it does not expire: take a message out (basic.get) and put it back.
+
+    Declaring a quorum queue again is no use of it (RabbitMQ's guide to them); this is.
+    """
+
+    def put_back(channel: Channel, method: Basic.GetOk, _properties: object, _body: bytes) -> None:
+        channel.basic_nack(method.delivery_tag, requeue=True)
+
+    with suppress(DuplicateGetOkCallback):  # an alarm: the one before is not answered yet
+        channel.basic_get(queue, put_back)
 
 
 def encode_properties(properties: BasicProperties) -> bytes:

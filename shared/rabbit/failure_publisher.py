@@ -1,13 +1,17 @@
 """Failed messages on their way to where they wait for another attempt, or are kept."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
 
-from rabbit.connection import BasicProperties, Channel, Connection
+from rabbit.connection import BasicProperties, Channel, Connection, keep_alive
 from rabbit.errors import PublishError, TopologyError
 from rabbit.logs import Logger
 from rabbit.message import Output
 from rabbit.publisher import Owner, Publication, Publisher
 from rabbit.topology import Declaration, Edge
+
+#: How often one of the queues that would expire is used; there are at most 20 of them.
+RENEW_SECONDS = 60.0
 
 
 class FailurePublisher(Publisher[Owner]):
@@ -69,6 +73,18 @@ class FailurePublisher(Publisher[Owner]):
     def _is_ready(self, channel: Channel) -> None:
         self._is_opening = False
         super()._is_ready(channel)
+        if self.edge.private and self.edge.delays:
+            self._renew(channel, cycle(map(self.edge.retry, self.edge.delays)))
+
+    def _renew(self, channel: Channel, queues: Iterator[str]) -> None:
+        """Keep the queues of a replica's own from expiring while messages may wait in them."""
+
+        def renew() -> None:
+            if channel is self._channel:
+                keep_alive(channel, next(queues))
+                self._renew(channel, queues)
+
+        self._connection.call_later(RENEW_SECONDS, renew)
 
     def _note_return(
         self, channel: Channel, _method: object, _properties: BasicProperties, _body: bytes

@@ -109,6 +109,7 @@ class MessageQueue:
 
         Raises:
             RefusedError: the queue is full or not available.
+            TooLargeError: it is larger than the broker allows.
             UnroutableError: no queue is bound for it.
             BrokerUnavailableError: not confirmed in time.
             TopologyError: the broker refuses the queue itself.
@@ -126,8 +127,8 @@ class MessageQueue:
             timeout: seconds without progress after which to give up; None: never.
 
         Raises:
-            RefusedError, UnroutableError, BrokerUnavailableError, TopologyError: as `publish`;
-                the messages after the first that failed may or may not have been published.
+            RefusedError, TooLargeError, UnroutableError, BrokerUnavailableError, TopologyError: as
+                `publish`; messages after the first that failed may or may not have been published.
         """
         background, publisher = self._open_publisher()
         batch, count, remaining = Batch(), 0, iter(texts)

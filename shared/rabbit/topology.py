@@ -29,6 +29,9 @@ REPLIES_EXCHANGE = "control.replies"
 #: A queue that belongs to one replica goes away when unused for so long: ten minutes.
 EXPIRES_MILLISECONDS = 600_000
 
+#: Likewise where messages of such a queue wait for another attempt: an hour, with what is in it.
+RETRY_EXPIRES_MILLISECONDS = 3_600_000
+
 _QUORUM: Mapping[str, Any] = MappingProxyType({"x-queue-type": "quorum"})
 #: A queue of one replica: it goes away by itself, and has no dead letters that would stay.
 _PRIVATE: Mapping[str, Any] = MappingProxyType(
@@ -154,7 +157,7 @@ class Edge:
 
     def _retry_arguments(self, delay: float) -> Mapping[str, Any]:
         milliseconds = _milliseconds(delay)
-        expires = {"x-expires": EXPIRES_MILLISECONDS + milliseconds} if self.private else {}
+        expires = {"x-expires": RETRY_EXPIRES_MILLISECONDS + milliseconds} if self.private else {}
         return {
             **_with_dead_letters(self.back, "quorum"),
             "x-message-ttl": milliseconds,

@@ -174,7 +174,7 @@ def test_a_wrong_address_is_told_once(start: Start, setting: str, value: str, to
 def test_a_queue_with_other_arguments_is_refused(
     broker: Broker, unique: Unique, start: Start, which: str
 ) -> None:
-    """Exit code 2; the last line names the queue and how it differs."""
+    """Exit code 2; the last line names the queue and how it differs; nothing else is made."""
     with broker.channel() as channel:
         channel.queue_declare(unique(which), durable=True, arguments={"x-queue-type": "classic"})
 
@@ -186,6 +186,7 @@ def test_a_queue_with_other_arguments_is_refused(
     assert unique(which) in last
     assert "inequivalent arg" in last
     assert "Traceback" not in stage.log
+    assert [name for name in broker.queues() if name.startswith(unique(which))] == [unique(which)]
 
 
 def test_a_missing_permission_is_told(broker: Broker, unique: Unique, start: Start) -> None:

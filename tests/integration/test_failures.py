@@ -2,19 +2,23 @@
 
 import base64
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
 import pika
 import pytest
 
+from rabbit import Consumer, MessageQueue, TooLargeError
 from tests.broker import Broker
 from tests.conftest import Start, Unique
+from tests.integration.background import Running
+from tests.process import Process
 from tests.waiting import wait_until
 
 FALLIBLE = ("-m", "tests.integration.stages.fallible")
 RECORDER = ("-m", "tests.integration.stages.recorder")
-COUNTER = ("-m", "tests.integration.stages.counter")
 
 #: Short ones, so that a test does not take long; their queues are called after them.
 DELAYS = "0.3,0.6"
@@ -240,3 +244,229 @@ def test_what_waits_for_another_attempt_survives_a_halt(
 
     assert [output.text for output in broker.take(unique("out"), 1)] == ["fail 1"]
     assert [each["attempt"] for each in successor.objects] == [2]
+
+
+def test_a_dead_letter_queue_that_is_full_loses_nothing(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """The message stays unacked in its queue meanwhile, and is kept when there is room."""
+    dead = f"{broker.declare(unique('in'))}.dead"
+    full = broker.fill(dead)
+    broker.put(unique("in"), ["reject", "a"])
+    worker = start(*FALLIBLE, **edges | {"PREFETCH": 10})
+    worker.wait_log("refuses messages")
+    assert f"'{dead}' refuses messages" in worker.log
+    assert [output.text for output in broker.take(unique("out"), 1)] == ["a"]
+    assert broker.depth(dead) == full
+
+    broker.clear_policy(dead)
+
+    assert letters(broker, dead, full + 1)[-1].body == b"reject"
+    assert worker.halt() == 0
+    assert broker.depth(unique("in")) == 0
+
+
+def test_a_halt_gives_back_what_the_dead_letters_do_not_take(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """Exit code 0: the message is in its queue, without a mark against it."""
+    broker.fill(f"{broker.declare(unique('in'))}.dead")
+    broker.put(unique("in"), ["reject"])
+    worker = start(*FALLIBLE, **edges)
+    worker.wait_log("refuses messages")
+
+    assert worker.halt() == 0
+
+    [left] = broker.take(unique("in"), 1)
+    assert left.text == "reject"
+    assert not {"x-delivery-count", "x-attempts"} & set(left.headers)
+
+
+def test_a_missing_dead_letter_queue_is_made_anew(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """Also for messages without an id, of which the broker does not tell which ones it returns."""
+    dead = f"{broker.declare(unique('in'))}.dead"
+    worker = start(*FALLIBLE, **edges)
+    broker.delete_queue(dead)
+    with broker.channel() as channel:
+        for number in range(20):
+            broker.send(channel, unique("in"), unique("in"), f"reject {number}")
+
+    dead_letters = letters(broker, dead, 20)
+
+    assert {letter.body.decode() for letter in dead_letters} == {f"reject {n}" for n in range(20)}
+    assert worker.halt() == 0
+    assert broker.depth(unique("in")) == 0
+
+
+@pytest.fixture
+def limit(broker: Broker) -> Iterator[int]:
+    """Have the broker refuse larger messages than usual; return how large they may be."""
+    broker.control("eval", "persistent_term:put(max_message_size, 1000).")
+    yield 1000
+    broker.control("eval", "persistent_term:put(max_message_size, 16777216).")
+
+
+def test_what_writes_too_much_is_a_dead_letter(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], limit: int
+) -> None:
+    """The broker closes the channel for the first one; the others flow, and the next is known."""
+    broker.put(unique("in"), ["a", f"large {limit + 1}", "b"])
+    worker = start(*FALLIBLE, **edges | {"PREFETCH": 10})
+
+    [letter] = letters(broker, f"{unique('in')}.dead", 1)
+    assert letter.body.decode() == f"large {limit + 1}"
+    assert letter.headers["x-error-type"] == "TooLargeError"
+    assert f"takes up to {limit}" in letter.headers["x-error-message"]
+    # What was published before the one that is too large has left.
+    assert {output.text for output in broker.take(unique("out"), 3)} == {"small", "a", "b"}
+
+    broker.put(unique("in"), [f"large {limit + 2}", f"large {limit}", "c"])
+
+    assert letters(broker, f"{unique('in')}.dead", 1)[0].body.decode() == f"large {limit + 2}"
+    outputs = {output.text for output in broker.take(unique("out"), 3)}
+    assert outputs == {"small", limit * "x", "c"}  # `small` of the one that fits
+    assert worker.halt() == 0
+    assert broker.depth(unique("in")) == broker.depth(unique("out")) == 0
+    assert "Traceback" not in worker.log
+
+
+def test_a_source_that_writes_too_much_ends(
+    broker: Broker, unique: Unique, start: Start, limit: int
+) -> None:
+    """Exit code 1, and the last line says what is too large for whom and what to do."""
+    text = (limit + 1) * "x"
+    source = start("-m", "services.producer", ready=False, OUTPUT_QUEUE=unique("out"), MESSAGE=text)
+
+    assert source.wait() == 1
+
+    last = source.log.splitlines()[-1]
+    assert last.startswith(f"producer: a message of {limit + 1} bytes for {unique('out')!r}: ")
+    assert f"takes up to {limit}; make it smaller, or raise max_message_size" in last
+    assert broker.depth(unique("out")) == 0
+
+
+def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) -> None:
+    """The queue can be used again afterwards, and knows the limit."""
+    with MessageQueue(unique("out"), **broker.settings) as queue:
+        for _ in range(2):
+            with pytest.raises(TooLargeError, match=f"takes up to {limit}"):
+                queue.publish((limit + 1) * "x", timeout=10)
+            queue.publish("fits", timeout=10)
+
+    assert broker.depth(unique("out")) == 2
+
+
+def test_a_handler_out_of_time_ends_its_replica(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """Exit code 1; its message counts as failed, what no handler has started goes back."""
+    given: dict[str, Any] = edges | {"HANDLER_TIMEOUT": 0.5, "RETRY_DELAYS": "1", "PREFETCH": 10}
+    broker.put(unique("in"), ["hang", "a"])
+    first = start(*FALLIBLE, **given)
+
+    assert first.wait() == 1
+    assert first.log.splitlines()[-1].startswith("fallible: work() has not returned within HAND")
+    assert broker.depth(unique("out")) == 0
+
+    second = start(*FALLIBLE, ready=False, **given)
+    assert second.wait() == 1
+    [letter] = letters(broker, f"{unique('in')}.dead", 1)
+    assert letter.headers["x-error-type"] == "HandlerTimeoutError"
+    assert letter.headers["x-attempts"] == 2
+    assert [output.text for output in broker.take(unique("out"), 1)] == ["a"]
+    assert [each["attempt"] for each in second.objects if each["text"] == "a"] == [1]
+    assert "Traceback" not in first.log + second.log
+
+
+def test_a_late_result_does_not_count(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """It comes while another handler is still waited for; its message has been given up."""
+    broker.put(unique("in"), ["hang 1.8", "hang 0.9", "hang 0.95"])
+    given = edges | {"HANDLER_TIMEOUT": 1, "RETRY_DELAYS": "", "CONCURRENCY": 2}
+    worker = start(*FALLIBLE, **given)
+
+    assert worker.wait() == 1
+
+    assert [letter.body for letter in letters(broker, f"{unique('in')}.dead", 1)] == [b"hang 1.8"]
+    outputs = [output.text for output in broker.take_all(unique("out"))]
+    assert outputs == ["hang 0.9", "hang 0.95"]
+    assert broker.depth(unique("in")) == 0
+
+
+def is_decided(broker: Broker, dead: str, worker: Process) -> bool:
+    """Tell whether a message has killed the process, or has been given up."""
+    return broker.depth(dead) > 0 or not worker.is_running
+
+
+def test_what_kills_its_process_is_given_up_by_the_broker(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """At its delivery limit; what waits behind it has no part in it."""
+    broker.put(unique("in"), ["a", "kill", "b", "c"])
+    dead = f"{unique('in')}.dead"
+    killed = 0
+    while not broker.depth(dead):
+        worker = start(*FALLIBLE, ready=False, **edges)
+        wait_until(partial(is_decided, broker, dead, worker), 20, "killed, or given up")
+        killed += 1
+
+    worker = start(*FALLIBLE, **edges)
+
+    [letter] = letters(broker, dead, 1)
+    assert 20 <= killed <= 22
+
+    assert letter.body == b"kill"
+    assert letter.headers["x-first-death-reason"] == "delivery_limit"
+    assert [output.text for output in broker.take(unique("out"), 3)] == ["a", "b", "c"]
+    assert {each["attempt"] for each in worker.objects if each["text"] in "bc"} == {1}
+    assert worker.halt() == 0
+    assert broker.depth(unique("in")) == 0
+
+
+def test_a_broadcast_is_retried_by_its_replica_and_kept_for_its_stage(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """Each replica has its own attempts; the dead letters stay when both are gone."""
+    news: dict[str, Any] = {"INPUT_QUEUE": unique("news"), "INPUT_KIND": "broadcast"}
+    given = {**news, "OUTPUT_QUEUE": unique("out"), "RETRY_DELAYS": "0.2"}
+    workers = [start(*FALLIBLE, REPLICA=name, **given) for name in ("one", "two")]
+    with broker.channel() as channel:
+        broker.send(channel, unique("news"), "", "fail")
+
+    dead = letters(broker, f"{unique('news')}.fallible.dead", 2)
+
+    assert {letter.headers["x-failed-replica"] for letter in dead} == {"one", "two"}
+    assert {letter.headers["x-attempts"] for letter in dead} == {2}
+    assert [[each["attempt"] for each in worker.objects] for worker in workers] == [[1, 2], [1, 2]]
+
+
+class Stubborn(Consumer):
+    """Fails once with each message."""
+
+    handled = 0
+
+    def work(self, message: str) -> None:
+        """Fail at first."""
+        if not self.message.failures:
+            raise ValueError(message)
+        self.handled += 1
+
+
+def test_what_waits_for_another_attempt_at_a_broadcast_does_not_expire(
+    broker: Broker, unique: Unique, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue would go with all that is in it, but it is used while its replica is there."""
+    monkeypatch.setattr("rabbit.topology.RETRY_EXPIRES_MILLISECONDS", -1000)
+    monkeypatch.setattr("rabbit.failure_publisher.RENEW_SECONDS", 0.3)
+    given: dict[str, Any] = {"input_kind": "broadcast", "retry_delays": (4.0,), **broker.settings}
+    stage = Stubborn(unique("replica"), unique("news"), **given)
+    with Running(stage):
+        queue = f"{unique('news')}.stubborn.{unique('replica')}"
+        wait_until(lambda: broker.consumers(queue), 10, "it consumes")
+        with broker.channel() as channel:
+            broker.send(channel, unique("news"), "", "a")
+
+        wait_until(lambda: stage.handled == 1, 20, "it comes again")

@@ -7,6 +7,7 @@ import pytest
 from rabbit.settings import Kind
 from rabbit.topology import (
     EXPIRES_MILLISECONDS,
+    RETRY_EXPIRES_MILLISECONDS,
     Binding,
     Declaration,
     Edge,
@@ -100,7 +101,7 @@ def test_the_queue_of_one_replica_leaves_its_dead_letters_behind() -> None:
             **shared("news.mail.me.back"),
             "x-message-ttl": 2000,
             "x-delivery-limit": -1,
-            "x-expires": EXPIRES_MILLISECONDS + 2000,
+            "x-expires": RETRY_EXPIRES_MILLISECONDS + 2000,
         },
     }
 
