@@ -152,16 +152,9 @@ def _take_delivery(lane: Lane, data: bytes, begin: int, method_end: int, channel
         if stop > len(data):
             raise _Incomplete(stop - begin)
     properties = data[method_end + _header.size : header_end - 1]
-    key = _text(data[at + 1 : key_end])
+    key = data[at + 1 : key_end].decode(errors="surrogateescape")
     lane.delivered(tag, key, properties, body, redelivered=redelivered & 1 == 1)
     return stop
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode(errors="replace")
 
 
 def _is_one_frame(data: bytes, at: int, stop: int, channel: int) -> bool:
@@ -199,9 +192,9 @@ def publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
     Args:
         channel: the channel's number.
         exchange: its name, at most 255 bytes.
-        routing_key: at most 255 bytes.
+        routing_key: at most 255 bytes; one that was received goes out with the same bytes.
     """
-    name, key = exchange.encode(), routing_key.encode()
+    name, key = exchange.encode(), routing_key.encode(errors="surrogateescape")
     size = 4 + 2 + 1 + len(name) + 1 + len(key) + 1
     head = _publish.pack(_METHOD, channel, size, _PUBLISH, 0, len(name))
     return head + name + bytes([len(key)]) + key + bytes([_MANDATORY, _END])

@@ -15,6 +15,7 @@ from tests.process import Process
 from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
+FALLIBLE = ("-m", "tests.integration.stages.fallible")
 RECORDER = ("-m", "tests.integration.stages.recorder")
 
 
@@ -248,6 +249,22 @@ def test_drain_empties_the_queues_and_stops_in_flow_order(
     assert broker.depth("two", vhost) == 0
     handled = [each["text"] for sink in sinks for each in sink.objects]
     assert sorted(handled) == sorted(texts)
+
+
+def test_drain_waits_for_what_is_tried_again(
+    broker: Broker, vhost: str, start: Start, control: Control
+) -> None:
+    """A queue is empty only when nothing waits for another attempt either."""
+    broker.put("one", ["fail 2", "a"], vhost)
+    edges: dict[str, Any] = {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two"}
+    worker = start(*FALLIBLE, RABBITMQ_VHOST=vhost, RETRY_DELAYS="3,2.5", **edges)
+    wait_until(lambda: broker.depth("one.retry.3s", vhost) == 1, 10, "it waits")
+
+    drain = control("drain")
+
+    assert [drain.wait(), worker.wait()] == [0, 0], drain.log
+    assert {each.text for each in broker.take_all("two", vhost)} == {"fail 2", "a"}
+    assert broker.depth("one.dead", vhost) == 0
 
 
 def test_drain_stops_nobody_when_somebody_is_silent(pipeline: Pipeline, control: Control) -> None:

@@ -147,6 +147,18 @@ def test_text_properties_are_what_pika_sends(
     assert raw(expected) == text_properties(message_id, correlation_id, reply_to)
 
 
+def test_a_routing_key_that_is_not_utf_8_goes_on_with_the_same_bytes() -> None:
+    """It gets no longer either: a short string has 255 bytes."""
+    broken = deliver(1, 1, b"a", spec.BasicProperties(), key="k" * 255).replace(
+        b"kkk", b"\xff\xffk"
+    )
+    [delivery] = decode(broken)
+
+    sent = codec.publish_method(1, "exchange", delivery.routing_key)
+
+    assert 85 * b"\xff\xffk" in sent
+
+
 @given(properties)
 def test_ids_are_found_among_any_properties(given_properties: spec.BasicProperties) -> None:
     """Whatever stands before them."""

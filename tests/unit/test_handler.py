@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from rabbit.errors import TooLargeError, UndecodableError
 from rabbit.handler import Handler
 from rabbit.message import Message, derived_id, text_output
 from rabbit.properties import text_properties
@@ -65,6 +66,26 @@ def test_what_is_not_utf_8_fails_without_a_call() -> None:
     outcome = Handler(calls.append, "stage").run(message(b"\xff"))
 
     assert isinstance(outcome.error, UnicodeDecodeError)
+    assert calls == []
+
+
+def test_what_is_too_large_fails_without_a_call() -> None:
+    """The limit itself is allowed."""
+    calls: list[str] = []
+    handler = Handler(calls.append, "stage", max_message_bytes=5)
+
+    assert handler.run(message(b"hello")).error is None
+    assert isinstance(handler.run(message(b"hello!")).error, TooLargeError)
+    assert calls == ["hello"]
+
+
+def test_headers_that_cannot_be_decoded_fail_without_a_call() -> None:
+    """Work would meet the error wherever it first asks for the attempt."""
+    calls: list[str] = []
+    timestamp = b"\x20\x00\x00\x00\x00\x0a\x00T\xff\xff\xff\xff\xff\xff\xff\xff"
+    odd = Message(b"hello", timestamp, redelivered=False, routing_key="")
+
+    assert isinstance(Handler(calls.append, "stage").run(odd).error, UndecodableError)
     assert calls == []
 
 

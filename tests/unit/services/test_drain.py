@@ -59,6 +59,16 @@ def test_replicas_of_a_stage_are_one_stage() -> None:
     assert ("printer", "upper", set()) == (flow.name, flow.consumes, flow.produces)
 
 
+def test_messages_that_failed_wait_in_queues_of_their_own() -> None:
+    """They belong to the queue they came from, and to no other whose name begins alike."""
+    [flow] = flow_order([PRINTER])
+    [source] = flow_order([PRODUCER])
+    names = ["upper.retry.1s", "upper.retry.500ms", "upper", "upper.dead", "uppermost.retry.1s"]
+
+    assert [name for name in names if flow.retries_in(name)] == names[:2]
+    assert not any(source.retries_in(name) for name in [*names, "None.retry.1s"])
+
+
 def test_branches_come_together() -> None:
     """A stage waits for all stages that feed it, and two that do not feed each other may do so."""
     order = names(
