@@ -58,6 +58,7 @@ class QueueIntake:
         self.failed = 0
         self.retried = 0
         self.dead_lettered = 0
+        self._loop = loop
         self._handler = handler
         self._failures = failures
         self._log = log

@@ -220,6 +220,16 @@ def test_stage_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert harness(repeat).send("a", redelivered=True).outputs == ["1: a (again)"]
 
 
+def test_stage_that_rejects() -> None:
+    """The example of a failure gives up what is no number, and halves what is one."""
+    (text,) = (each for each in _blocks("python") if "class Halve(" in each)
+    names: dict[str, type[Consumer]] = {}
+    exec(dedent(text), names)  # noqa: S102 - our own README
+
+    assert harness(names["Halve"]).send("3").outputs == ["1.5"]
+    assert harness(names["Halve"]).send("three").settled == "dead-lettered"
+
+
 # Tables
 
 
@@ -230,6 +240,8 @@ def _shown(name: str, field: FieldInfo) -> str:
         return "host name"
     if default is None or default == ():
         return NONE
+    if isinstance(default, tuple):
+        return ",".join(f"{each:g}" for each in default)
     if hasattr(default, "get_secret_value"):
         return str(default.get_secret_value())
     return f"{default:g}" if isinstance(default, (bool, float)) else str(default)
