@@ -400,8 +400,8 @@ def declare(channel: Channel, declarations: Iterable[Declaration]) -> None:
     """
     for item in declarations:
         match item:
-            case Exchange(name, kind):
-                channel.exchange_declare(name, kind, durable=True)
+            case Exchange(name, kind, auto_delete):
+                channel.exchange_declare(name, kind, durable=True, auto_delete=auto_delete)
             case Queue(name, arguments, purge):
                 channel.queue_declare(name, durable=True, arguments=dict(arguments))
                 if purge:

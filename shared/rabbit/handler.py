@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rabbit.errors import TooLargeError
 from rabbit.message import Message, Output, check_key, derived_id, text_output
-from rabbit.properties import has_headers
+from rabbit.properties import HEADERS_BIT
 
 
 class Outcome(NamedTuple):
@@ -70,7 +70,7 @@ class Handler:
         desk = self._desk
         desk.message, desk.outputs = message, []
         try:
-            if has_headers(message.properties) or len(message.body) > self._most_bytes:
+            if message.properties[0] & HEADERS_BIT or len(message.body) > self._most_bytes:
                 self._check(message)
             self._work(message.text)
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread

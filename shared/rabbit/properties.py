@@ -17,6 +17,9 @@ _CORRELATION_ID = 1 << 10
 _REPLY_TO = 1 << 9
 _EXPIRATION = 1 << 8
 _MESSAGE_ID = 1 << 7
+#: The bit in the first byte that says that there are headers.
+HEADERS_BIT = _HEADERS >> 8
+
 _BEFORE_HEADERS = (_CONTENT_TYPE, _CONTENT_ENCODING)
 _OCTETS = {_DELIVERY_MODE, _PRIORITY}
 _UP_TO_THE_ID = [1 << bit for bit in range(15, 6, -1)]
@@ -49,11 +52,6 @@ def text_properties(message_id: str, correlation_id: str, reply_to: str | None =
     reply = reply_to.encode()
     begin = _TEXT_WITH_REPLY_TO + _LENGTHS[len(correlation)] + correlation
     return begin + _LENGTHS[len(reply)] + reply + end
-
-
-def has_headers(properties: bytes) -> bool:
-    """Tell whether there are headers: one look at the flags."""
-    return properties[0] & 0x20 != 0
 
 
 def read_ids(properties: bytes) -> tuple[str | None, str | None]:

@@ -46,10 +46,11 @@ _EXCHANGE_TYPES: Mapping[Kind, Literal["direct", "fanout", "topic"]] = MappingPr
 
 @dataclass(frozen=True)
 class Exchange:
-    """A durable exchange (exchange.declare)."""
+    """A durable exchange (exchange.declare); `auto_delete`: it goes with its last binding."""
 
     name: str
     type: Literal["direct", "fanout", "topic"]
+    auto_delete: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,11 @@ class Edge:
         """Yield what must exist before this edge is consumed."""
         yield from self._queue_and_dead_letters()
         if self.dead:
-            yield Exchange(self.back, "fanout")
+            yield Exchange(self.back, "fanout", auto_delete=self.private)
             yield Binding(self.back, self.queue, "")
         for delay in dict.fromkeys(self.delays):
-            yield from _fanout(self.retry(delay), self._retry_arguments(delay))
+            arguments = self._retry_arguments(delay)
+            yield from _fanout(self.retry(delay), arguments, auto_delete=self.private)
 
     def _queue_and_dead_letters(self) -> Iterator[Declaration]:
         """Begin with the queue: if there is another of its name, nothing else is made."""
@@ -175,9 +177,11 @@ def _milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def _fanout(name: str, arguments: Mapping[str, Any]) -> Iterator[Declaration]:
+def _fanout(
+    name: str, arguments: Mapping[str, Any], *, auto_delete: bool = False
+) -> Iterator[Declaration]:
     """Yield a fanout exchange and the queue of its name."""
-    yield Exchange(name, "fanout")
+    yield Exchange(name, "fanout", auto_delete)
     yield Queue(name, arguments)
     yield Binding(name, name, "")
 

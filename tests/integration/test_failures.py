@@ -289,6 +289,8 @@ def test_a_missing_dead_letter_queue_is_made_anew(
     """Also for messages without an id, of which the broker does not tell which ones it returns."""
     dead = f"{broker.declare(unique('in'))}.dead"
     worker = start(*FALLIBLE, **edges)
+    broker.put(unique("in"), ["reject first"])
+    letters(broker, dead, 1)
     broker.delete_queue(dead)
     with broker.channel() as channel:
         for number in range(20):
@@ -465,10 +467,13 @@ class Stubborn(Consumer):
 def test_what_waits_for_another_attempt_at_a_broadcast_does_not_expire(
     broker: Broker, unique: Unique, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue would go with all that is in it, but it is used while its replica is there."""
-    monkeypatch.setattr("rabbit.topology.RETRY_EXPIRES_MILLISECONDS", -1000)
+    """The queue would go with all that is in it, but it is used while its replica is there.
+
+    After two seconds without use; the broker looks at that every five seconds.
+    """
+    monkeypatch.setattr("rabbit.topology.RETRY_EXPIRES_MILLISECONDS", -10_000)
     monkeypatch.setattr("rabbit.failure_publisher.RENEW_SECONDS", 0.3)
-    given: dict[str, Any] = {"input_kind": "broadcast", "retry_delays": (4.0,), **broker.settings}
+    given: dict[str, Any] = {"input_kind": "broadcast", "retry_delays": (12.0,), **broker.settings}
     stage = Stubborn(unique("replica"), unique("news"), **given)
     with Running(stage):
         queue = f"{unique('news')}.stubborn.{unique('replica')}"
@@ -476,4 +481,10 @@ def test_what_waits_for_another_attempt_at_a_broadcast_does_not_expire(
         with broker.channel() as channel:
             broker.send(channel, unique("news"), "", "a")
 
-        wait_until(lambda: stage.handled == 1, 20, "it comes again")
+        wait_until(lambda: stage.handled == 1, 30, "it comes again")
+
+    def left() -> set[str]:
+        names = {each["name"] for each in broker.api("GET", "exchanges")} | set(broker.queues())
+        return {name for name in names if name.startswith(f"{queue}.retry")}
+
+    wait_until(lambda: not left(), 20, "nothing stays when the replica is gone")

@@ -79,6 +79,11 @@ def test_the_name_of_a_retry_queue_tells_the_delay(delay: float, name: str) -> N
     assert Edge("upper").retry(delay) == f"upper.retry.{name}"
 
 
+def stays(declared: Declaration) -> Exchange | None:
+    """Return an exchange that does not go with its last binding."""
+    return declared if isinstance(declared, Exchange) and not declared.auto_delete else None
+
+
 def test_the_queue_of_one_replica_leaves_its_dead_letters_behind() -> None:
     """All that is its own expires, after its longest delay; dead letters stay, for the stage."""
     edge = Edge(
@@ -94,6 +99,10 @@ def test_the_queue_of_one_replica_leaves_its_dead_letters_behind() -> None:
         each.name: each.arguments for each in edge.for_consuming() if isinstance(each, Queue)
     }
 
+    assert [each.name for each in map(stays, edge.for_consuming()) if each] == [
+        "news",
+        "news.mail.dead",
+    ]
     assert declared == {
         "news.mail.me": {**shared("news.mail.dead"), "x-expires": EXPIRES_MILLISECONDS},
         "news.mail.dead": KEPT,
