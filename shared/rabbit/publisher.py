@@ -114,11 +114,10 @@ class Publisher(Lane, Generic[Owner]):
         self.pump()
 
     def put(self, outputs: Iterable[Output], owner: Owner) -> None:
-        """Publish with the next `pump`; all of them, or none if one of them is too large."""
+        """Publish with the next `pump`."""
         if self._most_bytes is not None:
-            outputs = list(outputs)
-            if self._refuse_too_large([(output, owner) for output in outputs], self._most_bytes):
-                return
+            self._sort_out([(output, owner) for output in outputs], self._most_bytes)
+            return
         for output in outputs:
             self._waiting.append((output, owner))
 
@@ -251,20 +250,18 @@ class Publisher(Lane, Generic[Owner]):
         if limit is not None:
             self._most_bytes = limit
             waiting = list(self._waiting)
-            self._waiting = deque(each for each in waiting if len(each[0].body) <= limit)
-            self._refuse_too_large(waiting, limit)
+            self._waiting.clear()
+            self._sort_out(waiting, limit)
         self._connection.reopen(self)
 
-    def _refuse_too_large(self, publications: Iterable[Publication[Owner]], limit: int) -> bool:
-        """Refuse what the broker would close the channel for; return whether there was such."""
-        large = [each for each in publications if len(each[0].body) > limit]
-        for each in large:
+    def _sort_out(self, publications: list[Publication[Owner]], limit: int) -> None:
+        """Keep what the broker takes; then refuse what it would close the channel for."""
+        self._waiting.extend(each for each in publications if len(each[0].body) <= limit)
+        for each in publications:
             size, name = len(each[0].body), each[0].exchange or self.edge.name
-            self._on_refused(
-                each,
-                TooLargeError(
+            if size > limit:
+                error = TooLargeError(
                     f"a message of {size} bytes for {name!r}: the broker takes up to {limit}; "
                     "make it smaller, or raise max_message_size in rabbitmq.conf"
-                ),
-            )
-        return bool(large)
+                )
+                self._on_refused(each, error)

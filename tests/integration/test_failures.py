@@ -4,6 +4,7 @@ import base64
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -103,12 +104,15 @@ def depths(broker: Broker, queue: str) -> dict[str, int]:
     return {name: broker.depth(name) for name in broker.queues() if name.startswith(queue)}
 
 
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_after_the_last_delay_it_is_a_dead_letter_that_says_why(
-    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], queue_type: str
 ) -> None:
     """The reason, the stage, the replica and the attempts are in its headers."""
-    broker.put(unique("in"), ["fail", "a"])
-    worker = start(*FALLIBLE, REPLICA="host-1", **edges)
+    worker = start(*FALLIBLE, REPLICA="host-1", QUEUE_TYPE=queue_type, **edges)
+    with broker.channel() as channel:
+        for text in ("fail", "a"):
+            broker.send(channel, unique("in"), unique("in"), text)
 
     [letter] = letters(broker, f"{unique('in')}.dead", 1)
 
@@ -356,6 +360,24 @@ def test_a_source_that_writes_too_much_ends(
     assert broker.depth(unique("out")) == 0
 
 
+def test_what_a_source_has_written_beside_it_is_confirmed(
+    broker: Broker, unique: Unique, start: Start, tmp_path: Path, limit: int
+) -> None:
+    """It ends at once, not with DRAIN_TIMEOUT, and all that fits is queued."""
+    lines = [str(number) for number in range(100)]
+    lines[50:50] = lines[20:20] = [(limit + 1) * "x"]
+    (tmp_path / "lines").write_text("\n".join(lines))
+    arguments = ("-m", "services.producer", "--file", str(tmp_path / "lines"))
+    source = start(*arguments, ready=False, OUTPUT_QUEUE=unique("out"), DRAIN_TIMEOUT=300)
+
+    assert source.wait() == 1
+
+    queued = {message.text for message in broker.take_all(unique("out"))}
+    assert queued <= set(lines)
+    assert queued >= set(lines[:20])
+    assert "Traceback" not in source.log
+
+
 def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) -> None:
     """The queue can be used again afterwards, and knows the limit."""
     with MessageQueue(unique("out"), **broker.settings) as queue:
@@ -363,8 +385,12 @@ def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) 
             with pytest.raises(TooLargeError, match=f"takes up to {limit}"):
                 queue.publish((limit + 1) * "x", timeout=10)
             queue.publish("fits", timeout=10)
+        with pytest.raises(TooLargeError):
+            queue.publish_many(["before", (limit + 1) * "x", "after"], timeout=10)
+        queue.publish("fits", timeout=10)
 
-    assert broker.depth(unique("out")) == 2
+    texts = [message.text for message in broker.take_all(unique("out"))]
+    assert texts == ["fits", "fits", "before", "after", "fits"]
 
 
 def test_a_handler_out_of_time_ends_its_replica(
@@ -372,6 +398,7 @@ def test_a_handler_out_of_time_ends_its_replica(
 ) -> None:
     """Exit code 1; its message counts as failed, what no handler has started goes back."""
     given: dict[str, Any] = edges | {"HANDLER_TIMEOUT": 0.5, "RETRY_DELAYS": "1", "PREFETCH": 10}
+    given["DRAIN_TIMEOUT"] = 300  # the end is not that of patience
     broker.put(unique("in"), ["hang", "a"])
     first = start(*FALLIBLE, **given)
 
