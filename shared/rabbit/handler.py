@@ -51,8 +51,9 @@ class Handler:
 
     def write(self, text: str, key: str | None) -> None:
         """Add an output; it leaves when `work` has returned."""
-        input_id, correlation_id = self.message.ids
-        outputs = self._desk.outputs
+        desk = self._desk
+        input_id, correlation_id = (desk.message or self.message).ids
+        outputs = desk.outputs
         output_id = derived_id(input_id, self._stage, len(outputs))
         checked = None if key is None else check_key(key)
         outputs.append(text_output(text.encode(), output_id, correlation_id, checked))
@@ -68,7 +69,8 @@ class Handler:
         What is too large, is no UTF-8, or has headers that cannot be decoded, `work` never sees.
         """
         desk = self._desk
-        desk.message, desk.outputs = message, []
+        outputs: list[Output] = []
+        desk.message, desk.outputs = message, outputs
         try:
             if message.properties[0] & HEADERS_BIT or len(message.body) > self._most_bytes:
                 self._check(message)
@@ -76,7 +78,7 @@ class Handler:
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
             return Outcome([], error)
         else:
-            return Outcome(desk.outputs, None)
+            return Outcome(outputs, None)
         finally:
             desk.message = None
 

@@ -158,8 +158,8 @@ class QueueIntake:
     def confirmed(self, delivery: Delivery) -> None:
         """Note one confirmed output; with the last one the input is settled."""
         delivery.awaiting -= 1
-        if not delivery.awaiting:
-            self._settle(delivery)
+        if not delivery.awaiting and self._subscription.settle(delivery):
+            self.handled += 1
 
     def refused(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Try again while the input is ours; its input stays unacked meanwhile."""

@@ -38,9 +38,25 @@ class Delivery(Message):
 
     __slots__ = ("awaiting", "generation", "tag")
 
-    generation: int
-    tag: int
-    awaiting: int
+    def __init__(
+        self,
+        body: bytes,
+        properties: bytes,
+        redelivered: bool,  # noqa: FBT001 - positional, as above
+        routing_key: str,
+        generation: int,
+        tag: int,
+    ) -> None:
+        """Note what basic.deliver brought; see `Message`."""
+        self.body = body
+        self.properties = properties
+        self.redelivered = redelivered
+        self.routing_key = routing_key
+        self.generation = generation
+        self.tag = tag
+        self.awaiting = 0
+        self._ids = None
+        self._headers = None
 
 
 class _State(Enum):
@@ -160,11 +176,11 @@ class Subscription(Lane):
         if self._state in _STOPPING:
             self._inputs.give_back(tag)
             return
-        delivery = Delivery(body, properties, redelivered=redelivered, routing_key=routing_key)
-        delivery.generation, delivery.tag, delivery.awaiting = self._generation, tag, 0
         if redelivered:
             self.prefetch.careful()
-        self._arrived.append(delivery)
+        self._arrived.append(
+            Delivery(body, properties, redelivered, routing_key, self._generation, tag)
+        )
 
     def take_arrived(self) -> list[Delivery]:
         """Return what has arrived since the last call."""
@@ -173,9 +189,12 @@ class Subscription(Lane):
 
     def settle(self, delivery: Delivery) -> bool:
         """Ack a delivery with the next flush; return False when it is not current any more."""
-        if not self.is_current(delivery):
+        if delivery.generation != self._generation:
             return False
-        self._inputs.settle(delivery.tag)
+        try:
+            self._inputs.settle(delivery.tag)
+        except KeyError:
+            return False
         return True
 
     def give_back(self, delivery: Delivery) -> None:
