@@ -191,7 +191,7 @@ class Broker:
         policy = {
             "pattern": f"^{re.escape(queue)}$",
             "apply-to": "queues",
-            "definition": {"max-length": 1, "overflow": "reject-publish"},
+            "definition": {"max-length": 1},
         }
         self.api("PUT", f"policies/%2F/{queue}", policy)
         with self.channel() as channel:

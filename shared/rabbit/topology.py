@@ -37,8 +37,11 @@ _QUORUM: Mapping[str, Any] = MappingProxyType({"x-queue-type": "quorum"})
 _PRIVATE: Mapping[str, Any] = MappingProxyType(
     {**_QUORUM, "x-expires": EXPIRES_MILLISECONDS, "x-delivery-limit": -1}
 )
-#: Looking at what is kept here, again and again, must not use it up.
-_KEPT: Mapping[str, Any] = MappingProxyType({**_QUORUM, "x-delivery-limit": -1})
+#: Looking at what is kept here, again and again, must not use it up; and where a policy bounds it,
+#: it refuses what comes, which stays where it was, instead of dropping the oldest.
+_KEPT: Mapping[str, Any] = MappingProxyType(
+    {**_QUORUM, "x-delivery-limit": -1, "x-overflow": "reject-publish"}
+)
 _EXCHANGE_TYPES: Mapping[Kind, Literal["direct", "fanout", "topic"]] = MappingProxyType(
     {"work": "direct", "broadcast": "fanout", "direct": "direct", "topic": "topic"}
 )

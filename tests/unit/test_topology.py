@@ -21,7 +21,7 @@ QUORUM = {"x-queue-type": "quorum"}
 PRIVATE = {**QUORUM, "x-expires": EXPIRES_MILLISECONDS, "x-delivery-limit": -1}
 
 
-KEPT = {**QUORUM, "x-delivery-limit": -1}
+KEPT = {**QUORUM, "x-delivery-limit": -1, "x-overflow": "reject-publish"}
 
 
 def shared(dead: str) -> dict[str, Any]:
