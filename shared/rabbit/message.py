@@ -139,7 +139,7 @@ class Output(NamedTuple):
     Attributes:
         body: the bytes to send.
         properties: to send with it, flags first, as in a content header.
-        id: the message id that stands in them.
+        id: the message id that stands in them; "" if there is none.
         key: the routing key that was asked for; None for a work queue.
         exchange: another one than that of the publisher's edge; `key` is taken as it is then.
     """

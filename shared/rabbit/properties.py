@@ -29,6 +29,8 @@ _VALUE_BYTES = dict(
     zip(b"tbBsuUIifDlLdTV", (1, 1, 1, 2, 2, 2, 4, 4, 4, 5, 8, 8, 8, 8, 0), strict=True)
 )
 _WITH_LENGTH = b"SxFA"
+_SIGNED = b"bsIl"
+_NUMBERS = _SIGNED + b"Bui"
 
 _LENGTHS = [bytes([length]) for length in range(256)]
 _TEXT_FLAGS = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _CORRELATION_ID | _MESSAGE_ID
@@ -91,6 +93,29 @@ def _read_two(properties: bytes, at: int) -> tuple[str, str]:
     return properties[second + 1 : end].decode(), properties[at + 1 : second].decode()
 
 
+def read_headers(properties: bytes) -> dict[str, str | int]:
+    """Return those headers that are texts or whole numbers; the others are passed over.
+
+    Unlike pika, which decodes all of them or fails.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    table = _cut(properties)[1]
+    found: dict[str, str | int] = {}
+    for name, entry in _entries(table):
+        at = 1 + entry[0]
+        kind, value = entry[at : at + 1], entry[at + 1 :]
+        if kind == b"S":
+            found[name] = value[4:].decode(errors="replace")
+        elif kind in _NUMBERS:
+            found[name] = int.from_bytes(value, "big", signed=kind in _SIGNED)
+    return found
+
+
 def with_headers(
     properties: bytes, headers: Mapping[str, str | int], without: Callable[[str], bool]
 ) -> bytes:
@@ -104,16 +129,22 @@ def with_headers(
     Raises:
         ValueError: there is something that cannot be read.
     """
+    before, old, after = _cut(properties)
+    kept = [entry for name, entry in _entries(old) if name not in headers and not without(name)]
+    new = b"".join([*kept, *(_entry(name, value) for name, value in headers.items())])
+    table = len(new).to_bytes(4, "big") + new
+    flags = int.from_bytes(properties[:2], "big") | _HEADERS
+    return flags.to_bytes(2, "big") + before + table + after
+
+
+def _cut(properties: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return what stands before the headers (without the flags), their table, and what follows."""
     flags, begin = int.from_bytes(properties[:2], "big"), 2
     for flag in _BEFORE_HEADERS:
         if flags & flag:
             begin = _short_string(properties, begin)[1]
-    old, end = _long_string(properties, begin) if flags & _HEADERS else (b"", begin)
-    kept = [entry for name, entry in _entries(old) if name not in headers and not without(name)]
-    new = b"".join([*kept, *(_entry(name, value) for name, value in headers.items())])
-    table = len(new).to_bytes(4, "big") + new
-    flags |= _HEADERS
-    return flags.to_bytes(2, "big") + properties[2:begin] + table + properties[end:]
+    table, end = _long_string(properties, begin) if flags & _HEADERS else (b"", begin)
+    return properties[2:begin], table, properties[end:]
 
 
 def _entries(table: bytes) -> Iterator[tuple[str, bytes]]:

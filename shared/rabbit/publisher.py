@@ -13,6 +13,7 @@ from rabbit.connection import (
     Frame,
     Lane,
     declare,
+    encode_properties,
     is_hopeless,
     size_limit,
 )
@@ -26,6 +27,7 @@ from rabbit.errors import (
 from rabbit.ledger import Outputs
 from rabbit.logs import Logger
 from rabbit.message import Output
+from rabbit.properties import read_ids
 from rabbit.topology import Declaration, Edge
 
 Owner = TypeVar("Owner")
@@ -201,8 +203,8 @@ class Publisher(Lane, Generic[Owner]):
 
         A return carries no sequence number, only the message.
         """
-        if properties.message_id:
-            self._returned[properties.message_id] += 1
+        message_id, _ = read_ids(encode_properties(properties))
+        self._returned[message_id or ""] += 1
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.ack: the broker is responsible now, unless it has returned the message."""
