@@ -1,7 +1,7 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status logs down clean test bench check lock images help preflight running
+.PHONY: up publish halt drain status dead-letters replay logs down clean test bench check lock images help preflight running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself.
@@ -24,6 +24,12 @@ drain: running ## stop the stages in flow order, each after its queue is empty
 
 status: running ## the replicas and their states, and what each queue holds
 	@docker compose run --rm --no-deps control status
+
+dead-letters: running ## what was given up, and why; ARGS='--reason ValueError' or '--queue upper'
+	@docker compose run --rm --no-deps control dead-letters list $(ARGS)
+
+replay: running ## publish dead letters again: ARGS=--all, or '--reason ValueError', '--id ID', '--queue upper'
+	@docker compose run --rm --no-deps control dead-letters replay $(ARGS)
 
 logs: ## follow the logs of all services
 	@docker compose logs --follow --tail 100
@@ -54,7 +60,7 @@ images: ## build the base images from Debian packages, for a site without a regi
 	@deploy/offline/build
 
 help: ## list the targets
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 preflight:
 	@deploy/bin/preflight

@@ -207,6 +207,19 @@ class Broker:
             wait_until(is_full, 20, f"{queue} refuses messages")
         return self.depth(queue)
 
+    @contextmanager
+    def limited(self, queue: str, length: int, vhost: str) -> Iterator[None]:
+        """Have a queue refuse more than about `length` messages, for the time of a `with`."""
+        path = f"policies/{vhost}/{queue}"
+        limit = {"max-length": length, "overflow": "reject-publish"}
+        pattern = f"^{re.escape(queue)}$"
+        body = {"pattern": pattern, "apply-to": "queues", "definition": limit}
+        self.api("PUT", path, body)
+        try:
+            yield
+        finally:
+            self.api("DELETE", path)
+
     def clear_policy(self, queue: str) -> None:
         """Remove the policy of the queue's name."""
         self.api("DELETE", f"policies/%2F/{queue}")

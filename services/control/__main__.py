@@ -1,24 +1,24 @@
-"""Run a command: `python -m services.control halt`, `drain` or `status`."""
+"""Run a command: `python -m services.control halt`, `drain`, `status` or `dead-letters list`."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
-from rabbit import RabbitError
 from rabbit.logs import logger
 from rabbit.roll_call import RollCall
 
+from . import dead_letters
 from . import status as tables
 from .drain import Drain
 from .halt import Halt
 from .management import ControlSettings, Management
 from .replicas import Replica, Replicas
+from .room import console, one_line_errors
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+app.add_typer(dead_letters.app, name="dead-letters")
 Timeout = Annotated[float | None, typer.Option(help="Seconds; default: HALT_TIMEOUT, or else 60.")]
 
 
@@ -30,19 +30,16 @@ class _Room:
         self.roll_call = roll_call
         self.management = Management(settings)
         self.replicas = Replicas(roll_call, self.management)
-        self.console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+        self.console = console()
 
 
 @contextmanager
 def _room() -> Iterator[_Room]:
     """Connect; a failure that a person can mend ends in one line."""
-    try:
+    with one_line_errors():
         settings = ControlSettings.load()
         with RollCall(settings, logger(settings, stage="control")) as roll_call:
             yield _Room(settings, roll_call)
-    except RabbitError as error:
-        typer.echo(f"control: {error}", err=True)
-        raise typer.Exit(error.exit_code) from None
 
 
 @app.command()

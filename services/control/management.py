@@ -11,11 +11,13 @@ from pydantic import Field
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from rabbit import BrokerUnavailableError, ConfigurationError, Settings
-from rabbit.topology import CONTROL_EXCHANGE
+from rabbit.topology import CONTROL_EXCHANGE, Edge
 
 #: How long one request may take, and how long to go on trying while the broker starts.
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
+
+_DEAD = Edge("").dead  # what follows the name of a queue
 
 
 class ControlSettings(Settings):
@@ -67,6 +69,18 @@ class Management:
             queue["name"]: (queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0))
             for queue in self._ask(path) or []
         }
+
+    def dead_letter_queues(self) -> list[str]:
+        """Return the queues that have dead letters, or a place for them, by name."""
+        exchanges = {each["name"] for each in self._ask(f"exchanges/{self._vhost}") or []}
+        names = {name.removesuffix(_DEAD) for name in exchanges if name.endswith(_DEAD)}
+        queues = self.messages()
+        return sorted(name for name in names if name and Edge(name).dead in queues)
+
+    def is_bound(self, exchange: str) -> bool:
+        """Tell whether there is such an exchange, and a queue bound to it."""
+        path = f"exchanges/{self._vhost}/{quote(exchange, safe='')}/bindings/source"
+        return bool(self._ask(path))
 
     @retry(
         retry=retry_if_exception_type(BrokerUnavailableError),

@@ -1,0 +1,238 @@
+"""Dead letters: list them, show one, replay them, purge them."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, TypeAlias
+
+import typer
+
+from rabbit import ConfigurationError, RabbitError
+from rabbit.dead_letters import DeadLetters, Letter, Tell
+from rabbit.logs import logger
+from rabbit.message import Message
+from rabbit.topology import Edge
+
+from .letters import Overview, shown, to_json
+from .management import ControlSettings, Management
+from .room import console, one_line_errors, spinner
+from .selection import Selection
+from .text import count, escape
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+
+class Format(StrEnum):
+    """For whom to print."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Formats = Annotated[Format, typer.Option("--format", help="For people, or for programs.")]
+Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
+Ids = Annotated[
+    list[str] | None, typer.Option("--id", help="Those with this message id; may be repeated.")
+]
+Reason = Annotated[str | None, typer.Option(help="Those with this reason, such as ValueError.")]
+Queue = Annotated[str | None, typer.Option(help="Those that came from this queue.")]
+
+#: What is done to the dead letters of one queue.
+Work: TypeAlias = Callable[[str, Tell], None]
+
+
+class _Room:
+    """What these commands work with."""
+
+    def __init__(self, settings: ControlSettings, dead_letters: DeadLetters) -> None:
+        self.management = Management(settings)
+        self.dead_letters = dead_letters
+
+    def each_queue(self, selection: Selection, doing: str, work: Work) -> None:
+        """Do it to one queue after the other, and show how far it is."""
+        with spinner(doing) as tell:
+            for queue in selection.queues(self.management.dead_letter_queues()):
+                work(queue, partial(_tell, tell, f"{doing} {Edge(queue).dead}"))
+
+
+def _tell(tell: Callable[[str], None], doing: str, seen: int, total: int) -> None:
+    tell(f"{doing}: {seen} of {total}")
+
+
+@contextmanager
+def _room() -> Iterator[_Room]:
+    with one_line_errors():
+        settings = ControlSettings.load()
+        with DeadLetters(settings, logger(settings, stage="control")) as dead_letters:
+            yield _Room(settings, dead_letters)
+
+
+@app.command("list")
+def list_(
+    queue: Queue = None,
+    reason: Reason = None,
+    limit: Annotated[int, typer.Option(min=0, help="Show so many of the newest.")] = 50,
+    form: Formats = Format.TABLE,
+) -> None:
+    """Count the dead letters by queue and reason, and show the newest. All of them stay."""
+    selection = Selection(queue=queue, reason=reason)
+    overview = Overview(selection, limit)
+    with _room() as room:
+        room.each_queue(
+            selection,
+            "looking through",
+            lambda name, tell: room.dead_letters.look(name, overview.add, tell),
+        )
+    if form is Format.JSON:
+        typer.echo(overview.as_json())
+    else:
+        overview.show(console())
+
+
+@app.command()
+def show(
+    message_id: Annotated[str, typer.Argument(metavar="ID")],
+    queue: Queue = None,
+    form: Formats = Format.TABLE,
+) -> None:
+    """Show all of one dead letter: properties, headers and body. It stays."""
+    selection = Selection(ids=[message_id], queue=queue)
+    found: list[tuple[Letter, Message]] = []
+
+    def keep(letter: Letter, message: Message) -> None:
+        if selection.matches(letter):
+            found.append((letter, message))
+
+    with _room() as room:
+        room.each_queue(
+            selection,
+            "looking through",
+            lambda name, tell: room.dead_letters.look(name, keep, tell),
+        )
+        if not found:
+            raise RabbitError(_no_such([message_id]))
+    if form is Format.JSON:
+        typer.echo(to_json(found))
+    else:
+        typer.echo("\n\n".join(shown(*each) for each in found))
+
+
+@app.command()
+def replay(
+    *,
+    everything: Everything = False,
+    ids: Ids = None,
+    reason: Reason = None,
+    queue: Queue = None,
+) -> None:
+    """Publish dead letters again, to the queue they came from, each of them once."""
+    selection = Selection(everything, frozenset(ids or ()), reason, queue)
+    replayed: Counter[str] = Counter()
+    stays: Counter[tuple[str, str]] = Counter()
+    found: set[str] = set()
+
+    with _room() as room:
+        selection.require("replay")
+        selects = _noting(selection, found)
+
+        def work(name: str, tell: Tell) -> None:
+            if not room.management.is_bound(Edge(name).back):
+                room.dead_letters.look(
+                    name, lambda letter, _: stays.update([(name, _NO_WAY)] * selects(letter)), tell
+                )
+                return
+            done = room.dead_letters.replay(name, selects, tell)
+            replayed[name] += done.count
+            stays.update({(name, why): number for why, number in done.stays.items()})
+
+        try:
+            room.each_queue(selection, "replaying", work)
+        except RabbitError:
+            if replayed:
+                typer.echo(f"replayed {_by_queue(replayed, 'message')}")
+            raise
+    typer.echo(f"replayed {_by_queue(replayed, 'message')}")
+    for (name, why), number in stays.items():
+        stay = "stays" if number == 1 else "stay"
+        typer.echo(f"{count(number, 'dead letter')} {stay} in {Edge(name).dead}: {why}", err=True)
+    _end(selection, found, failed=bool(stays))
+
+
+@app.command()
+def purge(
+    *,
+    everything: Everything = False,
+    ids: Ids = None,
+    reason: Reason = None,
+    queue: Queue = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete dead letters for good. It asks first."""
+    selection = Selection(everything, frozenset(ids or ()), reason, queue)
+    deleted: Counter[str] = Counter()
+    found: set[str] = set()
+
+    with _room() as room:
+        selection.require("purge")
+        if not yes:
+            _ask(room, selection)
+
+        def work(name: str, tell: Tell) -> None:
+            deleted[name] += room.dead_letters.purge(name, _noting(selection, found), tell)
+
+        room.each_queue(selection, "purging", work)
+    typer.echo(f"deleted {_by_queue(deleted, 'dead letter')}")
+    _end(selection, found, failed=False)
+
+
+_NO_WAY = (
+    "there is no way back: no queue is bound to the exchange QUEUE.back. Start a stage that reads "
+    "the queue, it makes one. Letters of a broadcast edge have none: the queue they came from "
+    "belonged to one replica"
+)
+
+
+def _ask(room: _Room, selection: Selection) -> None:
+    """Ask for a confirmation, with the number of letters in it."""
+    if not sys.stdin.isatty():
+        msg = "purge deletes for good, and there is no terminal to ask at: add --yes"
+        raise ConfigurationError(msg)
+    overview = Overview(selection, limit=0)
+    room.each_queue(
+        selection, "counting", lambda name, tell: room.dead_letters.look(name, overview.add, tell)
+    )
+    typer.confirm(f"Delete {count(overview.counts.total(), 'dead letter')} for good?", abort=True)
+
+
+def _noting(selection: Selection, found: set[str]) -> Callable[[Letter], bool]:
+    """Return what tells whether a letter is meant, and notes which of the ids there are."""
+
+    def selects(letter: Letter) -> bool:
+        meant = selection.matches(letter)
+        if meant and selection.ids:
+            found.add(letter.id)
+        return meant
+
+    return selects
+
+
+def _by_queue(counts: Counter[str], noun: str) -> str:
+    parts = ", ".join(
+        f"{number} {escape(queue)}" for queue, number in sorted(counts.items()) if number
+    )
+    return f"{count(counts.total(), noun)}{': ' if parts else ''}{parts}"
+
+
+def _no_such(ids: list[str]) -> str:
+    return f"there is no such dead letter: {', '.join(ids)}; see dead-letters list"
+
+
+def _end(selection: Selection, found: set[str], *, failed: bool) -> None:
+    missing = sorted(set(selection.ids) - found)
+    if missing:
+        typer.echo(f"control: {_no_such(missing)}", err=True)
+    if failed or missing:
+        raise typer.Exit(1)

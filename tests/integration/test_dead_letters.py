@@ -1,0 +1,384 @@
+"""Dead letters: listed, shown, replayed and purged, by services.control as a real process."""
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from rabbit.topology import Edge
+from tests.broker import Broker
+from tests.conftest import Start
+from tests.process import Process
+from tests.waiting import wait_until
+
+MANY = 10_000
+
+Command = Callable[..., Process]
+Bury = Callable[..., None]
+
+
+@pytest.fixture
+def command(start: Start, vhost: str) -> Command:
+    """Give a function that runs `control dead-letters ...` to its end."""
+
+    def run(*arguments: str) -> Process:
+        process = begin(start, vhost, *arguments)
+        process.wait(90)
+        return process
+
+    return run
+
+
+def begin(start: Start, vhost: str, *arguments: str) -> Process:
+    """Start `control dead-letters ...`."""
+    program = ("-m", "services.control", "dead-letters", *arguments)
+    return start(*program, ready=False, RABBITMQ_VHOST=vhost)
+
+
+@pytest.fixture
+def bury(broker: Broker, vhost: str) -> Bury:
+    """Give a function that puts messages among the dead letters of a queue, as a stage does."""
+
+    def put(queue: str, bodies: Iterable[str | bytes], error: str = "ValueError") -> None:
+        broker.declare(queue, vhost)
+        with broker.channel(vhost) as channel:
+            for index, body in enumerate(bodies):
+                broker.send(
+                    channel,
+                    Edge(queue).dead,
+                    f"key-{index}",
+                    body,
+                    delivery_mode=2,
+                    message_id=f"{queue}-{error}-{index}",
+                    correlation_id="c",
+                    content_type="text/plain",
+                    app_id="test",
+                    headers={
+                        "theirs": "kept",
+                        "x-error-type": error,
+                        "x-error-message": f"no {index}\x1b[31m",
+                        "x-failed-stage": "stage",
+                        "x-failed-replica": "r1",
+                        "x-attempts": 4,
+                        "x-failed-at": f"2026-11-24T10:{index // 60 % 60:02}:{index % 60:02}+00:00",
+                    },
+                )
+
+    return put
+
+
+def test_list_counts_by_queue_and_reason(
+    broker: Broker, vhost: str, command: Command, bury: Bury
+) -> None:
+    """As tables and as JSON; looking leaves everything as it was, order included."""
+    bury("one", ["a", "b"])
+    bury("one", ["c"], error="KeyError")
+    bury("two", ["d"])
+
+    table, data = command("list"), command("list", "--format", "json")
+
+    assert [table.wait(), data.wait()] == [0, 0], table.log + data.log
+    assert "one-ValueError-1" in table.out
+    assert "no 1\\x1b[31m" in table.out
+    told = json.loads(data.out)
+    assert told["counts"] == [
+        {"queue": "one", "reason": "KeyError", "count": 1},
+        {"queue": "one", "reason": "ValueError", "count": 2},
+        {"queue": "two", "reason": "ValueError", "count": 1},
+    ]
+    assert told["more"] == 0
+    assert [each.text for each in broker.take_all("one.dead", vhost)] == ["a", "b", "c"]
+
+
+def test_list_is_limited_and_filtered(command: Command, bury: Bury) -> None:
+    """The newest letters, newest last, and how many more there are; by queue and by reason."""
+    bury("one", map(str, range(9)))
+    bury("two", ["x"], error="KeyError")
+
+    table = command("list", "--limit", "3", "--queue", "one")
+    data = command("list", "--limit", "2", "--reason", "ValueError", "--format", "json")
+
+    assert "6 more dead letters are older: --limit 9 shows all" in table.out
+    assert "one-ValueError-5" not in table.out
+    told = json.loads(data.out)
+    assert [each["id"] for each in told["letters"]] == ["one-ValueError-7", "one-ValueError-8"]
+    assert (told["more"], len(told["counts"])) == (7, 1)
+
+
+def test_show_tells_all_of_a_letter(
+    broker: Broker, vhost: str, command: Command, bury: Bury
+) -> None:
+    """Properties, headers and body; nothing of it can drive a terminal; bytes are in base64."""
+    bury("one", ["text \x1b[2J", b"\xff\xfe"])
+
+    text, raw = command("show", "one-ValueError-0"), command("show", "one-ValueError-1")
+    data = command("show", "one-ValueError-1", "--format", "json")
+
+    for part in ("app id: test", "theirs: kept", "reason: ValueError", "key-0"):
+        assert part.replace("app id", "  app_id") in text.out
+    assert "text \\x1b[2J" in text.out
+    assert "\x1b" not in text.out
+    assert base64.b64encode(b"\xff\xfe").decode() in raw.out
+    [told] = json.loads(data.out)
+    assert base64.b64decode(told["body"]) == b"\xff\xfe"
+    assert told["properties"]["message_id"] == "one-ValueError-1"
+    assert told["headers"]["x-attempts"] == 4
+    assert broker.depth("one.dead", vhost) == 2
+
+
+def test_show_of_nothing(command: Command, bury: Bury) -> None:
+    """Exit code 1 and one line that names the id."""
+    bury("one", ["a"])
+
+    done = command("show", "other")
+
+    assert done.wait() == 1
+    [line] = done.log.splitlines()
+    assert line.startswith("control: there is no such dead letter: other")
+
+
+def test_replay_is_byte_for_byte(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """Same id, key, properties, body and headers of others; what the failure has added is gone."""
+    bury("one", [b"\xff\x00", "text"])
+
+    done = command("replay", "--all")
+
+    assert done.wait() == 0, done.log
+    assert done.out == "replayed 2 messages: 2 one\n"
+    assert broker.depth("one.dead", vhost) == 0
+    with broker.channel(vhost) as channel:
+        method, properties, body = channel.basic_get("one")
+    assert method is not None
+    assert properties is not None
+    assert body == b"\xff\x00"
+    assert method.routing_key == "key-0"
+    assert properties.headers == {"theirs": "kept"}
+    kept = {name: value for name, value in vars(properties).items() if value is not None}
+    del kept["headers"]
+    assert kept == {
+        "delivery_mode": 2,
+        "message_id": "one-ValueError-0",
+        "correlation_id": "c",
+        "content_type": "text/plain",
+        "app_id": "test",
+    }
+
+
+SELECTIONS = [
+    (["--all"], {"one": 4, "two": 2}),
+    (["--queue", "one"], {"one": 4}),
+    (["--queue", "one.dead"], {"one": 4}),
+    (["--reason", "KeyError"], {"one": 1, "two": 1}),
+    (["--reason", "KeyError", "--queue", "two"], {"two": 1}),
+    (["--id", "one-ValueError-1", "--id", "two-KeyError-0"], {"one": 1, "two": 1}),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), SELECTIONS)
+@pytest.mark.parametrize("verb", ["replay", "purge"])
+def test_what_is_selected(
+    broker: Broker,
+    vhost: str,
+    command: Command,
+    bury: Bury,
+    verb: str,
+    options: list[str],
+    expected: dict[str, int],
+) -> None:
+    """The selection decides; the rest stays in its order; it is said how many, by queue."""
+    bury("one", ["a", "b", "c"])
+    bury("two", ["d"])
+    for queue in ("one", "two"):
+        bury(queue, ["e"], error="KeyError")
+
+    done = command(verb, *options, *(["--yes"] if verb == "purge" else []))
+
+    assert done.wait() == 0, done.log
+    parts = ", ".join(f"{number} {queue}" for queue, number in expected.items())
+    assert done.out.endswith(f": {parts}\n")
+    for queue, depth in {"one": 4, "two": 2}.items():
+        number = expected.get(queue, 0)
+        assert broker.depth(queue, vhost) == (number if verb == "replay" else 0)
+        left = [each.text for each in broker.take_all(f"{queue}.dead", vhost)]
+        assert len(left) == depth - number
+        assert left == sorted(left)
+
+
+@pytest.mark.parametrize("verb", ["replay", "purge"])
+def test_nothing_is_selected_by_default(
+    broker: Broker, vhost: str, command: Command, bury: Bury, verb: str
+) -> None:
+    """Exit code 2 and one line that says what to give; nothing happens."""
+    bury("one", ["a"])
+
+    done = command(verb)
+
+    assert done.wait() == 2
+    [line] = done.log.splitlines()
+    assert line.startswith(f"control: say what to {verb}: --id ID")
+    assert broker.depth("one.dead", vhost) == 1
+
+
+def test_purge_needs_a_yes(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """Without a terminal to ask at: exit code 2 and one line that names --yes."""
+    bury("one", ["a"])
+
+    done = command("purge", "--all")
+
+    assert done.wait() == 2
+    [line] = done.log.splitlines()
+    assert "--yes" in line
+    assert broker.depth("one.dead", vhost) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--queue", "nowhere"], 2, "'nowhere' has no dead-letter queue; those that have: one"),
+        (["--id", "nobody"], 1, "there is no such dead letter: nobody"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    command: Command, bury: Bury, options: list[str], code: int, told: str
+) -> None:
+    """A queue or an id that does not exist: one line, and an exit code that is not 0."""
+    bury("one", ["a"])
+
+    done = command("replay", *options)
+
+    assert done.wait() == code
+    assert told in done.log
+
+
+def test_replay_to_a_full_queue(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """What is refused stays a dead letter; it is said how many, and why; exit code 1."""
+    bury("one", map(str, range(500)))
+    with broker.limited("one", 100, vhost):
+        done = command("replay", "--all")
+
+    assert done.wait() == 1
+    left, taken = broker.depth("one.dead", vhost), broker.depth("one", vhost)
+    assert left > 0
+    assert left + taken == 500
+    assert f"replayed {taken} messages: {taken} one\n" == done.out
+    assert f"{left} dead letters stay in one.dead: 'one.back' refuses messages" in done.log
+
+
+@pytest.mark.parametrize("lost", ["queue", "exchange"])
+def test_replay_without_a_way_back(
+    broker: Broker, vhost: str, command: Command, bury: Bury, lost: str
+) -> None:
+    """The queue is gone: all letters stay, one line says how many and why; exit code 1."""
+    bury("one", ["a", "b"])
+    bury("two", ["c"])
+    with broker.channel(vhost) as channel:
+        if lost == "queue":
+            channel.queue_delete("one")
+        else:
+            channel.exchange_delete("one.back")
+
+    done = command("replay", "--all")
+
+    assert done.wait() == 1
+    assert done.out == "replayed 1 message: 1 two\n"
+    assert "2 dead letters stay in one.dead: there is no way back" in done.log
+    assert broker.depth("one.dead", vhost) == 2
+
+
+def test_ten_thousand_letters(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """Listed and replayed; a list keeps their order, a replay of some that of the rest."""
+    bury("one", map(str, range(MANY)))
+
+    listed = command("list", "--limit", "1", "--format", "json")
+    some = command("replay", *(f"--id=one-ValueError-{number}" for number in range(0, 3000, 2)))
+
+    assert json.loads(listed.out)["counts"][0]["count"] == MANY
+    assert some.out == "replayed 1500 messages: 1500 one\n"
+    moved = set(range(0, 3000, 2))
+    rest = [int(each.text) for each in broker.take_all("one.dead", vhost)]
+    assert rest == [number for number in range(MANY) if number not in moved]
+    assert {int(each.text) for each in broker.take_all("one", vhost)} == moved
+
+
+def test_replay_killed_in_the_middle(
+    broker: Broker, vhost: str, start: Start, command: Command, bury: Bury
+) -> None:
+    """Nothing is lost; what comes twice has the same id, and is no more than one window."""
+    bury("one", map(str, range(MANY)))
+
+    killed = begin(start, vhost, "replay", "--all")
+    wait_until(lambda: broker.depth("one", vhost) > MANY // 20, 30, "some are replayed")
+    killed.kill()
+    replayed = broker.depth("one", vhost)
+    assert replayed < MANY
+    again = command("replay", "--all")
+
+    assert again.wait() == 0, again.log
+    assert broker.depth("one.dead", vhost) == 0
+    ids = [each.id for each in broker.take_all("one", vhost)]
+    assert set(ids) == {f"one-ValueError-{number}" for number in range(MANY)}
+    assert len(ids) - MANY <= 1500
+
+
+def test_at_most_once_per_call(broker: Broker, vhost: str, start: Start, command: Command) -> None:
+    """What fails again at once is a dead letter again, once, and is not replayed again."""
+    edge: dict[str, Any] = {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two", "RETRY_DELAYS": ""}
+    start("-m", "tests.integration.stages.fallible", RABBITMQ_VHOST=vhost, **edge)
+    texts = [f"fail {number}" for number in range(1000, 1300)]
+    broker.put("one", texts, vhost)
+    wait_until(lambda: broker.depth("one.dead", vhost) == 300, 60, "all fail")
+
+    done = command("replay", "--all")
+
+    assert done.out == "replayed 300 messages: 300 one\n"
+    wait_until(lambda: broker.depth("one.dead", vhost) == 300, 60, "all fail again")
+    assert sorted(each.text for each in broker.take_all("one.dead", vhost)) == sorted(texts)
+
+
+@pytest.mark.parametrize("message_id", [None, "same", b"\xff"])
+def test_what_the_broker_returns_stays(
+    broker: Broker, vhost: str, command: Command, message_id: str | bytes | None
+) -> None:
+    """Without an id, or with the same one: nothing is taken for replayed that was returned."""
+    broker.declare("one", vhost)
+    with broker.channel(vhost) as channel:
+        for number in range(20):
+            broker.send(channel, "one.dead", "", str(number), message_id=message_id)
+        channel.queue_unbind("one", "one.back", routing_key="")
+        channel.exchange_declare("nowhere", "fanout", durable=True)
+        channel.exchange_bind("nowhere", "one.back")
+
+        lost = command("replay", "--all")
+        channel.queue_bind("one", "one.back", routing_key="")
+        replayed = command("replay", "--all")
+
+    assert lost.wait() == 1
+    assert lost.out == "replayed 0 messages\n"
+    assert "20 dead letters stay in one.dead: 'one.back' has no queue" in lost.log
+    assert replayed.out == "replayed 20 messages: 20 one\n"
+    assert sorted(int(each.text) for each in broker.take("one", 20, vhost=vhost)) == [*range(20)]
+
+
+def test_letters_of_the_broker(broker: Broker, vhost: str, command: Command) -> None:
+    """What the broker gave up has its reason and time; a replay takes away what it has added."""
+    broker.declare("one", vhost)
+    with broker.channel(vhost) as channel:
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-message-ttl": 1,
+            "x-dead-letter-exchange": "one.dead",
+        }
+        channel.queue_declare("short", durable=True, arguments=arguments)
+        broker.send(channel, "", "short", "a", message_id="m")
+    wait_until(lambda: broker.depth("one.dead", vhost) == 1, 20, "it is dead-lettered")
+
+    listed = command("list", "--format", "json")
+    command("replay", "--reason", "expired")
+
+    [letter] = json.loads(listed.out)["letters"]
+    assert (letter["reason"], letter["attempts"]) == ("expired", None)
+    assert letter["failed_at"].startswith("20")
+    [message] = broker.take("one", 1, vhost=vhost)
+    assert dict(message.headers) == {}
