@@ -19,6 +19,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 from testcontainers.core.container import DockerContainer
 
 from rabbit.connection import Channel, declare
+from rabbit.settings import QueueType
 from rabbit.topology import Edge
 from tests.waiting import wait_until
 
@@ -270,10 +271,10 @@ class Broker:
             return int(counted.message_count), int(counted.consumer_count)
         return 0, 0
 
-    def declare(self, queue: str, vhost: str = "/") -> str:
+    def declare(self, queue: str, vhost: str = "/", queue_type: QueueType = "quorum") -> str:
         """Make the edge of a work queue, as a stage does; return its name."""
         with self.channel(vhost) as channel:
-            declare(cast("Channel", channel), Edge(queue).for_consuming())
+            declare(cast("Channel", channel), Edge(queue, type=queue_type).for_consuming())
         return queue
 
     def declare_direct(self, name: str, key: str) -> None:

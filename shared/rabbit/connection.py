@@ -50,6 +50,7 @@ __all__ = [
     "declare",
     "decode_properties",
     "encode_properties",
+    "explain_refusal",
     "is_hopeless",
     "keep_alive",
     "size_limit",
@@ -67,6 +68,11 @@ REOPEN_SECONDS = 1.0
 
 _ACCESS_REFUSED = 403
 _PRECONDITION_FAILED = 406
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']*)' for (?P<kind>\w+) '(?P<name>.*)' in vhost '.*': "
+    r"received (?P<declared>.*) but current is (?P<existing>.*)"
+)
+_VALUE = re.compile(r"'(.*?)'(?: of type '\w+')?$")
 _TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
 
 
@@ -480,6 +486,36 @@ def is_hopeless(code: int, text: str) -> bool:
     exists (406). 406 has other meanings too, an ack that took too long among them.
     """
     return code == _ACCESS_REFUSED or (code == _PRECONDITION_FAILED and "inequivalent" in text)
+
+
+def explain_refusal(text: str) -> str:
+    """Say what a hopeless refusal (`is_hopeless`) is about and what to do, in one line.
+
+    Args:
+        text: the reply text of channel.close.
+    """
+    found = _INEQUIVALENT.search(text)
+    if found is None:
+        return text
+    kind, name, argument = found["kind"], found["name"], found["argument"]
+    cure = f"or delete the {kind}, a queue once it is empty: it is made anew"
+    if argument == "x-queue-type":
+        cure = f"set QUEUE_TYPE as it is, {cure}"
+    elif kind == "exchange" and argument == "type":
+        cure = f"give who writes and who reads the same kind (OUTPUT_KIND, INPUT_KIND), {cure}"
+    else:
+        cure = f"set what it was made with, {cure}"
+    return (
+        f"{kind} {name!r} exists with another {argument}: {_value(found['declared'])} is declared, "
+        f"{_value(found['existing'])} is there. Nothing was changed: {cure}. "
+        "make doctor shows all differences"
+    )
+
+
+def _value(told: str) -> str:
+    """Return what RabbitMQ calls `the value 'quorum' of type 'longstr'`, or `none`."""
+    found = _VALUE.search(told)
+    return repr(found[1]) if found else told
 
 
 def size_limit(code: int, text: str) -> int | None:

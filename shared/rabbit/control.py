@@ -15,6 +15,7 @@ from rabbit.connection import (
     consume,
     declare,
     decode_properties,
+    explain_refusal,
     is_hopeless,
 )
 from rabbit.errors import TopologyError
@@ -203,6 +204,8 @@ class ControlRoom(Lane):
     def _closed(self, code: int, text: str) -> None:
         self.lost()
         if is_hopeless(code, text):
-            self._on_failed(TopologyError(f"cannot hear the control exchange: {text}"))
+            self._on_failed(
+                TopologyError(f"cannot hear the control exchange: {explain_refusal(text)}")
+            )
         else:
             self._connection.reopen(self)

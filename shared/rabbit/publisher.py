@@ -14,6 +14,7 @@ from rabbit.connection import (
     Lane,
     declare,
     encode_properties,
+    explain_refusal,
     is_hopeless,
     size_limit,
 )
@@ -246,7 +247,9 @@ class Publisher(Lane, Generic[Owner]):
     def _closed(self, code: int, text: str) -> None:
         self.lost()
         if is_hopeless(code, text):
-            self._on_failed(TopologyError(f"cannot publish to {self.edge.name!r}: {text}"))
+            self._on_failed(
+                TopologyError(f"cannot publish to {self.edge.name!r}: {explain_refusal(text)}")
+            )
             return
         limit = size_limit(code, text)
         if limit is not None:

@@ -5,7 +5,16 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
-from rabbit.connection import Channel, Connection, Frame, Lane, consume, declare, is_hopeless
+from rabbit.connection import (
+    Channel,
+    Connection,
+    Frame,
+    Lane,
+    consume,
+    declare,
+    explain_refusal,
+    is_hopeless,
+)
 from rabbit.errors import TopologyError
 from rabbit.ledger import Inputs
 from rabbit.logs import Logger
@@ -402,7 +411,9 @@ class Subscription(Lane):
     def _closed(self, code: int, text: str) -> None:
         self.lost()
         if is_hopeless(code, text):
-            self._on_failed(TopologyError(f"cannot consume {self.edge.queue!r}: {text}"))
+            self._on_failed(
+                TopologyError(f"cannot consume {self.edge.queue!r}: {explain_refusal(text)}")
+            )
         else:
             self._connection.reopen(self)
 
