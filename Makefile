@@ -1,7 +1,7 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status dead-letters replay logs down clean test bench check lock images help preflight running
+.PHONY: up publish halt drain status dead-letters replay doctor logs down clean test bench check lock images help preflight running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself.
@@ -30,6 +30,9 @@ dead-letters: running ## what was given up, and why; ARGS='--reason ValueError' 
 
 replay: running ## publish dead letters again: ARGS=--all, or '--reason ValueError', '--id ID', '--queue upper'
 	@docker compose run --rm --no-deps control dead-letters replay $(ARGS)
+
+doctor: running ## differences between what the stages declare and what the broker has
+	@docker compose config --format json | docker compose run --rm --no-deps --no-TTY control doctor $(ARGS)
 
 logs: ## follow the logs of all services
 	@docker compose logs --follow --tail 100

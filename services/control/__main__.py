@@ -11,6 +11,7 @@ from rabbit.roll_call import RollCall
 
 from . import dead_letters
 from . import status as tables
+from .doctor import doctor
 from .drain import Drain
 from .halt import Halt
 from .management import ControlSettings, Management
@@ -19,6 +20,7 @@ from .room import console, one_line_errors
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command()(doctor)
 Timeout = Annotated[float | None, typer.Option(help="Seconds; default: HALT_TIMEOUT, or else 60.")]
 
 

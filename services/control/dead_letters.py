@@ -4,7 +4,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 from typing import Annotated, TypeAlias
 
@@ -18,21 +17,13 @@ from rabbit.topology import Edge
 
 from .letters import Overview, shown, to_json
 from .management import ControlSettings, Management
-from .room import console, one_line_errors, spinner
+from .room import Format, Formats, console, one_line_errors, spinner
 from .selection import Selection
 from .text import count, escape
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 
-class Format(StrEnum):
-    """For whom to print."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-Formats = Annotated[Format, typer.Option("--format", help="For people, or for programs.")]
 Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
 Ids = Annotated[
     list[str] | None, typer.Option("--id", help="Those with this message id; may be repeated.")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import Counter
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
@@ -64,15 +65,34 @@ class Management:
 
         These figures lag behind by up to five seconds.
         """
-        path = f"queues/{self._vhost}?disable_stats=true&enable_queue_totals=true"
         return {
             queue["name"]: (queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0))
-            for queue in self._ask(path) or []
+            for queue in self.queues()
         }
+
+    def exchanges(self) -> list[dict[str, Any]]:
+        """Return every exchange, with its type."""
+        return self._list("exchanges")
+
+    def queues(self) -> list[dict[str, Any]]:
+        """Return every queue, with its arguments."""
+        return self._list("queues", "?disable_stats=true&enable_queue_totals=true")
+
+    def bindings(self) -> list[dict[str, Any]]:
+        """Return every binding, those of the default exchange included."""
+        return self._list("bindings")
+
+    def consumers(self) -> Counter[str]:
+        """Count the consumers of each queue."""
+        return Counter(each["queue"]["name"] for each in self._list("consumers"))
+
+    def _list(self, what: str, options: str = "") -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self._ask(f"{what}/{self._vhost}{options}") or []
+        return listed
 
     def dead_letter_queues(self) -> list[str]:
         """Return the queues that have dead letters, or a place for them, by name."""
-        exchanges = {each["name"] for each in self._ask(f"exchanges/{self._vhost}") or []}
+        exchanges = {each["name"] for each in self.exchanges()}
         names = {name.removesuffix(_DEAD) for name in exchanges if name.endswith(_DEAD)}
         queues = self.messages()
         return sorted(name for name in names if name and Edge(name).dead in queues)

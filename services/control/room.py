@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +14,16 @@ from rabbit import RabbitError
 
 #: How wide tables are that nobody looks at now.
 PIPE_WIDTH = 160
+
+
+class Format(StrEnum):
+    """For whom to print."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Formats = Annotated[Format, typer.Option("--format", help="For people, or for programs.")]
 
 
 def console() -> Console:
@@ -32,5 +44,6 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except RabbitError as error:
-        typer.echo(f"control: {error}", err=True)
+        for line in str(error).splitlines():
+            typer.echo(f"control: {line}", err=True)
         raise typer.Exit(error.exit_code) from None

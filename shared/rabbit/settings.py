@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -261,8 +262,29 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"{unknown[0]} is no setting: is it spelt right?")
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
         chosen = {name: value for name, value in given.items() if value is not None}
+        return cls._checked(_secrets_dir=secrets, **chosen)
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Read the environment of another process, and nothing else.
+
+        Args:
+            environment: its variables. Files that are named there are that process's, and are not
+                looked at; nor are the secrets it may have.
+
+        Raises:
+            ConfigurationError: as `load`.
+        """
+        given = {name.lower(): value for name, value in environment.items()}
+        known = {name: value for name, value in given.items() if name in cls.model_fields}
+        ours = {name: value for name, value in known.items() if not name.endswith("_file")}
+        # With this prefix, no variable of our own environment is found.
+        return cls._checked(_secrets_dir=None, _env_prefix="another process's:", **ours)
+
+    @classmethod
+    def _checked(cls, **given: Any) -> Self:  # noqa: ANN401 - pydantic's
         try:
-            return cls(_secrets_dir=secrets, **chosen)  # type: ignore[call-arg]
+            return cls(**given)
         except ValidationError as error:
             raise ConfigurationError(cls._explain(error)) from None
 

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NoReturn
 
 from rabbit import settings as _settings
+from rabbit.edges import input_edge, output_edge
 from rabbit.engine import Engine, Role
-from rabbit.errors import ConfigurationError, RabbitError
+from rabbit.errors import RabbitError
 from rabbit.failure_publisher import FailurePublisher
 from rabbit.failures import Failures
 from rabbit.handler import Handler, Outcome
@@ -134,20 +135,7 @@ class Consumer(Stage):
         return self._handler.run(message)
 
     def _input_edge(self) -> Edge:
-        name = _require(self.settings.input_queue, "INPUT_QUEUE", "the queue to consume")
-        kind = self.settings.input_kind
-        group = f"{self.stage}.{self.name}" if kind == "broadcast" else self.stage
-        is_private = kind == "broadcast"
-        return Edge(
-            name,
-            kind,
-            self.settings.input_keys,
-            group,
-            is_private,
-            self.settings.queue_type,
-            self.settings.retry_delays,
-            f"{name}.{self.stage}.dead" if is_private else "",  # it outlives the replica
-        )
+        return input_edge(self.settings, self.stage, self.name)
 
     def _furnish(self, engine: Engine) -> None:
         assert self._input is not None  # noqa: S101 - _input_edge returns one
@@ -222,7 +210,7 @@ class Worker(Consumer):
         self._handler.write(text, key)
 
     def _output_edge(self) -> Edge:
-        return _output_edge(self.settings)
+        return output_edge(self.settings)
 
 
 class Producer(Stage):
@@ -268,7 +256,7 @@ class Producer(Stage):
         return self._source.handled if self._source else 0
 
     def _output_edge(self) -> Edge:
-        return _output_edge(self.settings)
+        return output_edge(self.settings)
 
     def _furnish(self, engine: Engine) -> None:
         assert self._output is not None  # noqa: S101 - _output_edge returns one
@@ -286,17 +274,6 @@ class Producer(Stage):
         source.publisher = publisher
         engine.intake = self._source = source
         engine.output_flows = lambda: publisher.is_flowing
-
-
-def _output_edge(settings: _settings.Settings) -> Edge:
-    name = _require(settings.output_queue, "OUTPUT_QUEUE", "the queue to publish to")
-    return Edge(name, settings.output_kind, type=settings.queue_type)
-
-
-def _require(value: str | None, variable: str, what: str) -> str:
-    if value is None:
-        raise ConfigurationError(f"{variable} is not set: name {what}")
-    return value
 
 
 def _snake_case(name: str) -> str:

@@ -1,0 +1,214 @@
+"""What the stages declare, held against what the broker has: findings come out. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rabbit.topology import (
+    CONTROL_EXCHANGE,
+    Binding,
+    Declaration,
+    Edge,
+    Exchange,
+    Queue,
+    control_subscription,
+)
+
+from .compose import DeclaredStage
+from .existing import Existing
+
+#: What follows the name of a queue in the names of those that belong to it.
+_PARTS = re.compile(r"\.(dead|retry\.\d+m?s)$")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference.
+
+    Attributes:
+        problem: missing, differs, contradiction, orphaned, unconsumed or unread.
+        what: queue, exchange, binding or edge.
+        name: its name.
+        detail: what exactly, and what to do.
+        stages: the stages it concerns.
+    """
+
+    problem: str
+    what: str
+    name: str
+    detail: str
+    stages: tuple[str, ...] = ()
+
+
+class Examination:
+    """One comparison of the stages with the broker."""
+
+    def __init__(self, stages: Iterable[DeclaredStage], existing: Existing) -> None:
+        """Compare these stages with what there is."""
+        self._stages = list(stages)
+        self._existing = existing
+        self._declared: list[tuple[Declaration, list[str]]] = []  # and by which stages
+        self._own: set[str] = set()  # queues of replicas, which need not be there
+        for stage in self._stages:
+            self._note(stage)
+
+    def findings(self) -> list[Finding]:
+        """Return every difference; none: all is as the stages declare it."""
+        return [
+            *self._contradictions(),
+            *(
+                each
+                for item, stages in self._declared
+                for each in self._compare(item, tuple(stages))
+            ),
+            *self._unconsumed(),
+            *self._unread(),
+            *self._orphaned(),
+        ]
+
+    def _note(self, stage: DeclaredStage) -> None:
+        """Note what a stage declares; of a queue that replicas have, what there is of it."""
+        declared: list[Declaration] = []
+        edge, output = stage.input(), stage.output
+        if edge and edge.private:
+            mine = _fixed_part(edge)
+            declared += mine
+            for replica in self._replicas(edge):
+                here = stage.input(replica)
+                assert here is not None  # noqa: S101 - as above
+                own = [each for each in here.for_consuming() if each not in mine]
+                self._own |= {each.name for each in own if isinstance(each, Queue)}
+                declared += [each for each in own if self._exists(each)]
+        elif edge:
+            declared += edge.for_consuming()
+        declared += output.for_publishing() if output else ()
+        control = control_subscription(stage.name, "", purge=False)
+        declared += [each for each in control if isinstance(each, Exchange)]
+        for item in declared:
+            stages = next((by for other, by in self._declared if other == item), None)
+            if stages is None:
+                self._declared.append((item, [stage.name]))
+            elif stage.name not in stages:
+                stages.append(stage.name)
+
+    def _replicas(self, edge: Edge) -> set[str]:
+        """Return the replicas that have a queue of their own for a broadcast edge."""
+        before = edge.queue.removesuffix("*")
+        names = (name for name in self._existing.queues if name.startswith(before))
+        return {_PARTS.sub("", name).removeprefix(before) for name in names} - {"dead"}
+
+    def _exists(self, item: Declaration) -> bool:
+        match item:
+            case Exchange(name):
+                return name in self._existing.exchanges
+            case Queue(name):
+                return name in self._existing.queues
+        return False
+
+    def _compare(self, item: Declaration, stages: tuple[str, ...]) -> Iterator[Finding]:
+        existing = self._existing
+        start = f"start {' or '.join(stages)}: it is made then"
+        match item:
+            case Exchange(name, type_, auto_delete):
+                there = existing.exchanges.get(name)
+                if there is None:
+                    yield Finding("missing", "exchange", name, start, stages)
+                elif (there.type, there.auto_delete) != (type_, auto_delete):
+                    detail = f"declared {_shown(item)}, there is {_shown(there)}"
+                    yield Finding("differs", "exchange", name, detail, stages)
+            case Queue(name, arguments):
+                if name not in existing.queues:
+                    yield Finding("missing", "queue", name, start, stages)
+                    return
+                for detail in _differences(dict(arguments), existing.queues[name]):
+                    yield Finding("differs", "queue", name, detail, stages)
+            case Binding(exchange, queue, key):
+                ends = exchange in existing.exchanges and queue in existing.queues
+                if ends and item not in existing.bindings:
+                    name = f"{exchange} → {queue}"
+                    yield Finding("missing", "binding", name, f"key {key!r}; {start}", stages)
+
+    def _contradictions(self) -> Iterator[Finding]:
+        """Find what two stages declare in different ways: the second one cannot start."""
+        seen: dict[tuple[type, str], tuple[Declaration, list[str]]] = {}
+        for item, stages in self._declared:
+            if isinstance(item, Binding):
+                continue
+            first, by = seen.setdefault((type(item), item.name), (item, stages))
+            if first != item:
+                both = (*by, *stages)
+                detail = f"{_shown(first)} by {both[0]}, {_shown(item)} by {stages[0]}"
+                kind = type(item).__name__.lower()
+                yield Finding("contradiction", kind, item.name, detail, both)
+
+    def _unconsumed(self) -> Iterator[Finding]:
+        consumers = self._existing.consumers
+        for stage in self._stages:
+            edge = stage.input()
+            if edge is None:
+                continue
+            if edge.private:
+                own = [edge.queue.replace("*", replica) for replica in self._replicas(edge)]
+            else:
+                own = [edge.queue]
+            if not any(consumers[queue] for queue in own) and (
+                edge.private or own[0] in self._existing.queues
+            ):
+                detail = f"no replica of {stage.name} reads it: is the stage up?"
+                yield Finding("unconsumed", "queue", edge.queue, detail, (stage.name,))
+
+    def _unread(self) -> Iterator[Finding]:
+        read = {edge.name for stage in self._stages if (edge := stage.input())}
+        for stage in self._stages:
+            if stage.output and stage.output.name not in read:
+                detail = f"{stage.name} writes to it and no stage has it as INPUT_QUEUE"
+                yield Finding("unread", "edge", stage.output.name, detail, (stage.name,))
+
+    def _orphaned(self) -> Iterator[Finding]:
+        known = self._own | {each.name for each, _ in self._declared if isinstance(each, Queue)}
+        for name in sorted(self._existing.queues.keys() - known):
+            if self._looks_like_ours(name):
+                number = self._existing.messages.get(name, 0)
+                detail = (
+                    f"no stage declares it; messages in it: {number}. Delete it if nobody else does"
+                )
+                yield Finding("orphaned", "queue", name, detail)
+
+    def _looks_like_ours(self, name: str) -> bool:
+        """Tell by the exchanges beside it whether a queue is of a stage that there was."""
+        if name.startswith(f"{CONTROL_EXCHANGE}."):
+            return False
+        exchanges = self._existing.exchanges
+        return Edge(name).dead in exchanges or (bool(_PARTS.search(name)) and name in exchanges)
+
+
+def _fixed_part(edge: Edge) -> list[Declaration]:
+    """Return what a broadcast edge consists of before there is a replica."""
+    fixed = {edge.name, edge.dead}
+    items = edge.for_consuming()
+    return [
+        each
+        for each in items
+        if (each.name if not isinstance(each, Binding) else each.queue) in fixed
+    ]
+
+
+def _differences(declared: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(declared.keys() | there.keys()):
+        one, other = declared.get(name), there.get(name)
+        if one != other:
+            yield f"{name}: declared {_value(one)}, there is {_value(other)}"
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else repr(value)
+
+
+def _shown(item: Declaration) -> str:
+    match item:
+        case Exchange(_, type_, auto_delete):
+            return f"{type_}{', auto-delete' if auto_delete else ''}"
+        case Queue(_, arguments):
+            return ", ".join(f"{name}={value}" for name, value in sorted(arguments.items()))
+    return str(item)

@@ -1,0 +1,50 @@
+"""What the broker has: exchanges, queues, bindings and consumers, from its management API."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from rabbit.topology import Binding, Exchange
+
+from .management import Management
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What the broker has.
+
+    Attributes:
+        exchanges: by name.
+        queues: the arguments by name, the queue's type among them.
+        messages: how many each queue holds, more or less.
+        bindings: of exchanges to queues.
+        consumers: how many each queue has.
+    """
+
+    exchanges: Mapping[str, Exchange]
+    queues: Mapping[str, Mapping[str, Any]]
+    messages: Mapping[str, int]
+    bindings: frozenset[Binding]
+    consumers: Counter[str]
+
+    @classmethod
+    def of(cls, management: Management) -> Self:
+        """Ask the broker."""
+        queues = management.queues()
+        return cls(
+            exchanges={
+                each["name"]: Exchange(each["name"], each["type"], each["auto_delete"])
+                for each in management.exchanges()
+            },
+            queues={
+                each["name"]: {"x-queue-type": each["type"], **each["arguments"]} for each in queues
+            },
+            messages={each["name"]: each.get("messages", 0) for each in queues},
+            bindings=frozenset(
+                Binding(each["source"], each["destination"], each["routing_key"])
+                for each in management.bindings()
+                if each["destination_type"] == "queue"
+            ),
+            consumers=management.consumers(),
+        )

@@ -1,0 +1,125 @@
+"""What the doctor makes of a pipeline and a broker, both as data."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from rabbit import ConfigurationError
+from rabbit.topology import Binding, Edge, Exchange, Queue, control_subscription
+from services.control.compose import DeclaredStage, stages
+from services.control.examination import Examination
+from services.control.existing import Existing
+
+
+def pipeline(**services: dict[str, Any]) -> list[DeclaredStage]:
+    """Return the stages of services with these variables."""
+    entries = {name: {"environment": variables} for name, variables in services.items()}
+    return stages(json.dumps({"services": entries}))
+
+
+def broker(*edges: Edge, consumed: bool = True) -> Existing:
+    """Return a broker that has what these edges need, and consumers for each."""
+    items = [item for edge in edges for item in edge.for_consuming()]
+    items += control_subscription("stage", "r", purge=False)
+    queues = {each.name: dict(each.arguments) for each in items if isinstance(each, Queue)}
+    return Existing(
+        exchanges={each.name: each for each in items if isinstance(each, Exchange)},
+        queues=queues,
+        messages=dict.fromkeys(queues, 3),
+        bindings=frozenset(each for each in items if isinstance(each, Binding)),
+        consumers=Counter(edge.queue for edge in edges if consumed),
+    )
+
+
+def test_stages_are_the_services_with_an_edge() -> None:
+    """Named by STAGE, or by the STAGE of their image, or else as the service."""
+    services = {
+        "one": {"environment": {"INPUT_QUEUE": "a", "STAGE": "first", "PREFETCH": 5}},
+        "two": {"environment": ["OUTPUT_QUEUE=a", "PREFETCH"], "build": {"args": {"STAGE": "b"}}},
+        "three": {"environment": {"INPUT_QUEUE": "a"}, "build": "."},
+        "control": {"environment": {"INPUT_QUEUE": None}},
+        "rabbitmq": {},
+    }
+
+    found = stages(json.dumps({"services": services}))
+
+    assert [each.name for each in found] == ["first", "b", "three"]
+    assert found[0].settings.prefetch == 5
+
+
+def test_only_the_services_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the doctor; files of another container are not looked for."""
+    monkeypatch.setenv("OUTPUT_QUEUE", "mine")
+    monkeypatch.setenv("PREFETCH", "garbage")
+
+    [stage] = pipeline(one={"INPUT_QUEUE": "a", "RABBITMQ_CA_FILE": "/not/here.pem"})
+
+    assert stage.output is None
+    assert stage.settings.prefetch == "auto"
+
+
+def test_every_wrong_setting_is_told() -> None:
+    """A line for each service."""
+    with pytest.raises(ConfigurationError) as raised:
+        pipeline(one={"INPUT_QUEUE": ""}, two={"OUTPUT_QUEUE": "a", "OUTPUT_KIND": "x"})
+
+    assert [line.split(":")[0] for line in str(raised.value).splitlines()] == ["one", "two"]
+
+
+def test_a_broker_as_declared_has_no_findings() -> None:
+    """Queues of others are no business of ours."""
+    declared = pipeline(
+        writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a", "RETRY_DELAYS": "1"}
+    )
+    existing = broker(Edge("a", delays=(1.0,)))
+    theirs = {**existing.queues, "theirs": {}, "their.dead": {}}
+
+    existing = Existing(
+        existing.exchanges, theirs, existing.messages, existing.bindings, existing.consumers
+    )
+
+    assert Examination(declared, existing).findings() == []
+
+
+def test_a_replicas_queues_are_known() -> None:
+    """Also those of a replica with dots in its name; another argument of them is found."""
+    declared = pipeline(
+        writer={"OUTPUT_QUEUE": "a", "OUTPUT_KIND": "broadcast"},
+        reader={"INPUT_QUEUE": "a", "INPUT_KIND": "broadcast", "RETRY_DELAYS": "1"},
+    )
+    edge = declared[1].input("r.1")
+    assert edge is not None
+    existing = broker(edge)
+
+    assert Examination(declared, existing).findings() == []
+    changed = {**existing.queues, edge.queue: {"x-queue-type": "classic"}}
+    other = Existing(
+        existing.exchanges, changed, existing.messages, existing.bindings, existing.consumers
+    )
+    found = Examination(declared, other).findings()
+    assert {(each.problem, each.name) for each in found} == {("differs", "a.reader.r.1")}
+
+
+def test_what_no_stage_declares_is_orphaned() -> None:
+    """The queue of a stage that is gone, its dead letters and its retries; how much they hold."""
+    declared = pipeline(writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a"})
+    old = Edge("old", delays=(1.0,))
+    new = Edge("a", delays=(1.0, 5.0, 30.0))
+
+    found = Examination(declared, broker(new, old)).findings()
+
+    assert [each.name for each in found] == ["old", "old.dead", "old.retry.1s"]
+    assert {each.problem for each in found} == {"orphaned"}
+    assert "messages in it: 3" in found[0].detail
+
+
+def test_nobody_consumes() -> None:
+    """A queue that is there and has no consumer."""
+    declared = pipeline(writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a"})
+    edge = Edge("a", delays=(1.0, 5.0, 30.0))
+
+    [found] = Examination(declared, broker(edge, consumed=False)).findings()
+
+    assert (found.problem, found.name, found.stages) == ("unconsumed", "a", ("reader",))
