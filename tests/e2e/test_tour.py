@@ -113,6 +113,38 @@ def test_status(pipeline: Pipeline) -> None:
     assert re.search(r"my_queue +│ +0 +│ +0", said)
 
 
+def test_dead_letters_are_listed_and_replayed(pipeline: Pipeline) -> None:
+    """What a stage cannot handle is kept with its reason; `make replay` brings it back."""
+    pipeline.start("to_upper", MAX_MESSAGE_BYTES="10")
+    pipeline.make("publish", "MSG=too much for it")
+    wait_until(
+        lambda: "TooLargeError" in pipeline.make("dead-letters").stdout,
+        PATIENCE_SECONDS,
+        "the dead letter is listed",
+    )
+    pipeline.start("to_upper")
+    nothing = pipeline.make("replay", check=False)
+    asked = pipeline.make("replay", "ARGS=--reason TooLargeError").stdout
+
+    assert nothing.returncode != 0
+    assert "say what to replay" in nothing.stderr + nothing.stdout
+    assert asked.strip().endswith("replayed 1 message: 1 my_queue")
+    pipeline.wait_printed(["TOO MUCH FOR IT"])
+    assert "no dead letters" in pipeline.make("dead-letters").stdout
+
+
+def test_doctor(pipeline: Pipeline) -> None:
+    """`make doctor` finds nothing where all is well, and what is wrong where it is not."""
+    well = pipeline.make("doctor").stdout
+    pipeline.compose("stop", "printer")
+    ill = pipeline.make("doctor", check=False, QUEUE_TYPE="classic")
+
+    assert "no difference: 3 stages, all as declared" in well
+    assert ill.returncode != 0
+    assert re.search(r"unconsumed +│ queue +│ upper", ill.stdout)
+    assert "x-queue-type: declared 'classic', there is 'quorum'" in ill.stdout
+
+
 def test_halt_proves_itself_and_keeps_the_queues(pipeline: Pipeline, broker: Broker) -> None:
     """`make halt` names who halted; they exit with 0 and stay down; messages stay queued."""
     containers = [*pipeline.containers("to_upper"), *pipeline.containers("printer")]
