@@ -10,7 +10,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from rabbit import ConfigurationError, RabbitError
-from rabbit.dead_letters import DeadLetters, Letter, Tell
+from rabbit.dead_letters import DeadLetters, Tell
+from rabbit.letter import Letter
 from rabbit.logs import logger
 from rabbit.message import Message
 from rabbit.topology import Edge

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rabbit.connection import decode_properties
-from rabbit.dead_letters import Letter
+from rabbit.letter import Letter
 from rabbit.message import Message
 
 from .selection import Selection

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from rabbit import ConfigurationError
-from rabbit.dead_letters import Letter
+from rabbit.letter import Letter
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
-from rabbit.connection import Channel, Connection, Frame, Lane, consume
+from rabbit.connection import Channel, Connection, Frame
 from rabbit.errors import BrokerUnavailableError, RabbitError
-from rabbit.ledger import Inputs
+from rabbit.portion import Portion
 from rabbit.subscription import Delivery
 
 #: How many messages are delivered in advance: few at first, then as many as these bytes hold.
@@ -25,78 +25,6 @@ STALL_SECONDS = 30.0
 
 #: How long the broker may take to do the acks and returns of one portion.
 LEAVE_SECONDS = 10.0
-
-
-class Portion(Lane):
-    """Some of the messages of a queue, on a channel of their own.
-
-    The broker looks for what is acked from the oldest unacked delivery of the channel on: one
-    channel that holds many would make each ack expensive.
-    """
-
-    def __init__(
-        self, number: int, size: int, taken: Callable[["Portion", Delivery], None]
-    ) -> None:
-        """Hold up to `size` messages at a time; `taken` is called with each."""
-        self.size = size
-        self.kept = 0
-        self.inputs = Inputs()
-        self.is_changing = True  # on the way to consume-ok or cancel-ok
-        self.is_consuming = False
-        self.is_filling = False  # nothing is acked until all credit is used up
-        self._number = number
-        self._taken = taken
-        self._channel: Channel | None = None
-        self._tag = ""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all credit is used up, so that nothing is under way."""
-        return len(self.inputs) + self.inputs.settled >= self.size
-
-    def consume(self, channel: Channel, queue: str) -> None:
-        """Register the consumer."""
-
-        def registered(_frame: object) -> None:
-            self.is_consuming, self.is_changing = True, False
-
-        self._channel = channel
-        channel.basic_qos(prefetch_count=self.size)
-        self._tag = consume(channel, queue, self, registered)
-
-    def cancel(self) -> None:
-        """Get no more; what is held is held on.
-
-        What is under way then comes back to the queue, and others may have overtaken it.
-        """
-
-        def cancelled(_frame: object) -> None:
-            self.is_changing = self.is_filling = False
-
-        assert self._channel is not None  # noqa: S101 - it is consuming
-        self.is_consuming, self.is_changing = False, True
-        self._channel.basic_cancel(self._tag, callback=cancelled)
-
-    def delivered(
-        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
-    ) -> None:
-        """Take a basic.deliver."""
-        self.inputs.receive(tag)
-        delivery = Delivery(body, properties, redelivered, routing_key, self._number, tag)
-        self._taken(self, delivery)
-
-    def ack(self) -> None:
-        """Send the acks of what was settled."""
-        for ack in self.inputs.acks():
-            if self._channel:
-                self._channel.basic_ack(ack.tag, ack.multiple)
-
-    def give_back(self) -> None:
-        """Return all that is held, with one basic.nack, which is no failure and keeps the order."""
-        self.inputs.give_back_all()
-        for nack in self.inputs.returns(singles=0):
-            if self._channel:
-                self._channel.basic_nack(nack.tag, nack.multiple, requeue=True)
 
 
 class Visit:
@@ -186,11 +114,14 @@ class Visit:
     def run(self) -> Iterator[None]:
         """Go through all of it: a story."""
         self._moved_at = monotonic()
-        self._turn()
-        while not (self._is_through() or self.error):
-            yield
+        try:
             self._turn()
-        yield from self._leave()
+            while not (self._is_through() or self.error):
+                yield
+                self._turn()
+            yield from self._leave()
+        except Exception as error:  # noqa: BLE001 - raised where the visit was asked for
+            self.fail(error)
         self._is_over = True
 
     def _is_through(self) -> bool:

@@ -37,9 +37,6 @@ RUN_ELSEWHERE = {
     "make lock": "tests/e2e/test_readme.py::test_package_of_a_stage_s_own",
     "make bench": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
     "make bench QUICK=1": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
-    "docker compose run --rm control dead-letters show ID": (
-        "tests/integration/test_dead_letters.py::test_show_tells_all_of_a_letter"
-    ),
     "make check": ".ci/run",
     "make test": ".ci/run",
 }

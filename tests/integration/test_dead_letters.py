@@ -2,18 +2,23 @@
 
 import base64
 import json
+import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from rabbit.topology import Edge
+from rabbit.visit import LARGEST_PORTION
 from tests.broker import Broker
 from tests.conftest import Start
 from tests.process import Process
 from tests.waiting import wait_until
 
 MANY = 10_000
+
+#: How many may be under way at a time.
+WINDOW = 2 * LARGEST_PORTION
 
 Command = Callable[..., Process]
 Bury = Callable[..., None]
@@ -34,7 +39,7 @@ def command(start: Start, vhost: str) -> Command:
 def begin(start: Start, vhost: str, *arguments: str) -> Process:
     """Start `control dead-letters ...`."""
     program = ("-m", "services.control", "dead-letters", *arguments)
-    return start(*program, ready=False, RABBITMQ_VHOST=vhost)
+    return start(*program, ready=False, RABBITMQ_VHOST=vhost, REPLICA=vhost)
 
 
 @pytest.fixture
@@ -302,24 +307,51 @@ def test_ten_thousand_letters(broker: Broker, vhost: str, command: Command, bury
     assert {int(each.text) for each in broker.take_all("one", vhost)} == moved
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_replay_killed_in_the_middle(
-    broker: Broker, vhost: str, start: Start, command: Command, bury: Bury
+    broker: Broker,
+    vhost: str,
+    start: Start,
+    command: Command,
+    bury: Bury,
+    number: signal.Signals,
 ) -> None:
     """Nothing is lost; what comes twice has the same id, and is no more than one window."""
     bury("one", map(str, range(MANY)))
 
     killed = begin(start, vhost, "replay", "--all")
     wait_until(lambda: broker.depth("one", vhost) > MANY // 20, 30, "some are replayed")
-    killed.kill()
-    replayed = broker.depth("one", vhost)
-    assert replayed < MANY
+    killed.send(number)
+    assert killed.wait() != 0
+    assert broker.depth("one", vhost) < MANY
+    wait_until(lambda: broker.consumers("one.dead", vhost) == 0, 30, "the broker has noticed")
     again = command("replay", "--all")
 
     assert again.wait() == 0, again.log
     assert broker.depth("one.dead", vhost) == 0
     ids = [each.id for each in broker.take_all("one", vhost)]
     assert set(ids) == {f"one-ValueError-{number}" for number in range(MANY)}
-    assert len(ids) - MANY <= 1500
+    assert len(ids) - MANY <= WINDOW
+
+
+def test_replay_cut_off_in_the_middle(
+    broker: Broker, vhost: str, start: Start, command: Command, bury: Bury
+) -> None:
+    """A lost connection ends it: one line says so, exit code 1, nothing is lost."""
+    bury("one", map(str, range(MANY)))
+
+    cut = begin(start, vhost, "replay", "--all")
+    wait_until(lambda: broker.depth("one", vhost) > 0, 30, "some are replayed")
+    name = f"{vhost} goes through one.dead"
+    wait_until(lambda: broker.close_connections(name) or not cut.is_running, 30, "it is cut off")
+
+    assert cut.wait() == 1
+    assert "messages replayed to 'one', then: the connection was lost" in cut.log
+    assert "Traceback" not in cut.log
+    assert command("replay", "--all").wait() == 0
+    ids = [each.id for each in broker.take_all("one", vhost)]
+    assert set(ids) == {f"one-ValueError-{number}" for number in range(MANY)}
+    assert len(ids) - MANY <= WINDOW
 
 
 def test_at_most_once_per_call(broker: Broker, vhost: str, start: Start, command: Command) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rabbit import ConfigurationError
 from rabbit.connection import BasicProperties, encode_properties
-from rabbit.dead_letters import Letter
+from rabbit.letter import Letter
 from rabbit.message import Message
 from rabbit.properties import read_headers
 from services.control.letters import Overview, details, shown
