@@ -2,7 +2,11 @@
 
 import base64
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,7 +16,7 @@ from rabbit.topology import Edge
 from rabbit.visit import LARGEST_PORTION
 from tests.broker import Broker
 from tests.conftest import Start
-from tests.process import Process
+from tests.process import ROOT, Process
 from tests.waiting import wait_until
 
 MANY = 10_000
@@ -238,6 +242,31 @@ def test_purge_needs_a_yes(broker: Broker, vhost: str, command: Command, bury: B
     assert broker.depth("one.dead", vhost) == 1
 
 
+@pytest.mark.parametrize(("answer", "left"), [(b"n\n", 2), (b"y\n", 0)])
+def test_purge_asks_at_a_terminal(
+    broker: Broker, vhost: str, bury: Bury, answer: bytes, left: int
+) -> None:
+    """With the number of letters in the question; only a yes deletes them."""
+    bury("one", ["a", "b"])
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.control", "dead-letters", "purge", "--all"],
+        cwd=ROOT,
+        env={**broker.environment, "PYTHONPATH": f"{ROOT / 'shared'}", "RABBITMQ_VHOST": vhost},
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    os.write(terminal, answer)
+    said, _ = process.communicate(timeout=60)
+    os.close(theirs)
+    os.close(terminal)
+
+    assert b"Delete 2 dead letters for good?" in said
+    assert process.returncode == (1 if left else 0)
+    assert broker.depth("one.dead", vhost) == left
+
+
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
@@ -297,11 +326,11 @@ def test_ten_thousand_letters(broker: Broker, vhost: str, command: Command, bury
     bury("one", map(str, range(MANY)))
 
     listed = command("list", "--limit", "1", "--format", "json")
-    some = command("replay", *(f"--id=one-ValueError-{number}" for number in range(0, 3000, 2)))
+    some = command("replay", *(f"--id=one-ValueError-{number}" for number in range(0, MANY, 2)))
 
     assert json.loads(listed.out)["counts"][0]["count"] == MANY
-    assert some.out == "replayed 1500 messages: 1500 one\n"
-    moved = set(range(0, 3000, 2))
+    assert some.out == "replayed 5000 messages: 5000 one\n"
+    moved = set(range(0, MANY, 2))
     rest = [int(each.text) for each in broker.take_all("one.dead", vhost)]
     assert rest == [number for number in range(MANY) if number not in moved]
     assert {int(each.text) for each in broker.take_all("one", vhost)} == moved
