@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
 from rabbit.message import ATTEMPTS_HEADER, Message, Output
-from rabbit.properties import with_headers
+from rabbit.properties import set_aside, with_headers
 from rabbit.topology import Edge
 
 #: How much of what an error says is kept, in characters.
@@ -68,17 +68,18 @@ class Failures:
         failures = _failures(message) + 1
         is_hopeless = isinstance(error, _HOPELESS) or _is_no_text(message, error)
         trace = not (is_hopeless or isinstance(error, HandlerTimeoutError))
-        attempts: dict[str, str | int] = {ATTEMPTS_HEADER: failures}
+        properties, aside = _at_rest(message.properties)
+        attempts: dict[str, str | int] = {ATTEMPTS_HEADER: failures, **aside}
         if not is_hopeless and failures <= len(self._edge.delays):
             delay = self._edge.delays[failures - 1]
-            properties = _fitting(message.properties, [attempts])
-            if properties is not None:
-                output = _output(message, properties, self._edge.retry(delay))
+            changed = _fitting(properties, [attempts])
+            if changed is not None:
+                output = _output(message, changed, self._edge.retry(delay))
                 return Fate(output, failures, delay, trace)
         told = {**attempts, **self._origin, "x-failed-at": datetime.now(UTC).isoformat()}
         said = {"x-error-type": type(error).__name__, "x-error-message": describe(error)}
-        kept = _fitting(message.properties, [{**told, **said}, told])
-        output = _output(message, kept or message.properties, self._edge.dead)
+        kept = _fitting(properties, [{**told, **said}, told])
+        output = _output(message, kept or properties, self._edge.dead)
         return Fate(output, failures, None, trace)
 
 
@@ -106,6 +107,13 @@ def _failures(message: Message) -> int:
 def _is_no_text(message: Message, error: BaseException) -> bool:
     """Tell whether it is the body that could not be decoded, not something of the handler's."""
     return isinstance(error, UnicodeDecodeError) and error.object == message.body
+
+
+def _at_rest(properties: bytes) -> tuple[bytes, dict[str, str]]:
+    try:
+        return set_aside(properties)
+    except ValueError:
+        return properties, {}
 
 
 def _output(message: Message, properties: bytes, exchange: str) -> Output:

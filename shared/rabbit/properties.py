@@ -17,12 +17,17 @@ _CORRELATION_ID = 1 << 10
 _REPLY_TO = 1 << 9
 _EXPIRATION = 1 << 8
 _MESSAGE_ID = 1 << 7
+_TIMESTAMP = 1 << 6
+_USER_ID = 1 << 4
 #: The bit in the first byte that says that there are headers.
 HEADERS_BIT = _HEADERS >> 8
 
 _BEFORE_HEADERS = (_CONTENT_TYPE, _CONTENT_ENCODING)
 _OCTETS = {_DELIVERY_MODE, _PRIORITY}
 _UP_TO_THE_ID = [1 << bit for bit in range(15, 6, -1)]
+_ALL = [1 << bit for bit in range(15, 1, -1)]
+#: The broker drops a message that has expired, and refuses one with another user's id.
+_ACTED_UPON = {_EXPIRATION: "x-original-expiration", _USER_ID: "x-original-user-id"}
 
 #: How many bytes a header's value takes, by its type; the others begin with their length.
 _VALUE_BYTES = dict(
@@ -114,6 +119,48 @@ def read_headers(properties: bytes) -> dict[str, str | int]:
         elif kind in _NUMBERS:
             found[name] = int.from_bytes(value, "big", signed=kind in _SIGNED)
     return found
+
+
+def set_aside(properties: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return properties without `expiration` and `user_id`, and these two as headers.
+
+    The broker acts upon them: a message that somebody else publishes again, or keeps, cannot have
+    them (TTL guide; validated user-id guide). All else stays as it is, byte for byte.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    flags = int.from_bytes(properties[:2], "big")
+    aside: dict[str, str] = {}
+    kept = []
+    for flag, begin, end in _spans(properties, flags):
+        if flag in _ACTED_UPON:
+            flags &= ~flag
+            aside[_ACTED_UPON[flag]] = _short_string(properties, begin)[0]
+        else:
+            kept.append(properties[begin:end])
+    return (b"".join([flags.to_bytes(2, "big"), *kept]) if aside else properties), aside
+
+
+def _spans(properties: bytes, flags: int) -> Iterator[tuple[int, int, int]]:
+    """Yield for each property that is there its flag, where it begins and where it ends."""
+    at = 2
+    for flag in _ALL:
+        if not flags & flag:
+            continue
+        begin = at
+        if flag == _HEADERS:
+            _, at = _long_string(properties, at)
+        elif flag in _OCTETS:
+            at += 1
+        elif flag == _TIMESTAMP:
+            at += 8
+        else:
+            _, at = _short_string(properties, at)
+        yield flag, begin, at
 
 
 def with_headers(

@@ -10,7 +10,7 @@ from rabbit.failures import is_added
 from rabbit.letter import Letter
 from rabbit.logs import Logger
 from rabbit.message import Message, Output
-from rabbit.properties import read_ids, with_headers
+from rabbit.properties import read_ids, set_aside, with_headers
 from rabbit.publisher import Publication, Publisher
 from rabbit.subscription import Delivery
 from rabbit.topology import Edge
@@ -109,7 +109,8 @@ class Replay:
 
 def _anew(delivery: Message) -> Output:
     """Return a letter as it was before it failed. Raises ValueError when it cannot be read."""
-    properties = with_headers(delivery.properties, {}, without=is_added)
+    properties, aside = set_aside(delivery.properties)
+    properties = with_headers(properties, aside, without=is_added)
     return Output(
         delivery.body, properties, read_ids(properties)[0] or "", key=delivery.routing_key
     )

@@ -12,7 +12,7 @@ import pika
 import pytest
 
 from rabbit import Consumer, MessageQueue, TooLargeError
-from tests.broker import Broker
+from tests.broker import USERNAME, Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running
 from tests.process import Process
@@ -161,6 +161,26 @@ def test_properties_and_routing_key_are_kept(broker: Broker, unique: Unique, sta
     assert letter.key == "order.paid"
     assert {**letter.properties, "headers": given["headers"]} == given
     assert [each["failures"] for each in worker.objects] == [0, 1]
+
+
+def test_what_the_broker_acts_upon_is_set_aside(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """Another user's id would be refused, and an expiration would remove what is to be kept."""
+    user: dict[str, Any] = {"RABBITMQ_USERNAME": unique("user"), "RABBITMQ_PASSWORD": "another"}
+    broker.add_user(user["RABBITMQ_USERNAME"], user["RABBITMQ_PASSWORD"])
+    start(*FALLIBLE, **edges, **user)
+    with broker.channel() as channel:
+        broker.send(
+            channel, unique("in"), unique("in"), "fail", user_id=USERNAME, expiration="60000"
+        )
+
+    [letter] = letters(broker, f"{unique('in')}.dead", 1)
+
+    assert letter.properties == {}
+    assert letter.headers["x-original-user-id"] == USERNAME
+    assert letter.headers["x-original-expiration"] == "60000"
+    assert letter.headers["x-attempts"] == 3
 
 
 def test_attempts_are_counted_across_replicas(

@@ -108,7 +108,7 @@ def test_a_dead_letter_says_what_happened_where_and_when() -> None:
 
 def test_everything_else_stays_byte_for_byte() -> None:
     """Body, routing key, properties: only the headers that were added differ."""
-    given = {"message_id": "m", "priority": 3, "type": "t", "app_id": "ü", "expiration": "60000"}
+    given = {"message_id": "m", "priority": 3, "type": "t", "app_id": "ü", "reply_to": "r"}
     before = message(b"\x00\xff", **given, headers={"mine": {"a": [1, None]}})
     for error in (ValueError("no"), Reject("no")):
         output = fate(before, error).output

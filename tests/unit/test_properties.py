@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import BasicProperties
 
-from rabbit.properties import with_headers
+from rabbit.properties import set_aside, with_headers
 from tests.unit.texts import texts
 
 names = texts("abx-ü")
@@ -27,6 +27,10 @@ values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 headers = st.none() | st.dictionaries(names, values, max_size=4)
+SHORT_STRINGS = (
+    *("content_type", "content_encoding", "correlation_id", "reply_to", "expiration"),
+    *("message_id", "type", "user_id", "app_id", "cluster_id"),
+)
 set_headers = st.dictionaries(names, names | st.integers(-(2**63), 2**63 - 1), max_size=3)
 
 
@@ -77,6 +81,28 @@ def test_values_that_pika_cannot_decode_are_kept() -> None:
     after = with_headers(poison, {"x-attempts": 1}, lambda _: False)
 
     assert poison[6:] in after
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(SHORT_STRINGS, names),
+            "headers": st.dictionaries(names, values, max_size=3),
+            "delivery_mode": st.integers(1, 2),
+            "priority": st.integers(0, 255),
+            "timestamp": st.integers(0, 2**32),
+        },
+    )
+)
+def test_what_the_broker_acts_upon_is_set_aside(before: dict[str, Any]) -> None:
+    """Expiration and user id become headers to be set; all other properties stay."""
+    after, aside = set_aside(raw(**before))
+
+    expiration, user = before.pop("expiration", None), before.pop("user_id", None)
+    assert raw(**before) == after
+    expected = {"x-original-expiration": expiration, "x-original-user-id": user}
+    assert {name: value for name, value in expected.items() if value is not None} == aside
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8])
