@@ -1,7 +1,7 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status dead-letters replay doctor logs down clean test bench check lock images help preflight running
+.PHONY: up publish halt drain status dead-letters replay doctor logs down clean test test-faults bench check lock images help preflight running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself.
@@ -43,8 +43,11 @@ down: ## remove the containers; the broker's data stays
 clean: ## remove the containers and the broker's data; asks first (YES=1: does not ask)
 	@deploy/bin/clean
 
-test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end
-	@deploy/bin/test tests
+test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end, quick faults
+	@deploy/bin/test tests -m "not thorough"
+
+test-faults: preflight .venv/complete ## all faults of containers, network and broker: half an hour
+	@deploy/bin/test tests/faults
 
 bench: preflight .venv/complete ## measure, against a C client and others: half an hour; QUICK=1: two minutes
 	@PYTHONPATH=shared:. .venv/bin/python -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)

@@ -66,8 +66,12 @@ class Broker:
         environment: the settings with which a stage finds it.
     """
 
-    def __init__(self) -> None:
-        """Prepare the container; it is started by `with`."""
+    def __init__(self, network: str | None = None) -> None:
+        """Prepare the container; it is started by `with`.
+
+        Args:
+            network: a Docker network that containers find it on, under `name`; None: none.
+        """
         # Each attempt while the broker boots is ten lines in the report of a test that fails.
         logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
         self.host = "127.0.0.1"
@@ -80,7 +84,10 @@ class Broker:
             "RABBITMQ_PASSWORD": PASSWORD,
             "RABBITMQ_MANAGEMENT_URL": self.management_url,
         }
-        self._container = DockerContainer(image()).with_kwargs(hostname="rabbitmq")
+        given = {} if network is None else {"network": network}
+        self._container = DockerContainer(image()).with_kwargs(hostname="rabbitmq", **given)
+        if network is not None:  # not each name that Docker makes up is one that resolvers take
+            self._container.with_name(f"{network}-broker")
         self._container.with_env("RABBITMQ_DEFAULT_USER", USERNAME)
         self._container.with_env("RABBITMQ_DEFAULT_PASS", PASSWORD)
         if CONFIGURATION.exists():
@@ -126,11 +133,39 @@ class Broker:
             return bool(self.api("GET", "overview"))
         return False
 
+    @property
+    def container(self) -> Any:
+        """The container, as docker-py knows it."""
+        return self._container.get_wrapped_container()
+
+    @property
+    def name(self) -> str:
+        """What it is called on its network."""
+        return str(self.container.name)
+
+    @property
+    def inside(self) -> dict[str, str]:
+        """The settings with which a stage on its network finds it."""
+        return {
+            "RABBITMQ_HOST": self.name,
+            "RABBITMQ_USERNAME": USERNAME,
+            "RABBITMQ_PASSWORD": PASSWORD,
+        }
+
     # What an operator does
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        self.container.kill()
+
+    def start(self) -> None:
+        """Start it after `kill`; return when it takes connections again."""
+        self.container.start()
+        self._wait_until_up()
 
     def restart(self) -> None:
         """Restart the container; return when it takes connections again."""
-        self._container.get_wrapped_container().restart()
+        self.container.restart()
         self._wait_until_up()
 
     def control(self, *command: str) -> str:

@@ -1,4 +1,4 @@
-"""Containers of one benchmark: a network of their own, all removed at the end however it comes."""
+"""Containers of one run: a network of their own, all removed at the end however it comes."""
 
 import calendar
 import os
@@ -12,7 +12,7 @@ import docker  # type: ignore[import-untyped]
 from tests.benchmarks import cpu
 from tests.waiting import wait_until
 
-#: By this label everything that a benchmark has started is found again.
+#: By this label everything that a run has started is found again.
 LABEL = "pipeline.benchmark"
 
 #: A process that used less of a core than this is idle; frameworks have timers that never rest.
@@ -25,9 +25,11 @@ _STOP_SECONDS = 10
 _INIT = "docker-init"
 
 #: As docker-compose.yml runs a stage; whatever is measured runs like that.
-_AS_A_STAGE: Mapping[str, object] = {
+AS_A_STAGE: Mapping[str, Any] = {
     "init": True,
     "read_only": True,
+    # A file system in memory, as compose gives to a stage.
+    "tmpfs": {"/tmp": ""},  # noqa: S108 - of a container
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
 }
@@ -50,11 +52,16 @@ class Image(NamedTuple):
 
 
 class Container:
-    """One container and what Docker knows about it."""
+    """One container and what Docker knows about it.
+
+    Attributes:
+        id: Docker's.
+        raw: docker-py's.
+    """
 
     def __init__(self, container: Any) -> None:
         """Wrap docker-py's."""
-        self._container = container
+        self.raw = container
         self._api = container.client.api
         self.id: str = container.id
         self._usage: Path | None = None
@@ -63,8 +70,8 @@ class Container:
     def cpu_seconds(self) -> float:
         """CPU time of all its processes so far, by its cgroup."""
         if self._usage is None:
-            self._container.reload()
-            self._usage = cpu.usage_file(self._container.attrs["State"]["Pid"])
+            self.raw.reload()
+            self._usage = cpu.usage_file(self.raw.attrs["State"]["Pid"])
         if self._usage:
             return cpu.seconds(self._usage)
         # Docker tells it too, but takes up to a second for it.
@@ -82,27 +89,27 @@ class Container:
     @property
     def is_running(self) -> bool:
         """Whether it has not ended."""
-        self._container.reload()
-        return bool(self._container.status == "running")
+        self.raw.reload()
+        return bool(self.raw.status == "running")
 
     def start(self) -> None:
         """Start one that was only created."""
-        self._container.start()
+        self.raw.start()
 
     def log(self, lines: int | str = 20) -> str:
         """Return the last lines it has written."""
-        return cast("bytes", self._container.logs(tail=lines)).decode(errors="replace")
+        return cast("bytes", self.raw.logs(tail=lines)).decode(errors="replace")
 
     def printed(self) -> list[tuple[float, str]]:
         """Return each line of its standard output with the time it came (seconds since 1970)."""
-        logged = self._container.logs(stdout=True, stderr=False, timestamps=True).decode()
+        logged = self.raw.logs(stdout=True, stderr=False, timestamps=True).decode()
         rows = (line.partition(" ") for line in logged.splitlines())
         return [(_seconds(stamp), text) for stamp, _, text in rows]
 
     def wait(self, seconds: float) -> int:
         """Wait until it ends by itself; return its exit code."""
         wait_until(lambda: not self.is_running, seconds, lambda: f"it ends\n{self.log()}")
-        return int(self._container.wait()["StatusCode"])
+        return int(self.raw.wait()["StatusCode"])
 
     def wait_idle(self) -> None:
         """Wait until it uses next to no CPU: whatever it had to send is sent.
@@ -118,35 +125,45 @@ class Container:
 
     def stop(self) -> int:
         """Send it SIGTERM; return its exit code once it has ended."""
-        self._container.stop(timeout=_STOP_SECONDS)
-        return int(self._container.wait()["StatusCode"])
+        self.raw.stop(timeout=_STOP_SECONDS)
+        return int(self.raw.wait()["StatusCode"])
 
     def remove(self) -> None:
         """Remove it, running or not, with its data."""
-        self._container.remove(force=True, v=True)
+        self.raw.remove(force=True, v=True)
 
     def port(self, inside: int) -> int:
         """Return the port of this machine behind which a port of the container is."""
-        self._container.reload()
-        return int(self._container.ports[f"{inside}/tcp"][0]["HostPort"])
+        self.raw.reload()
+        return int(self.raw.ports[f"{inside}/tcp"][0]["HostPort"])
 
 
 class Containers:
-    """The containers of one benchmark, on a network of their own."""
+    """The containers of one run, on a network of their own.
 
-    def __init__(self) -> None:
-        """Choose a name that no other benchmark has."""
+    Attributes:
+        name: of the run, and of its network.
+    """
+
+    def __init__(self, kind: str = "benchmark", network: str | None = None) -> None:
+        """Choose a name that no other run has.
+
+        Args:
+            kind: what the run is for; part of the name.
+            network: one that somebody else has made; None: one of their own.
+        """
         self._client = docker.from_env()
-        self.name = f"pipeline-benchmark-{os.getpid()}"
-        self._network: Any = None
+        self.name = f"pipeline-{kind}-{os.getpid()}"
+        self.network = network or self.name
 
     def __enter__(self) -> Self:
         """Make the network."""
-        self._network = self._client.networks.create(self.name, labels={LABEL: self.name})
+        if self.network == self.name:
+            self._client.networks.create(self.name, labels={LABEL: self.name})
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove everything that carries this benchmark's label, also what was half made."""
+        """Remove everything that carries this run's label, also what was half made."""
         self.clear()
         for network in self._client.networks.list(filters=self._mine):
             network.remove()
@@ -186,14 +203,14 @@ class Containers:
             options: as for docker-py's `containers.create`; without any, it runs as a stage does.
         """
         volumes = {str(host): {"bind": path, "mode": "ro"} for host, path in image.mounts}
-        # A file system in memory, as compose gives to a stage.
-        options = options or {**_AS_A_STAGE, "tmpfs": {"/tmp": ""}}  # noqa: S108 - of a container
+        options = options or dict(AS_A_STAGE)
+        if "network_mode" not in options:
+            options["network"] = self.network
         made = self._client.containers.create(
             image.name,
             list(image.command),
             entrypoint=None if image.entrypoint is None else list(image.entrypoint),
             environment=dict(environment),
-            network=self.name,
             volumes=volumes,
             labels={LABEL: self.name},
             **options,

@@ -1,0 +1,84 @@
+"""A network and a broker for all faults, a stream for each of them, and the table at the end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker.errors import DockerException  # type: ignore[import-untyped]
+from rich.console import Console
+
+from tests.benchmarks import images
+from tests.benchmarks.containers import Containers
+from tests.broker import Broker
+from tests.faults.stream import Stream
+from tests.faults.summary import PATH, Summary
+
+_FOLDER = Path(__file__).parent
+_SUMMARY = pytest.StashKey[Summary]()
+
+#: The only way of calling pytest that writes the table to a file: `make test-faults`.
+_WHOLE = ("tests/faults",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin a table."""
+    config.stash[_SUMMARY] = Summary()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is not `quick` as `thorough`: `make test` leaves that out."""
+    for item in items:
+        if _FOLDER in item.path.parents and not item.get_closest_marker("quick"):
+            item.add_marker("thorough")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show what came of each fault; a whole run also writes it down."""
+    summary = config.stash[_SUMMARY]
+    if not summary.rows:
+        return
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(summary.table())
+    terminalreporter.write(f"\n{shown.get()}")
+    if config.invocation_params.args == _WHOLE:
+        PATH.write_text(summary.markdown())
+
+
+@pytest.fixture(scope="session")
+def containers() -> Iterator[Containers]:
+    """Build the images of the stages, and make a network; remove all that is on it in the end."""
+    trouble = ""
+    try:
+        images.build_stages()
+        made = Containers("faults")
+        made.__enter__()
+    except (DockerException, images.BuildError) as error:
+        trouble = str(error)
+    if trouble:  # outside of the handler, so that no traceback comes with it
+        pytest.fail(f"needs Docker: {trouble}", pytrace=False)
+    try:
+        yield made
+    finally:
+        made.__exit__()
+
+
+@pytest.fixture(scope="session")
+def broker(containers: Containers) -> Iterator[Broker]:
+    """Run a broker on that network, for all faults that leave one behind that works."""
+    with Broker(containers.network) as made:
+        yield made
+
+
+@pytest.fixture
+def stream(containers: Containers, broker: Broker, pytestconfig: pytest.Config) -> Iterator[Stream]:
+    """Prepare a stream; after the test, its containers and all queues of the broker are removed."""
+    made = Stream(containers, broker, broker.inside, pytestconfig.stash[_SUMMARY])
+    try:
+        yield made
+    finally:
+        made.remove()
+        for queue in broker.queues():
+            broker.delete_queue(queue)

@@ -1,0 +1,1 @@
+"""The stage recorder of the tests' own."""

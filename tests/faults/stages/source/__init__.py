@@ -1,0 +1,1 @@
+"""The stage source of the tests' own."""

@@ -1,0 +1,1 @@
+"""The book-keeping of the faults."""
