@@ -56,8 +56,8 @@ def image() -> str:
     return found[1]
 
 
-class Broker:
-    """One broker for one test run; gone when the context is left, however that happens.
+class Operator:
+    """What an operator sees and does from this machine, at a broker that somebody has started.
 
     Attributes:
         host: where it listens.
@@ -66,16 +66,12 @@ class Broker:
         environment: the settings with which a stage finds it.
     """
 
-    def __init__(self, network: str | None = None) -> None:
-        """Prepare the container; it is started by `with`.
-
-        Args:
-            network: a Docker network that containers find it on, under `name`; None: none.
-        """
+    def __init__(self, port: int, management_port: int) -> None:
+        """Use these ports of this machine; the login is USERNAME and PASSWORD."""
         # Each attempt while the broker boots is ten lines in the report of a test that fails.
         logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
         self.host = "127.0.0.1"
-        self.port, management_port = _free_ports(2)
+        self.port = port
         self.management_url = f"http://{self.host}:{management_port}"
         self.environment = {
             "RABBITMQ_HOST": self.host,
@@ -84,21 +80,6 @@ class Broker:
             "RABBITMQ_PASSWORD": PASSWORD,
             "RABBITMQ_MANAGEMENT_URL": self.management_url,
         }
-        given = {} if network is None else {"network": network}
-        self._container = DockerContainer(image()).with_kwargs(hostname="rabbitmq", **given)
-        if network is not None:  # not each name that Docker makes up is one that resolvers take
-            self._container.with_name(f"{network}-broker")
-        self._container.with_env("RABBITMQ_DEFAULT_USER", USERNAME)
-        self._container.with_env("RABBITMQ_DEFAULT_PASS", PASSWORD)
-        if CONFIGURATION.exists():
-            self._container.with_volume_mapping(str(CONFIGURATION), "/etc/rabbitmq/rabbitmq.conf")
-        # Tests wait for what the management API shows; by default that lags by five seconds.
-        self._container.with_copy_into_container(
-            b"collect_statistics_interval = 500\n", "/etc/rabbitmq/conf.d/90-tests.conf"
-        )
-        # A port that Docker chooses would be another one after a restart.
-        for inside, outside in ((5672, self.port), (15672, management_port)):
-            self._container.ports[str(inside)] = cast("int", (self.host, outside))
 
     @property
     def password(self) -> str:
@@ -111,77 +92,14 @@ class Broker:
         given = {name.lower(): value for name, value in self.environment.items()}
         return {name: value for name, value in given.items() if "management" not in name}
 
-    def __enter__(self) -> Self:
-        """Start it; wait until it takes connections."""
-        self._container.__enter__()
-        try:
-            self._wait_until_up()
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the container and its data."""
-        self._container.stop()
-
-    def _wait_until_up(self) -> None:
+    def wait_until_up(self) -> None:
+        """Wait until it takes connections and its management API answers."""
         wait_until(self._is_up, BOOT_SECONDS, f"{image()} takes connections")
 
     def _is_up(self) -> bool:
         with suppress(AMQPError, OSError, URLError), self.channel():
             return bool(self.api("GET", "overview"))
         return False
-
-    @property
-    def container(self) -> Any:
-        """The container, as docker-py knows it."""
-        return self._container.get_wrapped_container()
-
-    @property
-    def name(self) -> str:
-        """What it is called on its network."""
-        return str(self.container.name)
-
-    @property
-    def inside(self) -> dict[str, str]:
-        """The settings with which a stage on its network finds it."""
-        return {
-            "RABBITMQ_HOST": self.name,
-            "RABBITMQ_USERNAME": USERNAME,
-            "RABBITMQ_PASSWORD": PASSWORD,
-        }
-
-    # What an operator does
-
-    def kill(self) -> None:
-        """End it without a warning."""
-        self.container.kill()
-
-    def start(self) -> None:
-        """Start it after `kill`; return when it takes connections again."""
-        self.container.start()
-        self._wait_until_up()
-
-    def restart(self) -> None:
-        """Restart the container; return when it takes connections again."""
-        self.container.restart()
-        self._wait_until_up()
-
-    def control(self, *command: str) -> str:
-        """Run rabbitmqctl in the container; return what it prints."""
-        code, output = self._container.exec(["rabbitmqctl", "--quiet", *command])
-        assert code == 0, f"rabbitmqctl {' '.join(command)}: {output!r}"
-        return cast("bytes", output).decode()
-
-    @contextmanager
-    def memory_alarm(self) -> Iterator[None]:
-        """Have the broker block all connections that publish, for the time of a `with`."""
-        self.control("set_vm_memory_high_watermark", "0.0000001")
-        try:
-            yield
-        finally:
-            self.control("set_vm_memory_high_watermark", "0.6")
 
     def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Send a request to the management API; None when it knows no such thing."""
@@ -407,6 +325,98 @@ class Broker:
         finally:
             if connection.is_open:
                 connection.close()
+
+
+class Broker(Operator):
+    """One broker for one test run; gone when the context is left, however that happens."""
+
+    def __init__(self, network: str | None = None) -> None:
+        """Prepare the container; it is started by `with`.
+
+        Args:
+            network: a Docker network that containers find it on, under `name`; None: none.
+        """
+        ports = _free_ports(2)
+        super().__init__(*ports)
+        given = {} if network is None else {"network": network}
+        self._container = DockerContainer(image()).with_kwargs(hostname="rabbitmq", **given)
+        if network is not None:  # not each name that Docker makes up is one that resolvers take
+            self._container.with_name(f"{network}-broker")
+        self._container.with_env("RABBITMQ_DEFAULT_USER", USERNAME)
+        self._container.with_env("RABBITMQ_DEFAULT_PASS", PASSWORD)
+        if CONFIGURATION.exists():
+            self._container.with_volume_mapping(str(CONFIGURATION), "/etc/rabbitmq/rabbitmq.conf")
+        # Tests wait for what the management API shows; by default that lags by five seconds.
+        self._container.with_copy_into_container(
+            b"collect_statistics_interval = 500\n", "/etc/rabbitmq/conf.d/90-tests.conf"
+        )
+        # A port that Docker chooses would be another one after a restart.
+        for inside, outside in zip((5672, 15672), ports, strict=True):
+            self._container.ports[str(inside)] = cast("int", (self.host, outside))
+
+    def __enter__(self) -> Self:
+        """Start it; wait until it takes connections."""
+        self._container.__enter__()
+        try:
+            self.wait_until_up()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the container and its data."""
+        self._container.stop()
+
+    @property
+    def container(self) -> Any:
+        """The container, as docker-py knows it."""
+        return self._container.get_wrapped_container()
+
+    @property
+    def name(self) -> str:
+        """What it is called on its network."""
+        return str(self.container.name)
+
+    @property
+    def inside(self) -> dict[str, str]:
+        """The settings with which a stage on its network finds it."""
+        return {
+            "RABBITMQ_HOST": self.name,
+            "RABBITMQ_USERNAME": USERNAME,
+            "RABBITMQ_PASSWORD": PASSWORD,
+        }
+
+    # What an operator does
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        self.container.kill()
+
+    def start(self) -> None:
+        """Start it after `kill`; return when it takes connections again."""
+        self.container.start()
+        self.wait_until_up()
+
+    def restart(self) -> None:
+        """Restart the container; return when it takes connections again."""
+        self.container.restart()
+        self.wait_until_up()
+
+    def control(self, *command: str) -> str:
+        """Run rabbitmqctl in the container; return what it prints."""
+        code, output = self._container.exec(["rabbitmqctl", "--quiet", *command])
+        assert code == 0, f"rabbitmqctl {' '.join(command)}: {output!r}"
+        return cast("bytes", output).decode()
+
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Have the broker block all connections that publish, for the time of a `with`."""
+        self.control("set_vm_memory_high_watermark", "0.0000001")
+        try:
+            yield
+        finally:
+            self.control("set_vm_memory_high_watermark", "0.6")
 
 
 def _free_ports(count: int) -> list[int]:

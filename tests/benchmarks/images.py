@@ -34,9 +34,9 @@ def python_image() -> str:
     return found[1]
 
 
-def build_stages() -> None:
-    """Build the shipped images, exactly as `docker compose up --build` does."""
-    _run("docker", "compose", "--project-name", PROJECT, "build", *_STAGES)
+def build_stages(*others: str) -> None:
+    """Build the images of the pipeline, and others, exactly as `docker compose up --build` does."""
+    _run("docker", "compose", "--project-name", PROJECT, "build", *_STAGES, *others)
 
 
 def build_peers() -> None:

@@ -20,9 +20,10 @@ PATIENCE_SECONDS = 120.0
 class Pipeline:
     """One running pipeline of its own: project name and ports that nobody else uses."""
 
-    def __init__(self, name: str) -> None:
-        """Choose the ports."""
+    def __init__(self, name: str, **variables: str) -> None:
+        """Choose the ports; `variables` are added to what every command is started with."""
         self.name = name
+        self._variables = variables
         self._seen: dict[str, tuple[int, int]] = {}  # container → lines of stdout, of stderr
         self.amqp_port, self.management_port = _free_ports()
 
@@ -35,6 +36,7 @@ class Pipeline:
             "COMPOSE_PROJECT_NAME": self.name,
             "AMQP_PORT": str(self.amqp_port),
             "MANAGEMENT_PORT": str(self.management_port),
+            **self._variables,
         }
 
     def run(

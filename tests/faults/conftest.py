@@ -52,7 +52,7 @@ def containers() -> Iterator[Containers]:
     """Build the images of the stages, and make a network; remove all that is on it in the end."""
     trouble = ""
     try:
-        images.build_stages()
+        images.build_stages("control")
         made = Containers("faults")
         made.__enter__()
     except (DockerException, images.BuildError) as error:
@@ -73,9 +73,15 @@ def broker(containers: Containers) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def stream(containers: Containers, broker: Broker, pytestconfig: pytest.Config) -> Iterator[Stream]:
+def summary(pytestconfig: pytest.Config) -> Summary:
+    """Note here what comes of a fault."""
+    return pytestconfig.stash[_SUMMARY]
+
+
+@pytest.fixture
+def stream(containers: Containers, broker: Broker, summary: Summary) -> Iterator[Stream]:
     """Prepare a stream; after the test, its containers and all queues of the broker are removed."""
-    made = Stream(containers, broker, broker.inside, pytestconfig.stash[_SUMMARY])
+    made = Stream(containers, broker, broker.inside, summary)
     try:
         yield made
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.benchmarks.containers import Containers
-from tests.broker import Broker
+from tests.broker import Operator
 from tests.faults.account import Account
 from tests.faults.replica import Replica, stage_image
 from tests.faults.summary import Row, Summary
@@ -37,7 +37,11 @@ class Stream:
     """
 
     def __init__(
-        self, containers: Containers, broker: Broker, environment: dict[str, str], summary: Summary
+        self,
+        containers: Containers,
+        broker: Operator,
+        environment: dict[str, str],
+        summary: Summary,
     ) -> None:
         """Choose names that no other stream has; nothing runs before `start`.
 
@@ -144,6 +148,17 @@ class Stream:
         """Wait until so many messages wait for a consumer."""
         queue = queue or self.input
         wait_until(lambda: self.broker.depth(queue) >= count, _FLOWS_SECONDS, f"{queue} fills")
+
+    def close_connections(self) -> None:
+        """Close all connections of all replicas by force; each has one for each direction."""
+        for replica in self.replicas:
+            name = replica.id[:12]
+            wait_until(
+                lambda: len(self.broker.connections(name)) >= 2,  # noqa: B023
+                _FLOWS_SECONDS,
+                f"the broker lists the connections of {replica.name}",
+            )
+            self.broker.close_connections(name)
 
     def wait_disconnected(self, replica: Replica) -> None:
         """Wait until the broker has no connection of a replica any more."""

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.broker import Broker
 from tests.faults.replica import GRACE_SECONDS, Replica
 from tests.faults.stream import PREFETCH, Stream
 from tests.waiting import wait_until
@@ -77,7 +78,7 @@ def _is_working(stream: Stream, replica: Replica) -> bool:
 
 
 @pytest.mark.quick
-def test_sigterm_while_blocked(stream: Stream) -> None:
+def test_sigterm_while_blocked(stream: Stream, broker: Broker) -> None:
     """The broker takes no messages: worker and sink halt all the same, with 0."""
     stream.worker(TO_UPPER_DELAY=0.005)
     stream.start()
@@ -85,7 +86,7 @@ def test_sigterm_while_blocked(stream: Stream) -> None:
     stream.wait_backlog(2 * PREFETCH)  # only who publishes is blocked
 
     with stream.fault("SIGTERM while blocked by an alarm", worker=1):
-        with stream.broker.memory_alarm():
+        with broker.memory_alarm():
             worker.wait_said("blocked")
             assert [worker.halt(), sink.halt()] == [0, 0]
         worker.start()

@@ -1,0 +1,1 @@
+"""The stage newer of the tests' own."""

@@ -1,0 +1,24 @@
+"""Upper-case every message, as a later version would: its reports have fields that are unknown."""
+
+from rabbit import Worker, engine
+from rabbit.control import Report
+
+
+class LaterReport(Report):
+    """A report of a later version that earlier ones can read."""
+
+    mood: str = "good"
+    load: dict[str, float] = {"one": 0.5}  # noqa: RUF012 - pydantic copies it
+
+
+class ToUpper(Worker):
+    """Upper-case every message."""
+
+    def work(self, message: str) -> None:
+        """Write the message in upper case."""
+        self.write(message.upper())
+
+
+if __name__ == "__main__":
+    setattr(engine, "Report", LaterReport)  # noqa: B010 - it exports none
+    ToUpper.main()

@@ -1,0 +1,113 @@
+"""What happens on the control exchange: what is forged, malformed, or of another version."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rabbit import Settings, codec
+from rabbit.control import Command, Report
+from rabbit.logs import logger
+from rabbit.roll_call import RollCall
+from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE
+from tests.benchmarks import images
+from tests.benchmarks.containers import Image
+from tests.benchmarks.wire import Wire
+from tests.broker import PASSWORD, USERNAME, Broker
+from tests.faults.replica import Replica
+from tests.faults.stream import Stream
+from tests.waiting import wait_until
+
+_SECONDS = 30.0
+
+_NOT_UNDERSTOOD: list[str | bytes] = [
+    b"",
+    b"\xff\xfe",
+    "no JSON",
+    "[]",
+    "{}",
+    "[" * 100_000,
+    '{"command": "explode"}',
+    '{"version": 2, "command": "halt"}',
+    '{"command": "halt", "target": 5}',
+    '{"command": "halt", "time": "yesterday"}',
+    "x" * 1_000_000,
+]
+_FOR_NOBODY = ['{"command": "halt", "target": "nobody"}', '{"command": "halt", "target": ""}']
+
+#: A table with a header whose value is of a type that AMQP does not have.
+_POISON_PROPERTIES = (1 << 13).to_bytes(2, "big") + b"\x00\x00\x00\x03\x01aZ"
+
+
+def _control(stream: Stream, *arguments: str) -> Replica:
+    """Run services.control in its container."""
+    image = Image(images.stage("control"), arguments)
+    return Replica.run(stream.containers, image, stream.environment, restart_policy={})
+
+
+@pytest.mark.quick
+def test_not_understood(stream: Stream, broker: Broker) -> None:
+    """What is no command is ignored, with a warning each, and so is a halt for somebody else."""
+    stream.start()
+
+    with stream.fault("forged and malformed commands"):
+        with broker.channel() as channel:
+            for text in (*_NOT_UNDERSTOOD, *_FOR_NOBODY):
+                broker.send(channel, CONTROL_EXCHANGE, "", text, reply_to="nobody")
+            broker.send(channel, REPLIES_EXCHANGE, "nobody", "no report")
+        with Wire(broker.host, broker.port, USERNAME, PASSWORD) as wire:
+            poison = b"".join(codec.content(1, _POISON_PROPERTIES, b"{}", 131_072))
+            wire.publish(CONTROL_EXCHANGE, "", [poison])
+        for replica in stream.replicas:
+            replica.wait_said("control message ignored", times=len(_NOT_UNDERSTOOD) + 1)
+
+
+def test_halt_while_the_broker_is_away(stream: Stream, broker: Broker) -> None:
+    """The halt fails and says so; nobody has halted. Once the broker is back, it is proved."""
+    stream.start()
+
+    with stream.fault("halt while the broker is away", source=1, worker=2, sink=1):
+        broker.kill()
+        attempt = _control(stream, "halt", "--timeout", "5")
+        assert attempt.wait(_SECONDS) == 1
+        assert attempt.said.count("\n") <= 2, attempt.said
+        broker.start()
+        stream.wait_flowing()
+        proved = _control(stream, "halt")
+        assert proved.wait(_SECONDS) == 0, proved.log()
+        assert "halted 3/3" in "".join(proved.out)
+        for replica in stream.replicas:
+            assert replica.wait(_SECONDS) == 0
+            replica.start()
+
+
+def test_two_versions(stream: Stream, broker: Broker) -> None:
+    """A newer worker beside the shipped one: each hears the other's commands, both are heard."""
+    stream.start()
+    newer = stream.worker("newer")
+
+    with stream.fault("two versions side by side"):
+        stream.wait_flowing()
+        known = _roll_call(broker, stream)
+        assert {each.replica for each in known} == {each.id[:12] for each in stream.replicas}
+        asked = _control(stream, "status", "--json")
+        assert asked.wait(_SECONDS) == 0, asked.log()
+        listed = json.loads("\n".join(asked.out))["replicas"]
+        assert newer.id[:12] in {each["replica"] for each in listed}
+
+
+def _roll_call(broker: Broker, stream: Stream) -> list[Report]:
+    """Ask with a command that has fields of a later version; return what is answered."""
+    settings = Settings.load(**broker.settings)
+    heard: list[Report] = []
+
+    def all_answer() -> bool:
+        heard.extend(roll_call.reports())
+        return len(heard) >= len(stream.replicas)
+
+    with RollCall(settings, logger(settings)) as roll_call, broker.channel() as channel:
+        command: dict[str, Any] = json.loads(Command(command="report").model_dump_json())
+        later = json.dumps({**command, "urgency": "high", "options": {"verbose": True}})
+        broker.send(channel, CONTROL_EXCHANGE, "", later, reply_to=roll_call.id)
+        wait_until(all_answer, _SECONDS, lambda: f"all answer: {heard}")
+    return heard
