@@ -1,7 +1,7 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status dead-letters replay doctor logs down clean test test-faults bench check lock images help preflight running
+.PHONY: up publish halt drain status dead-letters replay doctor logs down clean test test-faults soak bench check lock images help preflight running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself.
@@ -48,6 +48,10 @@ test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to
 
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: half an hour
 	@deploy/bin/test tests/faults
+
+soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 SEED=7
+	@PYTHONPATH=shared:. TESTCONTAINERS_RYUK_DISABLED=true .venv/bin/python -m tests.faults.soak \
+		$(if $(MESSAGES),--messages $(MESSAGES)) $(if $(SEED),--seed $(SEED))
 
 bench: preflight .venv/complete ## measure, against a C client and others: half an hour; QUICK=1: two minutes
 	@PYTHONPATH=shared:. .venv/bin/python -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)

@@ -142,7 +142,9 @@ class Containers:
     """The containers of one run, on a network of their own.
 
     Attributes:
-        name: of the run, and of its network.
+        name: of the run.
+        network: the network that they are on.
+        client: docker-py's.
     """
 
     def __init__(self, kind: str = "benchmark", network: str | None = None) -> None:
@@ -152,25 +154,25 @@ class Containers:
             kind: what the run is for; part of the name.
             network: one that somebody else has made; None: one of their own.
         """
-        self._client = docker.from_env()
+        self.client = docker.from_env()
         self.name = f"pipeline-{kind}-{os.getpid()}"
         self.network = network or self.name
 
     def __enter__(self) -> Self:
         """Make the network."""
         if self.network == self.name:
-            self._client.networks.create(self.name, labels={LABEL: self.name})
+            self.client.networks.create(self.name, labels={LABEL: self.name})
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remove everything that carries this run's label, also what was half made."""
         self.clear()
-        for network in self._client.networks.list(filters=self._mine):
+        for network in self.client.networks.list(filters=self._mine):
             network.remove()
 
     def clear(self, keep: Container | None = None) -> None:
         """Remove all containers, but one."""
-        for container in self._client.containers.list(all=True, filters=self._mine):
+        for container in self.client.containers.list(all=True, filters=self._mine):
             if keep is None or container.id != keep.id:
                 container.remove(force=True, v=True)
 
@@ -181,18 +183,18 @@ class Containers:
     @property
     def docker_version(self) -> str:
         """The version of the Docker engine."""
-        return str(self._client.version()["Version"])
+        return str(self.client.version()["Version"])
 
     def output(self, image: str, *command: str) -> str:
         """Run a command of an image to its end; return what it prints."""
-        printed = self._client.containers.run(
+        printed = self.client.containers.run(
             image, command[1:], entrypoint=command[0], remove=True, labels={LABEL: self.name}
         )
         return cast("bytes", printed).decode().strip()
 
     def entrypoint(self, image: str) -> list[str]:
         """Return the entry point of an image."""
-        return list(self._client.images.get(image).attrs["Config"]["Entrypoint"])
+        return list(self.client.images.get(image).attrs["Config"]["Entrypoint"])
 
     def create(self, image: Image, environment: Mapping[str, str], **options: Any) -> Container:
         """Create a container on the network, without starting it.
@@ -206,7 +208,7 @@ class Containers:
         options = options or dict(AS_A_STAGE)
         if "network_mode" not in options:
             options["network"] = self.network
-        made = self._client.containers.create(
+        made = self.client.containers.create(
             image.name,
             list(image.command),
             entrypoint=None if image.entrypoint is None else list(image.entrypoint),

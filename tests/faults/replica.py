@@ -50,6 +50,10 @@ class Replica(Container):
         """What it is called, for people."""
         return str(self.raw.name)
 
+    def __str__(self) -> str:
+        """Name it as the roll call does."""
+        return f"{self.stage}/{self.id[:12]}"
+
     @property
     def stage(self) -> str:
         """The stage that it is a replica of."""
@@ -61,6 +65,13 @@ class Replica(Container):
         """The lines it has printed, over all of its restarts; an incomplete last one is left."""
         text = cast("bytes", self.raw.logs(stdout=True, stderr=False)).decode()
         return [line[:-1] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the same, one by one: nothing long is kept."""
+        rest = b""
+        for chunk in self.raw.logs(stdout=True, stderr=False, stream=True, follow=False):
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from (line.decode() for line in whole)
 
     @property
     def said(self) -> str:

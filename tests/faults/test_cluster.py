@@ -1,0 +1,142 @@
+"""What happens to a cluster of three brokers, as deploy/cluster makes it."""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.benchmarks.containers import Container, Containers
+from tests.broker import PASSWORD, USERNAME, Operator
+from tests.e2e.pipeline import Pipeline
+from tests.faults.stream import Stream
+from tests.faults.summary import Summary
+from tests.waiting import wait_until
+
+_NODES = ("rabbitmq", "rabbitmq2", "rabbitmq3")
+_BOOT_SECONDS = 180.0
+_ELECTION_SECONDS = 60.0
+
+#: How often one node may take its clients, or the leader of a queue, along: once of each kind.
+_ONE_NODE = {"source": 2, "worker": 4, "sink": 2}
+
+
+class Cluster(NamedTuple):
+    """Three brokers.
+
+    Attributes:
+        nodes: their containers, by service.
+        operator: sees them through the first one, whose ports are published.
+        containers: stages on their network.
+    """
+
+    nodes: dict[str, Container]
+    operator: Operator
+    containers: Containers
+
+    def wait_whole(self) -> None:
+        """Wait until all nodes are there, by the count of the first."""
+
+        def are_running() -> bool:
+            listed = self.operator.api("GET", "nodes")
+            return [each["running"] for each in listed] == [True] * len(_NODES)
+
+        self.operator.wait_until_up()
+        wait_until(are_running, _BOOT_SECONDS, "all nodes run")
+
+    def leader(self, queue: str) -> Container:
+        """Return the node that leads a queue."""
+        return self.nodes[self.operator.queues()[queue]["leader"].partition("@")[2]]
+
+
+@pytest.fixture(scope="module")
+def cluster(containers: Containers) -> Iterator[Cluster]:
+    """Bring up the brokers of the compose files; `containers` has built the stages."""
+    files = "docker-compose.yml:deploy/cluster/docker-compose.cluster.yml"
+    login = {"RABBITMQ_USERNAME": USERNAME, "RABBITMQ_PASSWORD": PASSWORD}
+    pipeline = Pipeline(f"pipeline-faults-cluster-{os.getpid()}", COMPOSE_FILE=files, **login)
+    try:
+        pipeline.compose("up", "--detach", *_NODES)
+        client = containers.client
+        nodes = {
+            name: Container(client.containers.get(pipeline.containers(name)[0])) for name in _NODES
+        }
+        operator = Operator(pipeline.amqp_port, pipeline.management_port)
+        with Containers("faults-cluster", network=f"{pipeline.name}_default") as stages:
+            made = Cluster(nodes, operator, stages)
+            made.wait_whole()
+            yield made
+    finally:
+        pipeline.remove()
+
+
+@pytest.fixture
+def stream(cluster: Cluster, summary: Summary) -> Iterator[Stream]:
+    """Prepare a stream that knows all nodes."""
+    environment = {
+        "RABBITMQ_HOST": ",".join(_NODES),
+        "RABBITMQ_USERNAME": USERNAME,
+        "RABBITMQ_PASSWORD": PASSWORD,
+        "RABBITMQ_HEARTBEAT": "2",
+    }
+    made = Stream(cluster.containers, cluster.operator, environment, summary)
+    try:
+        yield made
+    finally:
+        made.remove()
+        for queue in cluster.operator.queues():
+            cluster.operator.delete_queue(queue)
+
+
+@pytest.mark.timeout(600)
+def test_three_members(cluster: Cluster, stream: Stream) -> None:
+    """Each queue of the stages has a copy on each node."""
+    stream.start()
+
+    members = {queue: len(known["members"]) for queue, known in cluster.operator.queues().items()}
+
+    assert {stream.input, stream.output} < set(members)
+    assert set(members.values()) == {len(_NODES)}
+
+
+@pytest.mark.timeout(600)
+def test_leader_killed(cluster: Cluster, stream: Stream) -> None:
+    """The node that leads the input queue is killed: the other two go on without it."""
+    stream.start()
+    leader = cluster.leader(stream.input)
+
+    with stream.fault("cluster: leader killed", **_ONE_NODE):
+        leader.raw.kill()
+        stream.wait_flowing(_ELECTION_SECONDS)
+        leader.start()
+        cluster.wait_whole()
+
+
+@pytest.mark.timeout(600)
+def test_nodes_restarted_in_turn(cluster: Cluster, stream: Stream) -> None:
+    """Each node is restarted, when the one before is back."""
+    stream.start()
+    counts = {stage: len(_NODES) * count for stage, count in _ONE_NODE.items()}
+
+    with stream.fault("cluster: each node restarted in turn", **counts):
+        for node in cluster.nodes.values():
+            node.raw.restart(timeout=60)
+            cluster.wait_whole()
+            stream.wait_flowing(_ELECTION_SECONDS)
+
+
+@pytest.mark.timeout(600)
+def test_partition(cluster: Cluster, stream: Stream) -> None:
+    """The node that leads is cut off from all others, and comes back."""
+    stream.start()
+    leader = cluster.leader(stream.input)
+    (name,) = (name for name, node in cluster.nodes.items() if node is leader)
+    network = cluster.containers.client.networks.get(cluster.containers.network)
+
+    with stream.fault("cluster: partition", **_ONE_NODE):
+        network.disconnect(leader.id)
+        try:
+            stream.wait_flowing(_ELECTION_SECONDS)
+        finally:
+            network.connect(leader.id, aliases=[name])
+        cluster.wait_whole()
