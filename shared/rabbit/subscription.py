@@ -342,7 +342,7 @@ class Subscription(Lane):
         if self._state in _STOPPING:
             return
         self._channel = channel
-        channel.add_on_cancel_callback(self._cancelled_by_broker)
+        channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
         declare(channel, self.edge.for_consuming())
         self._consume(channel)
 
@@ -393,18 +393,18 @@ class Subscription(Lane):
     def _cancelled(self, _frame: "Frame[Any]") -> None:
         self._state = _State.CANCELLED
 
-    def _cancelled_by_broker(self, _frame: "Frame[Any]") -> None:
+    def _cancelled_by_broker(self, channel: Channel) -> None:
         """Set everything up again on a new channel: the old one cannot use its tag any more.
 
-        The broker cancels when the queue is deleted or fails over, or an ack takes too long.
+        The broker cancels when the queue is deleted or fails over, or an ack takes too long. For
+        the latter it cancels again and again: once is enough for each channel.
         """
-        if self._state in _STOPPING:
+        if self._state in _STOPPING or channel is not self._channel:
             return
         self._log.warning("consumer cancelled by the broker, consuming again")
         self._on_surplus()
         self._settle_with_broker()
-        if self._channel:
-            self._connection.close_channel(self._channel)
+        self._connection.close_channel(channel)
         self.lost()
         self.open()
 

@@ -1,7 +1,9 @@
 """Promises 5 to 7: the connection is never starved, and reconnect restores everything."""
 
+import signal
 from collections import defaultdict
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from tests.broker import Broker
@@ -184,3 +186,33 @@ def test_a_restarted_broker_loses_nothing(broker: Broker, unique: Unique, start:
     outputs = broker.take_all(unique("out"))
     assert set(texts) == {output.text for output in outputs}
     assert len(texts) == len({output.id for output in outputs})
+
+
+def test_a_consumer_that_is_cancelled_many_times_is_registered_once(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """A frozen worker finds a cancel for each thing that it held too long: one consumer is enough.
+
+    With more of them, on channels of their own, deliveries and acks would be mixed up.
+    """
+    queue = unique("in")
+    definition = {"consumer-timeout": 1000}
+    policy = {"pattern": f"^{queue}$", "apply-to": "queues", "definition": definition}
+    broker.api("PUT", f"policies/%2F/{queue}", policy)
+    edges: dict[str, Any] = {"INPUT_QUEUE": queue, "OUTPUT_QUEUE": unique("out")}
+    worker = start(*RELAY, PREFETCH=20, RABBITMQ_HEARTBEAT=600, **edges)
+    worker.send(signal.SIGSTOP)
+    try:
+        for number in range(10):
+            broker.put(queue, [str(number)])
+        begun = monotonic()  # nothing but its log tells what the broker has cancelled
+        wait_until(lambda: monotonic() > begun + 8, 10, "eight times what is allowed")
+    finally:
+        worker.send(signal.SIGCONT)
+
+    wait_until(lambda: broker.depth(unique("out")) >= 10, 30, "all are handled")
+    broker.clear_policy(queue)
+    assert broker.consumers(queue) == 1
+    assert worker.log.count("consumer cancelled by the broker") == 1
+    assert worker.halt() == 0
+    assert broker.depth(queue) == 0
