@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from rabbit import codec
 from tests.benchmarks.containers import Containers
-from tests.broker import Operator
+from tests.benchmarks.wire import Wire
+from tests.broker import PASSWORD, USERNAME, Operator
 from tests.faults.account import Account
 from tests.faults.replica import Replica, stage_image
 from tests.faults.summary import Row, Summary
@@ -23,6 +25,9 @@ HEAL_SECONDS = 30.0
 #: How long the backlog may last once nothing new is sent.
 BACKLOG_SECONDS = 60.0
 
+#: A size of frames that any broker agrees to.
+FRAME_BYTES = 131_072
+
 _RATE = 300  # messages a second
 _FLOWS_SECONDS = 30.0
 
@@ -34,6 +39,7 @@ class Stream:
         broker: what connects them.
         sources, workers, sinks: their containers; a fault may add some.
         mounts: what every replica gets to see besides its image.
+        may_be_dead: whether a message may be in the dead letters of the input, not at the sink.
     """
 
     def __init__(
@@ -60,7 +66,10 @@ class Stream:
         self.workers: list[Replica] = []
         self.sinks: list[Replica] = []
         self.mounts: tuple[tuple[Path, str], ...] = ()
+        self.may_be_dead = False
         self._retired: list[Replica] = []
+        self._told: list[str] = []
+        self._dead_letters: list[str] = []
         self._summary = summary
 
     # Replicas
@@ -128,9 +137,41 @@ class Stream:
         arrived = [sink.out for sink in self._ever(self.sinks)]  # first: so all of it was sent
         for source in self._ever(self.sources):
             account.told(source.out)
-        for lines in arrived:
+        account.told(self._told)
+        for lines in (*arrived, self._dead_letters):
             account.arrived(lines)
         return account
+
+    def put(self, run: str, properties: list[bytes], digits: int = 1) -> None:
+        """Publish a run of messages of the test's own to the input, confirmed.
+
+        Args:
+            run: its name; the messages' texts are RUN-0, RUN-1 and so on.
+            properties: those of each message, as they stand in a content header.
+            digits: how many digits each number has at least.
+        """
+        contents = [
+            b"".join(codec.content(1, each, f"{run}-{number:0{digits}}".encode(), FRAME_BYTES))
+            for number, each in enumerate(properties)
+        ]
+        self._told.append(f"sent {run} 0 {len(contents)}")
+        with Wire(self.broker.host, self.broker.port, USERNAME, PASSWORD) as wire:
+            wire.publish(self.input, self.input, contents)
+        self._told.append(f"confirmed {run} 0 {len(contents)}")
+
+    def _take_dead(self) -> None:
+        """Take the dead letters of the input: they count as arrived."""
+        taken = self.broker.take_all(f"{self.input}.dead")
+        self._dead_letters += [f"{each.id} {each.text}" for each in taken]
+
+    def wait_dead(self, count: int) -> None:
+        """Wait until so many dead letters of the input are there."""
+        dead = f"{self.input}.dead"
+        wait_until(lambda: self.broker.depth(dead) >= count, _FLOWS_SECONDS, self.logs)
+
+    def wait_sent(self, count: int) -> None:
+        """Wait until the source has sent so many."""
+        wait_until(lambda: self.account().sent >= count, _FLOWS_SECONDS, self.logs)
 
     def wait_flowing(self, seconds: float = HEAL_SECONDS) -> None:
         """Wait until all are ready and what is sent from now on arrives."""
@@ -205,11 +246,17 @@ class Stream:
         row.heal_seconds = time.monotonic() - begun
         self.settle(row, backlog_seconds)
 
-    def settle(self, row: Row, backlog_seconds: float = BACKLOG_SECONDS) -> None:
+    def settle(self, row: Row, backlog_seconds: float) -> None:
         """Stop the source, let the rest finish, stop it; assert all that is promised."""
         codes = [each.halt() for each in self.sources]
+
+        def is_gone() -> bool:
+            if self.may_be_dead:
+                self._take_dead()
+            return not self.account().lost
+
         try:
-            wait_until(lambda: not self.account().lost, backlog_seconds, "the backlog is gone")
+            wait_until(is_gone, backlog_seconds, "the backlog is gone")
         except AssertionError as error:
             lost = self.account().lost
             row.take(self.account())

@@ -35,8 +35,8 @@ _NOT_UNDERSTOOD: list[str | bytes] = [
 ]
 _FOR_NOBODY = ['{"command": "halt", "target": "nobody"}', '{"command": "halt", "target": ""}']
 
-#: A table with a header whose value is of a type that AMQP does not have.
-_POISON_PROPERTIES = (1 << 13).to_bytes(2, "big") + b"\x00\x00\x00\x03\x01aZ"
+#: A header that RabbitMQ takes and pika cannot read: a time stamp far beyond the last year.
+_POISON_PROPERTIES = (1 << 13).to_bytes(2, "big") + b"\x00\x00\x00\x0b\x01aT" + 8 * b"\x7f"
 
 
 def _control(stream: Stream, *arguments: str) -> Replica:

@@ -1,0 +1,1 @@
+"""The stage fallible of the tests' own."""
