@@ -51,7 +51,7 @@ test-faults: preflight .venv/complete ## all faults of containers, network and b
 
 soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 SEED=7
 	@PYTHONPATH=shared:. TESTCONTAINERS_RYUK_DISABLED=true .venv/bin/python -m tests.faults.soak \
-		$(if $(MESSAGES),--messages $(MESSAGES)) $(if $(SEED),--seed $(SEED))
+		$(if $(MESSAGES),--messages $(MESSAGES)) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
 bench: preflight .venv/complete ## measure, against a C client and others: half an hour; QUICK=1: two minutes
 	@PYTHONPATH=shared:. .venv/bin/python -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)

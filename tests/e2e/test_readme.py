@@ -37,6 +37,11 @@ RUN_ELSEWHERE = {
     "make lock": "tests/e2e/test_readme.py::test_package_of_a_stage_s_own",
     "make bench": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
     "make bench QUICK=1": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
+    "make test-faults": "tests/faults/test_processes.py::test_sigterm",
+    "make soak": "tests/faults/test_soak.py::test_a_short_soak",
+    "make soak MESSAGES=100000": "tests/faults/test_soak.py::test_a_short_soak",
+    "docker compose kill rabbitmq2": "tests/faults/test_cluster.py::test_leader_killed",
+    "docker compose start rabbitmq2": "tests/faults/test_cluster.py::test_leader_killed",
     "make check": ".ci/run",
     "make test": ".ci/run",
 }
@@ -290,7 +295,10 @@ def test_table_of_compose_variables() -> None:
     }
     settings = {name.upper() for each in STAGE_SETTINGS.values() for name in each.model_fields}
 
-    assert told - {"UP_TIMEOUT"} == _passed_on() - settings
+    elsewhere = {"UP_TIMEOUT", "RABBITMQ_ERLANG_COOKIE"}
+    assert told - elsewhere == _passed_on() - settings
+    cluster = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
+    assert "${RABBITMQ_ERLANG_COOKIE:-pipeline}" in cluster
     assert "UP_TIMEOUT:-180" in (ROOT / "deploy/bin/up").read_text()
     for name, port in (("AMQP_PORT", 5672), ("MANAGEMENT_PORT", 15672)):
         assert f"${{{name}:-{port}}}" in COMPOSE
