@@ -44,6 +44,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         console.print(summary.table())
     terminalreporter.write(f"\n{shown.get()}")
     if config.invocation_params.args == _WHOLE:
+        PATH.parent.mkdir(exist_ok=True)
         PATH.write_text(summary.markdown())
 
 

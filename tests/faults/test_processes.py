@@ -50,6 +50,18 @@ def test_sigkill_in_mid_message(stream: Stream, stage: str) -> None:
         victim.crash()
 
 
+@pytest.mark.quick
+def test_sigkill_while_outputs_are_refused(stream: Stream, broker: Broker) -> None:
+    """A worker is killed that holds all it may and has got no confirm: its inputs come again."""
+    stream.start()
+    (worker,) = stream.workers
+
+    with stream.fault("SIGKILL of the worker while its outputs are refused", worker=1):
+        broker.unbind(stream.output, stream.output, stream.output)
+        stream.wait_backlog(2 * PREFETCH)
+        worker.crash()
+
+
 def test_second_sigterm(stream: Stream) -> None:
     """A second SIGTERM ends a busy worker at once, with 1; its message comes again."""
     stream.start()
