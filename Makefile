@@ -46,7 +46,7 @@ clean: ## remove the containers and the broker's data; asks first (YES=1: does n
 test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end, quick faults
 	@deploy/bin/test tests -m "not thorough"
 
-test-faults: preflight .venv/complete ## all faults of containers, network and broker: half an hour
+test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
 	@deploy/bin/test tests/faults
 
 soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 SEED=7

@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("thorough")
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Show what came of each fault; a whole run also writes it down."""
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    """Show what came of each fault; a whole run that came to its end also writes it down."""
     summary = config.stash[_SUMMARY]
     if not summary.rows:
         return
@@ -43,7 +43,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     with console.capture() as shown:
         console.print(summary.table())
     terminalreporter.write(f"\n{shown.get()}")
-    if config.invocation_params.args == _WHOLE:
+    has_ended = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+    if has_ended and config.invocation_params.args == _WHOLE:
         PATH.parent.mkdir(exist_ok=True)
         PATH.write_text(summary.markdown())
 
