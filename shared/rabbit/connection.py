@@ -210,20 +210,25 @@ class _Wire(SelectConnection):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed through
         self.unsent: list[bytes] = []
         self.lanes: dict[int, codec.Lane] = {}
+        self._moved = 0  # bytes, since the last flush
         self._decoder = codec.Decoder(self.lanes, self._leave_to_pika)
         super().__init__(*arguments, **options)
 
     def _adapter_emit_data(self, data: bytes) -> None:
         self.unsent.append(data)
 
-    def flush(self) -> None:
-        """Send what has come together, with one system call."""
+    def flush(self) -> int:
+        """Send what has come together, with one system call; see `Connection.flush`."""
+        moved, self._moved = self._moved, 0
         if self.unsent:
             data = b"".join(self.unsent)
             self.unsent.clear()
+            moved += len(data)
             super()._adapter_emit_data(data)
+        return moved
 
     def _on_data_available(self, data_in: bytes) -> None:
+        self._moved += len(data_in)
         self.bytes_received += len(data_in)  # pika's heartbeat checker looks at it
         self._decoder.feed(data_in)
 
@@ -295,10 +300,13 @@ class Connection:
             if self._pika and self._open:
                 self._pika.close()
 
-    def flush(self) -> None:
-        """Send what this turn has produced; call it at the end of each turn."""
-        if self._pika and not self._pika.is_closed:
-            self._pika.flush()
+    def flush(self) -> int:
+        """Send what this turn has produced; call it at the end of each turn.
+
+        Returns:
+            how many bytes the turn has sent and received.
+        """
+        return self._pika.flush() if self._pika and not self._pika.is_closed else 0
 
     def channel(
         self,
