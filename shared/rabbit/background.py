@@ -73,7 +73,8 @@ class Background:
         while not all(connection.is_closed for connection in connections):
             yield
         for connection in connections:
-            self._connections.remove(connection)
+            if connection in self._connections:  # or somebody else has waited for it, too
+                self._connections.remove(connection)
 
     def close(self) -> None:
         """Close all connections in order and end the thread."""

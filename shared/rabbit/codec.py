@@ -103,8 +103,6 @@ class Decoder:
                 except _Incomplete as more:
                     self._needed = more.needed
                     break
-                except (_Unexpected, IndexError, struct.error):
-                    pass  # pika says what is wrong with it
             if not taken:
                 self._other(data[at:stop])
             at = taken or stop
@@ -116,11 +114,15 @@ def _take(lane: Lane, data: bytes, at: int, stop: int, channel: int) -> int:
 
     Raises:
         _Incomplete: its content is not all there.
-        _Unexpected, IndexError, struct.error: this is not what it should look like.
     """
     method = data[at + 7 : at + 11]
     if method == _DELIVER:
-        return _take_delivery(lane, data, at, stop, channel)
+        try:
+            end, tag, key, properties, body, redelivered = _read_delivery(data, at, stop, channel)
+        except (_Unexpected, IndexError, struct.error):
+            return 0  # pika says what is wrong with it
+        lane.delivered(tag, key, properties, body, redelivered=redelivered)
+        return end
     if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
         tag, multiple = _ack.unpack_from(data, at + 11)
         lane.acked(tag, multiple=multiple & 1 == 1)
@@ -128,7 +130,15 @@ def _take(lane: Lane, data: bytes, at: int, stop: int, channel: int) -> int:
     return 0
 
 
-def _take_delivery(lane: Lane, data: bytes, begin: int, method_end: int, channel: int) -> int:
+def _read_delivery(
+    data: bytes, begin: int, method_end: int, channel: int
+) -> tuple[int, int, str, bytes, bytes, bool]:
+    """Return where a delivery ends, and its tag, routing key, properties, body, and redelivered.
+
+    Raises:
+        _Incomplete: its content is not all there.
+        _Unexpected, IndexError, struct.error: this is not what it should look like.
+    """
     at = begin + 12 + data[begin + 11]  # behind the consumer's tag
     tag, redelivered, length = _deliver.unpack_from(data, at)
     at += _deliver.size + length
@@ -153,8 +163,7 @@ def _take_delivery(lane: Lane, data: bytes, begin: int, method_end: int, channel
             raise _Incomplete(stop - begin)
     properties = data[method_end + _header.size : header_end - 1]
     key = data[at + 1 : key_end].decode(errors="surrogateescape")
-    lane.delivered(tag, key, properties, body, redelivered=redelivered & 1 == 1)
-    return stop
+    return stop, tag, key, properties, body, redelivered & 1 == 1
 
 
 def _is_one_frame(data: bytes, at: int, stop: int, channel: int) -> bool:

@@ -332,8 +332,9 @@ class Connection:
             on_open(channel)
 
         def closed(channel: Channel, reason: Exception) -> None:
-            if wire:
-                wire.lanes.pop(channel.channel_number, None)
+            # A lane that is gone: we closed it too, and whoever did has gone on already.
+            if lane and wire and wire.lanes.pop(channel.channel_number, None) is None:
+                return
             if isinstance(reason, ChannelClosedByBroker) and self._open:
                 on_closed_by_broker(reason.reply_code, reason.reply_text)
 
@@ -461,7 +462,8 @@ def keep_alive(channel: Channel, queue: str) -> None:
     """
 
     def put_back(channel: Channel, method: Basic.GetOk, _properties: object, _body: bytes) -> None:
-        channel.basic_nack(method.delivery_tag, requeue=True)
+        if channel.is_open:
+            channel.basic_nack(method.delivery_tag, requeue=True)
 
     with suppress(DuplicateGetOkCallback):  # an alarm: the one before is not answered yet
         channel.basic_get(queue, put_back)

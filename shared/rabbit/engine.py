@@ -134,6 +134,7 @@ class Engine:
         self._stopping: Iterator[None] | None = None
         self._state_said = State.STARTING
         self._has_said_halted = False
+        self._is_closing = False
         self._error: BaseException | None = None
 
     def run(self) -> None:
@@ -196,6 +197,7 @@ class Engine:
 
         The control queue goes too: who ends, in order or not, needs no command any more.
         """
+        self._is_closing = True
         self.loop.call_later(LAST_WORDS_SECONDS, self.loop.stop)
         self._control.remove()
         while not self._control.is_removed:
@@ -208,6 +210,8 @@ class Engine:
 
     def _give_up(self) -> None:
         """End although something is left: nothing is lost, some of it may come twice."""
+        if self._is_closing:
+            return
         left = self.intake.give_up()
         error = DrainTimeoutError(f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s: {left}")
         self._error = self._error or error

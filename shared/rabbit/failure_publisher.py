@@ -39,13 +39,15 @@ class FailurePublisher(Publisher[Owner]):
             on_refused=on_refused,
             on_failed=on_failed,
         )
-        self._is_needed = False
+        # What would expire has to be used from the beginning on: to declare it again is no use.
+        self._is_needed = edge.private and bool(edge.delays)
         self._is_opening = False
 
     @property
     def is_flowing(self) -> bool:
         """Whether the broker takes what is published, or soon will, as far as is known."""
-        return self._is_opening or super().is_flowing
+        is_opening = self._is_opening and not self._connection.blocked
+        return is_opening or super().is_flowing
 
     def open(self) -> None:
         """Open a channel if there has been a failure, declare the edge, switch confirms on."""

@@ -88,6 +88,7 @@ class QueueIntake:
             name="handler",
             wake=loop.wake,
         )
+        self._is_moving = False  # since the last look was planned
         self._is_looking = False
         self._pill = settings.poison_pill.encode() if settings.poison_pill else None
         self._pill_delivery: Delivery | None = None
@@ -117,13 +118,19 @@ class QueueIntake:
                 self._take(delivery, outcome)
             if self.publisher:
                 self.publisher.pump()
-        if self._workers.busy and not self._is_looking:
-            self._is_looking = True
+        if arrived or results:
+            self._is_moving = True
+        if self._is_moving and self._workers.busy and not self._is_looking:
+            self._is_moving, self._is_looking = False, True
             self._loop.call_later(LOOK_SECONDS, self._look)
         self._subscription.flush()
 
     def _look(self) -> None:
-        """Let the end of this turn take results that were too quick to be announced."""
+        """Let the end of this turn take results that were too quick to be announced.
+
+        If nothing has moved since it was planned, then what runs now takes long, and will be
+        announced: there is nothing to look for until then.
+        """
         self._is_looking = False
 
     def tick(self) -> None:

@@ -80,13 +80,14 @@ class Inputs:
         return len(self._returning)
 
     def returns(self, singles: int) -> list[Settlement]:
-        """Return the nacks to send now; call it after `acks`.
+        """Return the nacks to send now.
 
-        One nack with `multiple`, if nothing below stays open. Otherwise up to `singles` single
-        ones, lowest tags first.
+        One nack with `multiple`, if nothing below stays open or has still to be acked. Otherwise up
+        to `singles` single ones, lowest tags first.
         """
         last = max(self._returning, default=0)
-        if sum(tag <= last for tag in self._open) == len(self._returning):
+        below = sum(tag <= last for tag in self._open) + sum(tag < last for tag in self._settled)
+        if below == len(self._returning):
             nacks = [Settlement(last, multiple=True)] if self._returning else []
             taken = self._returning
         else:
@@ -128,7 +129,8 @@ class Outputs(Generic[T]):
         if not multiple:
             output = self._unconfirmed.pop(sequence, None)
             return [] if output is None else [output]
-        numbers = range(self._lowest, sequence + 1)
+        oldest = next(iter(self._unconfirmed), sequence + 1)
+        numbers = range(max(self._lowest, oldest), sequence + 1)
         self._lowest = max(self._lowest, sequence + 1)
         taken = [self._unconfirmed.pop(number, None) for number in numbers]
         return [output for output in taken if output is not None]

@@ -140,6 +140,9 @@ class MessageQueue:
                 count += len(chunk)
                 batch.wait(WINDOW, timeout)
             batch.wait(0, timeout)
+        except BaseException:  # nobody waits for the rest: it must not pile up
+            background.call(publisher.discard, lambda owner: owner is batch)
+            raise
         finally:
             self._batches.discard(batch)
         return count

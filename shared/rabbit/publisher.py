@@ -106,6 +106,7 @@ class Publisher(Lane, Generic[Owner]):
     def lost(self) -> None:
         """Put what was not confirmed back in front, to be published again."""
         self._channel = None
+        self._most_bytes = None  # it may be another when we are back
         self._returned.clear()
         self._waiting.extendleft(reversed([*self._refused, *self._unconfirmed]))
         self._refused.clear()
@@ -119,7 +120,9 @@ class Publisher(Lane, Generic[Owner]):
     def put(self, outputs: Iterable[Output], owner: Owner) -> None:
         """Publish with the next `pump`."""
         if self._most_bytes is not None:
-            self._sort_out([(output, owner) for output in outputs], self._most_bytes)
+            fitting, too_large = self._split([(output, owner) for output in outputs])
+            self._waiting.extend(fitting)
+            self._refuse_too_large(too_large)
             return
         for output in outputs:
             self._waiting.append((output, owner))
@@ -134,9 +137,11 @@ class Publisher(Lane, Generic[Owner]):
         self._refused.append(publication)
 
     def _resume(self) -> None:
-        self._waiting.extendleft(reversed(self._refused))
-        self._refused.clear()
+        again, self._refused = self._refused, []
+        fitting, too_large = self._split(again)
+        self._waiting.extendleft(reversed(fitting))
         self.pump()
+        self._refuse_too_large(too_large)
 
     def pump(self) -> None:
         """Publish what waits, as far as the window and the broker allow."""
@@ -251,22 +256,27 @@ class Publisher(Lane, Generic[Owner]):
                 TopologyError(f"cannot publish to {self.edge.name!r}: {explain_refusal(text)}")
             )
             return
-        limit = size_limit(code, text)
-        if limit is not None:
-            self._most_bytes = limit
-            waiting = list(self._waiting)
-            self._waiting.clear()
-            self._sort_out(waiting, limit)
+        self._most_bytes = size_limit(code, text)
+        fitting, too_large = self._split(list(self._waiting))
+        self._waiting = deque(fitting)
         self._connection.reopen(self)
+        self._refuse_too_large(too_large)
 
-    def _sort_out(self, publications: list[Publication[Owner]], limit: int) -> None:
-        """Keep what the broker takes; then refuse what it would close the channel for."""
-        self._waiting.extend(each for each in publications if len(each[0].body) <= limit)
+    def _split(
+        self, publications: list[Publication[Owner]]
+    ) -> tuple[list[Publication[Owner]], list[Publication[Owner]]]:
+        """Return what the broker takes, and what it would close the channel for."""
+        limit = self._most_bytes
+        if limit is None:
+            return publications, []
+        fitting = [each for each in publications if len(each[0].body) <= limit]
+        return fitting, [each for each in publications if len(each[0].body) > limit]
+
+    def _refuse_too_large(self, publications: list[Publication[Owner]]) -> None:
         for each in publications:
             size, name = len(each[0].body), each[0].exchange or self.edge.name
-            if size > limit:
-                error = TooLargeError(
-                    f"a message of {size} bytes for {name!r}: the broker takes up to {limit}; "
-                    "make it smaller, or raise max_message_size in rabbitmq.conf"
-                )
-                self._on_refused(each, error)
+            error = TooLargeError(
+                f"a message of {size} bytes for {name!r}: the broker takes up to "
+                f"{self._most_bytes}; make it smaller, or raise max_message_size in rabbitmq.conf"
+            )
+            self._on_refused(each, error)

@@ -93,7 +93,7 @@ class Replay:
         self._under_way.discard(message_id)
         twins = self._twins.get(message_id)
         if twins:
-            self._send(visit, *twins.popleft())
+            self._background.call(self._send, visit, *twins.popleft())
         else:
             self._twins.pop(message_id, None)
 

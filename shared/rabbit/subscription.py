@@ -290,11 +290,11 @@ class Subscription(Lane):
                 callback=lambda frame: tell(frame.method.consumer_count),
             )
 
-    def _settle_with_broker(self) -> None:
+    def _settle_with_broker(self, *, all_acks: bool = False) -> None:
         """Send basic.acks and basic.nacks, each for as many deliveries as possible."""
         if self._channel is None or not self._channel.is_open:
             return
-        if self._acks_are_due():
+        if all_acks or self._acks_are_due():
             self._acked_at = monotonic()
             for ack in self._inputs.acks():
                 self._channel.basic_ack(ack.tag, ack.multiple)
@@ -403,7 +403,7 @@ class Subscription(Lane):
             return
         self._log.warning("consumer cancelled by the broker, consuming again")
         self._on_surplus()
-        self._settle_with_broker()
+        self._settle_with_broker(all_acks=True)
         self._connection.close_channel(channel)
         self.lost()
         self.open()

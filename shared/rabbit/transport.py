@@ -98,16 +98,23 @@ class Transport:
             return
         try:
             count = self._socket.recv_into(self._received)
-            if count:
-                self._receiver.data_received(bytes(self._received[:count]))
-            elif self._receiver.eof_received():
-                self._services.remove_reader(self._socket.fileno())
-            else:
-                self._end(None)
         except (BlockingIOError, InterruptedError):
             return
+        except OSError as error:
+            self._end(error)
+            return
+        try:
+            self._hand_over(count)
         except Exception as error:  # noqa: BLE001 - what cannot be read ends the connection only
             self._end(error)
+
+    def _hand_over(self, count: int) -> None:
+        if count:
+            self._receiver.data_received(bytes(self._received[:count]))
+        elif self._receiver.eof_received():
+            self._services.remove_reader(self._socket.fileno())
+        else:
+            self._end(None)
 
     def _writable(self) -> None:
         if self._is_ended:

@@ -1,6 +1,6 @@
 """Going once through what waits in a queue: to look, and to take out some of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 from typing import Any
 
@@ -214,22 +214,26 @@ class Visit:
         while self._asking and last.is_changing and monotonic() < deadline:
             yield
         holding = [portion for portion in self._portions if portion.inputs or portion is last]
+        is_counting = True  # as long as nobody else comes to this queue
         for index, portion in enumerate(holding, start=1):
             portion.ack()
             portion.give_back()
-            yield from self._wait_until_counted(self._others + len(holding) - index)
+            if is_counting:
+                is_counting = yield from self._is_counted(self._others + len(holding) - index)
 
-    def _wait_until_counted(self, most: int) -> Iterator[None]:
-        """Wait until the queue has no more than so many consumers."""
+    def _is_counted(self, most: int) -> Generator[None, None, bool]:
+        """Wait until the queue has no more than so many consumers; tell whether that came."""
         deadline = monotonic() + LEAVE_SECONDS
-        asked = len(self._counts)
+        self._counts.clear()
+        asked = 0
         while self._asking and monotonic() < deadline:
             if len(self._counts) == asked:
                 if asked and self._counts[-1] <= most:
-                    return
+                    return True
                 self._asking.queue_declare(self._queue, passive=True, callback=self._count)
                 asked += 1
             yield
+        return False
 
     def _count(self, frame: "Frame[Any]") -> None:
         self._counts.append(frame.method.consumer_count)

@@ -330,9 +330,14 @@ def test_a_missing_dead_letter_queue_is_made_anew(
 @pytest.fixture
 def limit(broker: Broker) -> Iterator[int]:
     """Have the broker refuse larger messages than usual; return how large they may be."""
-    broker.control("eval", "persistent_term:put(max_message_size, 1000).")
+    set_limit(broker, 1000)
     yield 1000
-    broker.control("eval", "persistent_term:put(max_message_size, 16777216).")
+    set_limit(broker, 16777216)
+
+
+def set_limit(broker: Broker, size: int) -> None:
+    """Set max_message_size in the running broker, in bytes."""
+    broker.control("eval", f"persistent_term:put(max_message_size, {size}).")
 
 
 def texts(sink: Process) -> set[str]:
@@ -399,7 +404,7 @@ def test_what_a_source_has_written_beside_it_is_confirmed(
 
 
 def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) -> None:
-    """The queue can be used again afterwards, and knows the limit."""
+    """The queue can be used again afterwards."""
     with MessageQueue(unique("out"), **broker.settings) as queue:
         for _ in range(2):
             with pytest.raises(TooLargeError, match=f"takes up to {limit}"):
@@ -411,6 +416,22 @@ def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) 
 
     texts = [message.text for message in broker.take_all(unique("out"))]
     assert texts == ["fits", "fits", "before", "after", "fits"]
+
+
+def test_a_limit_that_was_raised_counts_from_the_next_connection_on(
+    broker: Broker, unique: Unique, limit: int
+) -> None:
+    """What an operator is told to do helps: nobody has to be started again."""
+    with MessageQueue(unique("out"), **broker.settings) as queue:
+        with pytest.raises(TooLargeError):
+            queue.publish((limit + 1) * "x", timeout=10)
+        set_limit(broker, 2 * limit)
+        wait_until(lambda: broker.close_connections(f"publishes to {unique('out')}"), 10, "closed")
+        queue.publish("after", timeout=10)
+        queue.publish((limit + 1) * "x", timeout=10)
+
+    texts = [message.text for message in broker.take_all(unique("out"))]
+    assert [len(text) for text in texts] == [5, limit + 1]
 
 
 def test_a_handler_out_of_time_ends_its_replica(

@@ -104,6 +104,20 @@ def test_publish_gives_up_when_the_broker_is_away(unique: Unique) -> None:
         queue.publish("a", timeout=0.5)
 
 
+def test_what_was_given_up_is_not_published_later(broker: Broker, unique: Unique) -> None:
+    """Whoever was told that it failed publishes it again, or not; nothing piles up meanwhile."""
+    port = free_port()
+    settings = {**broker.settings, "rabbitmq_port": port}
+    with MessageQueue(unique("q"), **settings) as queue:
+        for number in range(3):
+            with pytest.raises(BrokerUnavailableError):
+                queue.publish(f"given up {number}", timeout=0.2)
+        with Proxy(broker.port, port):
+            queue.publish("after")
+
+    assert [message.text for message in broker.take_all(unique("q"))] == ["after"]
+
+
 def test_publish_raises_when_the_queue_has_other_arguments(
     broker: Broker, queue: MessageQueue
 ) -> None:

@@ -2,6 +2,7 @@
 
 # mypy: disable-error-code="no-untyped-call"
 
+import struct
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -113,6 +114,22 @@ def decode(data: bytes, cuts: list[int] | None = None, channels: tuple[int, ...]
         if begin < end:
             decoder.feed(data[begin:end])
     return heard
+
+
+@pytest.mark.parametrize("error", [IndexError, struct.error])
+def test_an_error_of_a_lane_is_no_unexpected_frame(error: type[Exception]) -> None:
+    """It is raised; the frame, which the lane has been given, does not go to pika as well."""
+
+    class Failing(codec.Lane):
+        def delivered(self, *_: object, **__: object) -> None:
+            raise error
+
+    heard: list[bytes] = []
+    decoder = codec.Decoder({1: Failing()}, heard.append)
+
+    with pytest.raises(error):
+        decoder.feed(deliver(1, 1, b"body", spec.BasicProperties()))
+    assert heard == []
 
 
 @given(properties, bodies, names, st.integers(1, 2**16 - 1))

@@ -216,6 +216,17 @@ def test_what_cannot_be_understood_ends_the_connection() -> None:
         assert made.ear.ends == [made.ear.error]
 
 
+def test_an_error_like_that_of_an_empty_socket_is_no_empty_socket() -> None:
+    """The receiver may raise what `recv` raises: what it has been given must not come again."""
+    with line() as made:
+        made.ear.error = BlockingIOError("a log that cannot be written to")
+        made.far.send(b"once")
+
+        made.turn_until(lambda: bool(made.ear.ends))
+        assert made.ear.ends == [made.ear.error]
+        assert made.ear.heard == b"once"
+
+
 @pytest.mark.parametrize("size", [1, 4096, 600_000])
 def test_a_reader_of_any_pace_gets_what_was_written(size: int) -> None:
     """The rest of a write is sent as room comes up."""
