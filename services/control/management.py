@@ -2,48 +2,123 @@
 
 import base64
 import json
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from pydantic import Field
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from rabbit import BrokerUnavailableError, ConfigurationError, Settings
 from rabbit.topology import CONTROL_EXCHANGE, Edge
 
-#: How long one request may take, and how long to go on trying while the broker starts.
+#: How long one request may take, and how long to go on trying while the brokers start.
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
 
 _DEAD = Edge("").dead  # what follows the name of a queue
+_URL = r"https?://[^/,\s]+/?"
 
 
 class ControlSettings(Settings):
     """What the environment may say beside the settings that every stage has."""
 
     rabbitmq_management_url: str | None = Field(
-        None, pattern=r"^https?://[^/]+/?$", description="http://host:port of the management API"
+        None,
+        pattern=rf"^{_URL}(\s*,\s*{_URL})*$",
+        description="http://host:port of a management API, several with commas",
     )
     halt_timeout: float = Field(60.0, gt=0, allow_inf_nan=False, description="seconds, above 0")
 
 
-class Management:
-    """RabbitMQ's HTTP API (rabbitmq.com/docs/http-api-reference)."""
+@dataclass(frozen=True)
+class Api:
+    """The API of one broker.
 
-    def __init__(self, settings: ControlSettings) -> None:
-        """Ask the API of the first broker, port 15672, unless RABBITMQ_MANAGEMENT_URL is set."""
-        endpoint = settings.endpoints[0]
-        url = settings.rabbitmq_management_url or f"http://{endpoint.host}:15672"
-        login = f"{endpoint.username}:{endpoint.password}".encode()
-        self._url = url.rstrip("/")
-        self._vhost = quote(endpoint.vhost, safe="")
-        self._headers = {
-            "Authorization": f"Basic {base64.b64encode(login).decode()}",
+    Attributes:
+        url: where it is.
+        login: `user:password`.
+    """
+
+    url: str
+    login: str = field(repr=False)
+
+    def ask(self, path: str, body: bytes | None) -> Any:  # noqa: ANN401 - JSON
+        """Return what it answers; None when it knows no such thing.
+
+        Raises:
+            BrokerUnavailableError: it does not answer; another broker's may.
+            ConfigurationError: it refuses the login, as that of any other broker would.
+        """
+        headers = {
+            "Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}",
             "Content-Type": "application/json",
         }
+        request = Request(f"{self.url}/api/{path}", data=body, headers=headers)  # noqa: S310 - http(s)
+        try:
+            with urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
+                return json.load(response)
+        except HTTPError as error:
+            return self._refused(error)
+        except URLError as error:
+            raise BrokerUnavailableError(f"{self.url} ({error.reason})") from error
+        except (OSError, HTTPException) as error:  # of a broker that goes away while it answers
+            raise BrokerUnavailableError(f"{self.url} ({error})") from error
+        except ValueError as error:
+            raise BrokerUnavailableError(f"{self.url} (its answer is no JSON)") from error
+
+    def _refused(self, error: HTTPError) -> None:
+        if error.code == 404:  # noqa: PLR2004 - HTTP's "not found"
+            return
+        if error.code in {401, 403}:
+            msg = (
+                f"the management API at {self.url} refuses this user: check RABBITMQ_USERNAME "
+                "and RABBITMQ_PASSWORD; the user needs the tag 'monitoring'"
+            )
+            raise ConfigurationError(msg)
+        raise BrokerUnavailableError(f"{self.url} ({error.code} {error.reason})")
+
+
+def apis(settings: ControlSettings) -> list[Api]:
+    """Return those that RABBITMQ_MANAGEMENT_URL names, or else that of each broker."""
+    endpoints = settings.endpoints
+    logins = [f"{each.username}:{each.password}" for each in endpoints]
+    if settings.rabbitmq_management_url:
+        urls = settings.rabbitmq_management_url.split(",")
+        return [Api(url.strip().rstrip("/"), logins[0]) for url in urls]
+    urls = [f"http://{each.host}:15672" for each in endpoints]
+    return list(dict.fromkeys(map(Api, urls, logins)))
+
+
+class Management:
+    """RabbitMQ's HTTP API (rabbitmq.com/docs/http-api-reference), of whichever broker answers."""
+
+    def __init__(
+        self, settings: ControlSettings, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            settings: which brokers there are.
+            patience_seconds: how long to go on trying when none of them answers.
+        """
+        self._apis = deque(apis(settings))  # the one that answered last comes first
+        self._vhost = quote(settings.endpoints[0].vhost, safe="")
+        self._patiently = Retrying(
+            retry=retry_if_exception_type(BrokerUnavailableError),
+            stop=stop_after_delay(patience_seconds),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            reraise=True,
+        )
 
     def control_queues(self) -> set[str]:
         """Return the queues bound to the control exchange: one for each replica there is."""
@@ -102,35 +177,19 @@ class Management:
         path = f"exchanges/{self._vhost}/{quote(exchange, safe='')}/bindings/source"
         return bool(self._ask(path))
 
-    @retry(
-        retry=retry_if_exception_type(BrokerUnavailableError),
-        stop=stop_after_delay(PATIENCE_SECONDS),
-        wait=wait_random_exponential(multiplier=0.2, max=2.0),
-        reraise=True,
-    )
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """Return what the API answers; None when it knows no such thing."""
+        """Return what an API answers; None when it knows no such thing."""
         data = None if body is None else json.dumps(body).encode()
-        request = Request(  # noqa: S310 - http(s) only
-            f"{self._url}/api/{path}", data=data, headers=self._headers
-        )
-        try:
-            with urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
-                return json.load(response)
-        except HTTPError as error:
-            return self._refused(error)
-        except (URLError, TimeoutError) as error:
-            msg = f"the management API at {self._url} does not answer ({error}): is RabbitMQ up?"
-            raise BrokerUnavailableError(msg) from error
+        return self._patiently(self._ask_in_turn, path, data)
 
-    def _refused(self, error: HTTPError) -> None:
-        if error.code == 404:  # noqa: PLR2004 - HTTP's "not found"
-            return
-        if error.code in {401, 403}:
-            msg = (
-                f"the management API at {self._url} refuses this user: check RABBITMQ_USERNAME "
-                "and RABBITMQ_PASSWORD; the user needs the tag 'monitoring'"
-            )
-            raise ConfigurationError(msg)
-        msg = f"the management API at {self._url} answers {error.code} {error.reason}"
-        raise BrokerUnavailableError(msg)
+    def _ask_in_turn(self, path: str, data: bytes | None) -> Any:  # noqa: ANN401 - JSON
+        tried = []
+        for api in tuple(self._apis):
+            try:
+                return api.ask(path, data)
+            except BrokerUnavailableError as error:
+                tried.append(str(error))
+                self._apis.rotate(-1)
+        raise BrokerUnavailableError(
+            f"no management API answers: {', '.join(tried)}: is RabbitMQ up?"
+        )
