@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -166,7 +166,7 @@ class ControlRoom(Lane):
         if self._removing:
             return
         self._channel = channel
-        channel.add_on_cancel_callback(self._cancelled_by_broker)
+        channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
         declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))
         consume(channel, control_queue(self._stage, self._replica), self, subscribed)
 
@@ -194,12 +194,13 @@ class ControlRoom(Lane):
         if command.concerns(self._stage, self._replica):
             self._on_command(command, reply_to)
 
-    def _cancelled_by_broker(self, _frame: Any) -> None:  # noqa: ANN401 - pika's
-        """Subscribe anew when somebody has deleted the queue."""
-        if self._channel and not self._removing:
-            self._connection.close_channel(self._channel)
-            self.lost()
-            self.open()
+    def _cancelled_by_broker(self, channel: Channel) -> None:
+        """Subscribe anew when somebody has deleted the queue: once for each channel."""
+        if self._removing or channel is not self._channel:
+            return
+        self._connection.close_channel(channel)
+        self.lost()
+        self.open()
 
     def _closed(self, code: int, text: str) -> None:
         self.lost()
