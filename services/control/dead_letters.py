@@ -14,13 +14,14 @@ from rabbit.dead_letters import DeadLetters, Tell
 from rabbit.letter import Letter
 from rabbit.logs import logger
 from rabbit.message import Message
+from rabbit.text import escape
 from rabbit.topology import Edge
 
 from .letters import Overview, shown, to_json
 from .management import ControlSettings, Management
 from .room import Format, Formats, console, one_line_errors, spinner
 from .selection import Selection
-from .text import count, escape
+from .text import count
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 

@@ -9,13 +9,14 @@ import typer
 from rich.table import Table
 
 from rabbit import ConfigurationError
+from rabbit.text import escape
 
 from .compose import DeclaredStage, stages
 from .examination import Examination, Finding
 from .existing import Existing
 from .management import ControlSettings, Management
 from .room import Format, Formats, console, one_line_errors
-from .text import count, escape
+from .text import count
 
 #: What the management API tells of consumers lags behind by so much, in seconds.
 LAG_SECONDS = 5.0

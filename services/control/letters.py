@@ -14,9 +14,10 @@ from rich.table import Table
 from rabbit.connection import decode_properties
 from rabbit.letter import Letter
 from rabbit.message import Message
+from rabbit.text import escape
 
 from .selection import Selection
-from .text import count, cut, escape
+from .text import count, cut
 
 #: How much of an error's message a table shows, and of a name, in characters.
 MESSAGE_LENGTH = 60

@@ -1,17 +1,6 @@
-"""Text from messages, so that it cannot drive the terminal of who looks at it."""
+"""How the tables put things: cut to fit, and counted."""
 
-
-def escape(text: str) -> str:
-    """Return `text` with everything that is not printable as a backslash escape.
-
-    A backslash itself is doubled, so that the original can be told from what is shown.
-    """
-    return "".join(
-        character
-        if character.isprintable() and character != "\\"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
+from rabbit.text import escape
 
 
 def cut(text: str, length: int) -> str:

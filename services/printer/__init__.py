@@ -6,6 +6,7 @@ import time
 from pydantic import Field, NonNegativeFloat
 
 from rabbit import Consumer, Settings
+from rabbit.text import escape
 
 
 class PrinterSettings(Settings):
@@ -26,18 +27,3 @@ class Printer(Consumer):
             time.sleep(self.settings.printer_delay)
         sys.stdout.write(escape(message) + "\n")
         sys.stdout.flush()
-
-
-def escape(text: str) -> str:
-    """Return `text` with everything that is not printable as a backslash escape.
-
-    A backslash itself is doubled, so that the original can be told from what is shown.
-    """
-    if text.isprintable() and "\\" not in text:
-        return text
-    return "".join(
-        character
-        if character.isprintable() and character != "\\"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )

@@ -3,7 +3,6 @@
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Self
 
 from tests.e2e.pipeline import PATIENCE_SECONDS, Pipeline
@@ -25,12 +24,7 @@ class Printers:
         self.follow("--tail=0")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Read all that was printed, and stop following."""
         self._lines = self._read()
         for follower in self._followers.values():

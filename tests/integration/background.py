@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol, Self
 
 #: How long it may take to end after it was told to.
@@ -60,12 +59,7 @@ class Running:
         self._threads = [InBackground(each.start) for each in self._given]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop them and wait until they have ended."""
         for each in self._given:
             each.stop()

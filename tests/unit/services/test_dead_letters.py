@@ -13,7 +13,7 @@ from rabbit.message import Message
 from rabbit.properties import read_headers
 from services.control.letters import Overview, details, shown
 from services.control.selection import Selection
-from services.control.text import cut, escape
+from services.control.text import cut
 
 
 def dead(body: bytes = b"text", **given: Any) -> Message:
@@ -134,7 +134,6 @@ def test_what_is_shown_cannot_drive_a_terminal() -> None:
     text = shown(Letter.of("one", message), message)
 
     assert all(line.isprintable() for line in text.splitlines())
-    assert escape("a\\b\n") == "a\\\\b\\n"
     assert cut("abcdef", 4) == "abc…"
 
 
