@@ -1,11 +1,13 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status dead-letters replay doctor logs down clean test test-faults soak bench check lock images help preflight running
+.PHONY: up publish halt drain status dead-letters replay doctor logs down clean
+.PHONY: test test-faults soak bench check lock images help
+.PHONY: preflight running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
-# what it exports from its command line by itself.
-publish := $(if $(filter-out undefined,$(origin MSG)),text) $(if $(value FILE),file)
+# what it exports from its command line by itself. `given` says which there is: text, file or both.
+given := $(if $(filter-out undefined,$(origin MSG)),text) $(if $(value FILE),file)
 export TEXT := $(value MSG)
 export TEXT_FILE := $(value FILE)
 unexport MSG FILE
@@ -14,7 +16,7 @@ up: preflight ## set up what is missing, build, start; ends when all stages are 
 	@deploy/bin/up
 
 publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
-	@deploy/bin/publish $(publish)
+	@deploy/bin/publish $(given)
 
 halt: running ## stop all stages now, with proof; what is queued stays queued
 	@docker compose run --rm --no-deps control halt
@@ -49,7 +51,7 @@ test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
 	@deploy/bin/test tests/faults
 
-soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 SEED=7
+soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 EVERY=20 SEED=7
 	@PYTHONPATH=shared:. TESTCONTAINERS_RYUK_DISABLED=true .venv/bin/python -m tests.faults.soak \
 		$(if $(MESSAGES),--messages $(MESSAGES)) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY))
 
@@ -70,13 +72,18 @@ images: ## build the base images from Debian packages, for a site without a regi
 	@deploy/offline/build
 
 help: ## list the targets
-	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
+# From here on: what other targets need first.
+
+# Docker, its plugins and the base images
 preflight:
 	@deploy/bin/preflight
 
+# a broker that runs
 running:
 	@deploy/bin/running
 
+# the tests' virtual environment, made anew when its requirements have changed
 .venv/complete: tests/requirements.txt
 	@deploy/bin/venv
