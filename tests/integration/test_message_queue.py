@@ -125,7 +125,7 @@ def test_publish_raises_when_the_queue_has_other_arguments(
     with broker.channel() as channel:
         channel.queue_declare(queue.name, durable=True, arguments={"x-queue-type": "classic"})
 
-    with queue, pytest.raises(TopologyError, match="inequivalent"):
+    with queue, pytest.raises(TopologyError, match="exists with another"):
         queue.publish("a")
 
 
