@@ -19,6 +19,7 @@ class Proxy:
     Attributes:
         port: where it listens.
         accepted: how many connections there have been.
+        cut_after: cut all connections once so many bytes have passed; None: never.
     """
 
     def __init__(self, target_port: int, port: int | None = None) -> None:
@@ -26,6 +27,8 @@ class Proxy:
         self.port = port or free_port()
         self._target_port = target_port
         self.accepted = 0
+        self.cut_after: int | None = None
+        self._passed = 0
         self._sockets: list[socket.socket] = []
         self._flows = threading.Event()
         self._flows.set()
@@ -67,6 +70,10 @@ class Proxy:
             while data := source.recv(65536):
                 self._flows.wait()
                 sink.sendall(data)
+                self._passed += len(data)
+                if self.cut_after is not None and self._passed > self.cut_after:
+                    self.cut_after = None
+                    self.cut()
             sink.shutdown(socket.SHUT_WR)
 
 
