@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from docker.errors import APIError  # type: ignore[import-untyped]
+from docker.types import LogConfig  # type: ignore[import-untyped]
 
 from tests.benchmarks import images
 from tests.benchmarks.containers import AS_A_STAGE, Container, Containers, Image
@@ -14,6 +15,9 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 STAGES = Path(__file__).parent / "stages"
+
+#: What a replica prints is the evidence: a daemon that rotates logs must not throw it away.
+_ALL_OF_THE_LOG = LogConfig(type="json-file", config={"max-size": "100g", "max-file": "1"})
 
 #: As in docker-compose.yml: how long a stage has to end after SIGTERM.
 GRACE_SECONDS = 30
@@ -40,7 +44,8 @@ class Replica(Container):
         **options: Any,
     ) -> "Replica":
         """Create one and start it."""
-        options = {**AS_A_STAGE, "restart_policy": {"Name": "on-failure"}, **options}
+        ours = {"restart_policy": {"Name": "on-failure"}, "log_config": _ALL_OF_THE_LOG}
+        options = {**AS_A_STAGE, **ours, **options}
         made = cls(containers.create(image, environment, **options).raw)
         made.start()
         return made
