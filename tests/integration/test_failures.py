@@ -307,6 +307,21 @@ def test_a_halt_gives_back_what_the_dead_letters_do_not_take(
     assert not {"x-delivery-count", "x-attempts"} & set(left.headers)
 
 
+def test_a_halt_under_an_alarm_gives_back_what_has_just_failed(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """The channel for the first failure cannot be opened now: the halt does not wait for it."""
+    broker.put(unique("in"), ["a", "fail"])
+    with broker.memory_alarm():
+        worker = start(*FALLIBLE, PREFETCH=2, **edges)
+        worker.wait_log("message failed")
+        worker.wait_log("blocked")
+
+        assert worker.halt() == 0
+
+    assert sorted(message.text for message in broker.take_all(unique("in"))) == ["a", "fail"]
+
+
 def test_a_missing_dead_letter_queue_is_made_anew(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:
