@@ -70,9 +70,16 @@ def test_sigkill_repeats_only_what_was_in_flight(pipeline: Pipeline, broker: Bro
 def test_broker_restart_under_load(pipeline: Pipeline) -> None:
     """The broker restarts in mid-stream: nothing is missing, all stages are ready again."""
     texts = _texts(5000)
-    pipeline.publish(texts)
-
-    pipeline.compose("restart", "rabbitmq")
+    command = ("make", "publish", "FILE=-")
+    with pipeline.background(*command, PUBLISH_TIMEOUT="120") as source:
+        assert source.stdin is not None
+        source.stdin.writelines(f"{text}\n" for text in texts[:2500])
+        source.stdin.flush()
+        wait_until(pipeline.all_printed, PATIENCE_SECONDS, "messages flow")
+        pipeline.compose("restart", "rabbitmq")
+        source.stdin.writelines(f"{text}\n" for text in texts[2500:])
+        source.stdin.close()
+        assert source.wait(PATIENCE_SECONDS) == 0
     pipeline.start()
 
     wait_until(
@@ -80,9 +87,12 @@ def test_broker_restart_under_load(pipeline: Pipeline) -> None:
         PATIENCE_SECONDS,
         lambda: f"{len(set(pipeline.all_printed()))} of {len(texts)} printed",
     )
-    for service in ("to_upper", "printer"):
-        (container,) = pipeline.containers(service)
-        assert "broker available again" in pipeline.logged(container)
+    stages = [*pipeline.containers("to_upper"), *pipeline.containers("printer")]
+    wait_until(
+        lambda: all("broker available again" in pipeline.logged(each) for each in stages),
+        PATIENCE_SECONDS,
+        "both stages say that they are connected again",
+    )
 
 
 @pytest.mark.parametrize("trouble", ["full", "unbound"])
