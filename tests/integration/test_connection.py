@@ -77,12 +77,13 @@ def test_an_ack_for_an_older_connection_is_dropped(
         sink = start(
             *RECORDER, PREFETCH=3, DELAY=1, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=proxy.port
         )
-        wait_until(lambda: handled() == ["x", "a"], 20, "x is acked and a is running")
+        wait_until(lambda: handled() == ["x", "a"], 20, "a is running")
         assert proxy.cut() == 2
-        wait_until(lambda: handled() == ["x", "a", "a"], 20, "a has come again")
+        wait_until(lambda: handled().count("a") == 2, 20, lambda: f"a comes again: {handled()}")
         assert sink.halt() == 0, sink.log
 
-    assert handled() == ["x", "a", "a"]
+    # The ack of x may have been on its way when the connection was cut: then x comes again, too.
+    assert handled() in (["x", "a", "a"], ["x", "a", "x", "a"])
     assert [message.text for message in broker.take_all(unique("in"))] == ["b"]
 
 
