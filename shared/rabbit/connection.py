@@ -264,6 +264,7 @@ class Connection:
         self._open = False
         self._closing = False
         self._failures = 0
+        self._pausing: Any = None  # the timer of the pause before the next attempt
         self._epoch = 0
 
     @property
@@ -278,6 +279,7 @@ class Connection:
 
     def connect(self) -> None:
         """Start to connect, and go on trying for ever."""
+        self._pausing = None
         if self._closing:
             return
         self._endpoint = next(self._endpoints)
@@ -288,6 +290,13 @@ class Connection:
             on_close_callback=self._failed,
             custom_ioloop=_Services(self._loop),
         )
+
+    def hurry(self) -> None:
+        """Try again at once, if this is the pause before the next attempt to connect."""
+        self._failures = 0
+        if self._pausing is not None:
+            self._loop.remove_timeout(self._pausing)
+            self.connect()
 
     def close(self) -> None:
         """Close in order (connection.close); `is_closed` tells when that is done.
@@ -404,7 +413,8 @@ class Connection:
         self._availability.trouble(_explain(error, self._endpoint))
         bound = min(LAST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 16))
         self._failures += 1
-        self._loop.call_later(random.uniform(0, bound), self.connect)  # noqa: S311 - no secret
+        pause = random.uniform(0, bound)  # noqa: S311 - no secret
+        self._pausing = self._loop.call_later(pause, self.connect)
 
 
 def declare(channel: Channel, declarations: Iterable[Declaration]) -> None:

@@ -144,19 +144,25 @@ class ControlRoom(Lane):
         """Forget the channel; commands wait in the queue meanwhile."""
         self._channel = None
         self.is_subscribed = False
-        self.is_removed = self._removing
 
     def remove(self) -> None:
-        """Delete the queue: this replica has ended, and nobody has to wait for it."""
+        """Delete the queue: this replica has ended, and nobody has to wait for it.
+
+        While the connection is away the queue stays: then it goes as soon as there is one again.
+        """
         self._removing = True
-        if self._channel is None:
-            self.is_removed = True
-            return
+        if self._channel is not None:
+            self._delete(self._channel)
+        elif self._fresh:
+            self.is_removed = True  # it was never there
+        else:
+            self._connection.hurry()
 
-        def removed(_frame: object) -> None:
+    def _delete(self, channel: Channel) -> None:
+        def deleted(_frame: object) -> None:
             self.is_removed = True
 
-        self._channel.queue_delete(control_queue(self._stage, self._replica), callback=removed)
+        channel.queue_delete(control_queue(self._stage, self._replica), callback=deleted)
 
     def _subscribe(self, channel: Channel) -> None:
         def subscribed(_frame: object) -> None:
@@ -164,6 +170,7 @@ class ControlRoom(Lane):
             self._fresh = False
 
         if self._removing:
+            self._delete(channel)
             return
         self._channel = channel
         channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
@@ -205,6 +212,7 @@ class ControlRoom(Lane):
     def _closed(self, code: int, text: str) -> None:
         self.lost()
         if is_hopeless(code, text):
+            self.is_removed = self._removing  # or as good as that
             self._on_failed(
                 TopologyError(f"cannot hear the control exchange: {explain_refusal(text)}")
             )

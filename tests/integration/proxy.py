@@ -19,7 +19,9 @@ class Proxy:
     Attributes:
         port: where it listens.
         accepted: how many connections there have been.
+        turned_away: how many there have been while `is_away`.
         cut_after: cut all connections once so many bytes have passed; None: never.
+        is_away: whether to close what connects at once, as if there were no broker.
     """
 
     def __init__(self, target_port: int, port: int | None = None) -> None:
@@ -27,7 +29,9 @@ class Proxy:
         self.port = port or free_port()
         self._target_port = target_port
         self.accepted = 0
+        self.turned_away = 0
         self.cut_after: int | None = None
+        self.is_away = False
         self._passed = 0
         self._sockets: list[socket.socket] = []
         self._flows = threading.Event()
@@ -59,6 +63,10 @@ class Proxy:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if self.is_away:
+                    near.close()
+                    self.turned_away += 1
+                    continue
                 far = socket.create_connection(("127.0.0.1", self._target_port))
                 self._sockets += [near, far]
                 self.accepted += 1

@@ -152,6 +152,23 @@ def test_a_stage_that_has_lost_the_broker_obeys_sigterm(
     assert texts == {"a", "b", "c"}
 
 
+def test_a_stage_that_ends_while_it_waits_to_connect_leaves_no_control_queue(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """The broker is back, the stage pauses before it tries again: a halt would call it cut off."""
+    replica = unique("replica")
+    with Proxy(broker.port) as proxy:
+        sink = start(*RECORDER, REPLICA=replica, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=proxy.port)
+        proxy.is_away = True
+        proxy.cut()
+        wait_until(lambda: proxy.turned_away >= 10, 60, "it makes long pauses")
+        proxy.is_away = False
+
+        assert sink.halt() == 0, sink.log
+
+    assert f"control.recorder.{replica}" not in broker.queues()
+
+
 def test_a_stage_blocked_by_a_memory_alarm_obeys_sigterm(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
