@@ -10,6 +10,7 @@ A frame is type (1 byte), channel (2), size (4), payload, end (1): AMQP 0-9-1, s
 import struct
 from collections.abc import Callable, Mapping
 from struct import Struct
+from typing import NamedTuple, TypeAlias
 
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _KINDS = {_METHOD, _HEADER, _BODY, _HEARTBEAT}
@@ -25,23 +26,46 @@ _ACK_FRAME_BYTES = 21
 _MANDATORY = 1
 
 _frame = Struct(">BHI")  # type, channel, size
-_deliver = Struct(">QBB")  # delivery tag, redelivered, length of the exchange's name
+_deliver = Struct(">QB")  # delivery tag, redelivered
+_size = Struct(">I")
 _ack = Struct(">QB")  # delivery tag, multiple
 _header = Struct(">BHIHHQ")  # frame; class, weight, size of the body
+_sizes = Struct(">IHHQ")  # the same without type and channel
 _header_end = Struct(">BBHI")  # the end of the header frame; the frame of the body
 _publish = Struct(">BHI4sHB")  # frame; method, a reserved number, length of the exchange's name
+
+
+#: What a delivery brings: its tag, its routing key, its properties as they came (flags first), its
+#: body, and whether it is redelivered. A plain tuple, since one is made for every message.
+Arrival: TypeAlias = tuple[int, str, bytes, bytes, bool]
 
 
 class Lane:
     """Who takes the frequent frames of one channel; here nothing is done with them."""
 
-    def delivered(
-        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
-    ) -> None:
-        """Take a basic.deliver with its content; `properties` is as it came, flags first."""
+    def delivered(self, arrivals: list[Arrival]) -> None:
+        """Take deliveries (basic.deliver with its content) that came one behind the other."""
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.ack: a publisher confirm."""
+
+
+class _Pattern(NamedTuple):
+    """What a delivery has in common with the next ones of its queue, mostly.
+
+    Attributes:
+        channel: where they come.
+        head: its bytes from the first one to the end of the consumer's tag.
+        middle: those behind its own tag and `redelivered`, to the channel of its content header.
+        border: the end of that frame, and the type and channel of the body's.
+        routing_key: as text.
+    """
+
+    channel: int
+    head: bytes
+    middle: bytes
+    border: bytes
+    routing_key: str
 
 
 class _Incomplete(Exception):  # noqa: N818 - no error
@@ -70,6 +94,7 @@ class Decoder:
         self._chunks: list[bytes] = []
         self._length = 0
         self._needed = 0
+        self._pattern = _Pattern(0, b"no frame begins so", b"", b"", "")
 
     def feed(self, data: bytes) -> None:
         """Take what has been received, in the order of the connection."""
@@ -88,6 +113,9 @@ class Decoder:
         at, end = 0, len(data)
         self._needed = _FRAME_BYTES
         while end - at >= _FRAME_BYTES:
+            if data.startswith(self._pattern.head, at) and (after := self._read_alike(data, at)):
+                at = after
+                continue
             kind, channel, size = _frame.unpack_from(data, at)
             if kind not in _KINDS:
                 self._other(data[at:])
@@ -99,7 +127,7 @@ class Decoder:
             taken = 0
             if kind == _METHOD and (lane := self._lanes.get(channel)) is not None:
                 try:
-                    taken = _take(lane, data, at, stop, channel)
+                    taken = self._take(lane, data, at, stop, channel)
                 except _Incomplete as more:
                     self._needed = more.needed
                     break
@@ -108,40 +136,77 @@ class Decoder:
             at = taken or stop
         return at
 
+    def _read_alike(self, data: bytes, at: int) -> int:
+        """Give out the deliveries that look like the last one; return where others begin, or 0.
 
-def _take(lane: Lane, data: bytes, at: int, stop: int, channel: int) -> int:
-    """Give a frequent method to its lane; return where it ends, with its content. 0: it is another.
-
-    Raises:
-        _Incomplete: its content is not all there.
-    """
-    method = data[at + 7 : at + 11]
-    if method == _DELIVER:
+        What this leaves, incomplete or unexpected, `_take` looks at more closely.
+        """
+        channel, head, middle, border, key = self._pattern
+        lane = self._lanes.get(channel)
+        if lane is None:
+            return 0
+        arrivals: list[Arrival] = []
+        skipped = len(head) + _deliver.size
         try:
-            end, tag, key, properties, body, redelivered = _read_delivery(data, at, stop, channel)
-        except (_Unexpected, IndexError, struct.error):
-            return 0  # pika says what is wrong with it
-        lane.delivered(tag, key, properties, body, redelivered=redelivered)
-        return end
-    if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
-        tag, multiple = _ack.unpack_from(data, at + 11)
-        lane.acked(tag, multiple=multiple & 1 == 1)
-        return stop
-    return 0
+            while data.startswith(head, at) and data.startswith(middle, at + skipped):
+                tag, redelivered = _deliver.unpack_from(data, at + len(head))
+                begin = at + skipped + len(middle)
+                size, basic, _, body_size = _sizes.unpack_from(data, begin)
+                header_end = begin + 4 + size
+                (length,) = _size.unpack_from(data, header_end + 4)
+                body = header_end + _FRAME_BYTES
+                stop = body + length
+                if (
+                    length != body_size
+                    or basic != _BASIC
+                    or not data.startswith(border, header_end)
+                    or data[stop] != _END
+                ):
+                    break
+                properties = data[begin + _sizes.size : header_end]
+                arrivals.append((tag, key, properties, data[body:stop], redelivered & 1 == 1))
+                at = stop + 1
+        except (IndexError, struct.error):
+            pass  # it is not all there
+        if arrivals:
+            lane.delivered(arrivals)
+        return at if arrivals else 0
+
+    def _take(self, lane: Lane, data: bytes, at: int, stop: int, channel: int) -> int:
+        """Give a frequent method to its lane; return where it ends, with its content, or 0.
+
+        Raises:
+            _Incomplete: its content is not all there.
+        """
+        method = data[at + 7 : at + 11]
+        if method == _DELIVER:
+            try:
+                end, pattern, arrival = _read_delivery(data, at, stop, channel)
+            except (_Unexpected, IndexError, struct.error):
+                return 0  # pika says what is wrong with it
+            self._pattern = pattern
+            lane.delivered([arrival])
+            return end
+        if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
+            tag, multiple = _ack.unpack_from(data, at + 11)
+            lane.acked(tag, multiple=multiple & 1 == 1)
+            return stop
+        return 0
 
 
 def _read_delivery(
     data: bytes, begin: int, method_end: int, channel: int
-) -> tuple[int, int, str, bytes, bytes, bool]:
-    """Return where a delivery ends, and its tag, routing key, properties, body, and redelivered.
+) -> tuple[int, _Pattern, Arrival]:
+    """Return where a delivery ends, what others may have in common with it, and what it brings.
 
     Raises:
         _Incomplete: its content is not all there.
         _Unexpected, IndexError, struct.error: this is not what it should look like.
     """
-    at = begin + 12 + data[begin + 11]  # behind the consumer's tag
-    tag, redelivered, length = _deliver.unpack_from(data, at)
-    at += _deliver.size + length
+    head_end = begin + 12 + data[begin + 11]
+    tag, redelivered = _deliver.unpack_from(data, head_end)
+    middle = head_end + _deliver.size
+    at = middle + 1 + data[middle]  # behind the exchange's name
     key_end = at + 1 + data[at]
     if key_end != method_end - 1 or data[key_end] != _END:
         raise _Unexpected
@@ -163,7 +228,9 @@ def _read_delivery(
             raise _Incomplete(stop - begin)
     properties = data[method_end + _header.size : header_end - 1]
     key = data[at + 1 : key_end].decode(errors="surrogateescape")
-    return stop, tag, key, properties, body, redelivered & 1 == 1
+    border = _END_BYTE + _frame.pack(_BODY, channel, 0)[:3]
+    pattern = _Pattern(channel, data[begin:head_end], data[middle : method_end + 3], border, key)
+    return stop, pattern, (tag, key, properties, body, redelivered & 1 == 1)
 
 
 def _is_one_frame(data: bytes, at: int, stop: int, channel: int) -> bool:

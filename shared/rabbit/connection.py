@@ -29,7 +29,7 @@ from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
 
 from rabbit import codec
-from rabbit.codec import Lane
+from rabbit.codec import Arrival, Lane
 from rabbit.errors import UndecodableError
 from rabbit.logs import Logger
 from rabbit.settings import Endpoint, Settings
@@ -37,6 +37,7 @@ from rabbit.topology import Binding, Declaration, Exchange, Queue
 from rabbit.transport import Transport
 
 __all__ = [
+    "Arrival",
     "Availability",
     "Basic",
     "BasicProperties",
@@ -454,12 +455,9 @@ def consume(
         channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes
     ) -> None:
         if channel.is_open:
+            raw = encode_properties(properties)
             lane.delivered(
-                method.delivery_tag,
-                method.routing_key,
-                encode_properties(properties),
-                body,
-                redelivered=method.redelivered,
+                [(method.delivery_tag, method.routing_key, raw, body, method.redelivered)]
             )
 
     return channel.basic_consume(queue, left_to_pika, callback=on_registered)

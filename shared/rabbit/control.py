@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rabbit.connection import (
+    Arrival,
     Channel,
     Connection,
     Lane,
@@ -177,19 +178,14 @@ class ControlRoom(Lane):
         declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))
         consume(channel, control_queue(self._stage, self._replica), self, subscribed)
 
-    def delivered(
-        self,
-        tag: int,
-        routing_key: str,  # noqa: ARG002 - a lane's argument
-        properties: bytes,
-        body: bytes,
-        *,
-        redelivered: bool,  # noqa: ARG002 - likewise
-    ) -> None:
-        """Obey a command. Acked by hand: what a dead connection swallows comes back only so."""
-        if self._channel is None:
-            return
-        self._channel.basic_ack(tag)
+    def delivered(self, arrivals: list[Arrival]) -> None:
+        """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
+        for tag, _, properties, body, _ in arrivals:
+            if self._channel is not None:
+                self._channel.basic_ack(tag)
+                self._hear(properties, body)
+
+    def _hear(self, properties: bytes, body: bytes) -> None:
         try:
             command = Command.model_validate_json(body)
             reply_to = decode_properties(properties).reply_to

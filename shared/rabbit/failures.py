@@ -117,7 +117,7 @@ def _at_rest(properties: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def _output(message: Message, properties: bytes, exchange: str) -> Output:
-    return Output(message.body, properties, message.id, message.routing_key, exchange)
+    return Output(message.body, properties, message.routing_key, exchange)
 
 
 def _fitting(properties: bytes, choices: list[Mapping[str, str | int]]) -> bytes | None:

@@ -3,30 +3,37 @@
 import sys
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Generic, TypeVar
 
 from rabbit.errors import TooLargeError
-from rabbit.message import Message, Output, check_key, derived_id, text_output
+from rabbit.message import Message, Output, check_key, derived_output
 from rabbit.properties import HEADERS_BIT
 
+M = TypeVar("M", bound=Message)
 
-class Outcome(NamedTuple):
-    """How one handler call ended.
+
+class Call(Generic[M]):
+    """One call of a handler.
 
     Attributes:
-        outputs: what it has written; none when it failed.
-        error: what it raised, or None.
+        message: what it handles.
+        outputs: what it has written; none when it has failed.
+        error: what it has raised, or None.
     """
 
-    outputs: list[Output]
-    error: BaseException | None
+    __slots__ = ("error", "message", "outputs")
+
+    def __init__(self, message: M, outputs: list[Output] | None = None) -> None:
+        """Begin with `message`, and no outputs by default."""
+        self.message = message
+        self.outputs = [] if outputs is None else outputs
+        self.error: BaseException | None = None
 
 
 class _Desk(threading.local):
     """What one handler thread is working on."""
 
-    message: Message | None = None
-    outputs: list[Output]
+    call: Call[Any] | None = None
 
 
 class Handler:
@@ -44,43 +51,43 @@ class Handler:
     @property
     def message(self) -> Message:
         """The message that this thread is handling. Raises RuntimeError outside of `work`."""
-        if self._desk.message is None:
-            msg = "there is a message only within work(), in the thread that work() was called in"
-            raise RuntimeError(msg)
-        return self._desk.message
+        message: Message = self._call.message
+        return message
 
     def write(self, text: str, key: str | None) -> None:
         """Add an output; it leaves when `work` has returned."""
-        desk = self._desk
-        input_id, correlation_id = (desk.message or self.message).ids
-        outputs = desk.outputs
-        output_id = derived_id(input_id, self._stage, len(outputs))
+        call = self._desk.call or self._call
+        outputs = call.outputs
         checked = None if key is None else check_key(key)
-        outputs.append(text_output(text.encode(), output_id, correlation_id, checked))
+        body = text.encode()
+        outputs.append(derived_output(call.message, self._stage, len(outputs), body, checked))
 
     def forward(self, message: Message) -> Output:
         """Return an output that is the same text."""
-        output_id = derived_id(message.id, self._stage, 0)
-        return text_output(message.body, output_id, message.correlation_id)
+        return derived_output(message, self._stage, 0, message.body)
 
-    def run(self, message: Message) -> Outcome:
+    def run(self, message: M) -> Call[M]:
         """Handle one message. All or nothing: a call that fails has no outputs.
 
         What is too large, is no UTF-8, or has headers that cannot be decoded, `work` never sees.
         """
-        desk = self._desk
-        outputs: list[Output] = []
-        desk.message, desk.outputs = message, outputs
+        self._desk.call = call = Call(message)
         try:
             if message.properties[0] & HEADERS_BIT or len(message.body) > self._most_bytes:
                 self._check(message)
             self._work(message.text)
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
-            return Outcome([], error)
-        else:
-            return Outcome(outputs, None)
+            call.outputs, call.error = [], error
         finally:
-            desk.message = None
+            self._desk.call = None
+        return call
+
+    @property
+    def _call(self) -> Call[Any]:
+        if self._desk.call is None:
+            msg = "there is a message only within work(), in the thread that work() was called in"
+            raise RuntimeError(msg)
+        return self._desk.call
 
     def _check(self, message: Message) -> None:
         """Raise TooLargeError or UndecodableError if `work` could do nothing with this message."""

@@ -1,13 +1,12 @@
 """Where the messages of a worker or a sink come from: its queue, through its handlers."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
 from rabbit.connection import Connection, Loop
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.failure_publisher import FailurePublisher
 from rabbit.failures import Failures, describe
-from rabbit.handler import Handler, Outcome
+from rabbit.handler import Call, Handler
 from rabbit.logs import Logger
 from rabbit.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.publisher import Publication, Publisher
@@ -19,8 +18,6 @@ from rabbit.workers import Workers
 
 #: Results that no handler thread has announced are looked for after so long.
 LOOK_SECONDS = 0.002
-
-_Result: TypeAlias = tuple[Delivery, Outcome]
 
 
 class QueueIntake:
@@ -80,10 +77,12 @@ class QueueIntake:
             on_failed=on_failed,
         )
         limit = settings.handler_timeout
-        self._stopwatch = None if limit is None else Stopwatch(self._handle, limit)
+        self._stopwatch: Stopwatch[Delivery, Call[Delivery]] | None = (
+            None if limit is None else Stopwatch(handler.run, limit)
+        )
         self._abandoned: set[Delivery] = set()  # with a handler that ran out of time
-        self._workers: Workers[Delivery, _Result] = Workers(
-            self._stopwatch.handle if self._stopwatch else self._handle,
+        self._workers: Workers[Delivery, Call[Delivery]] = Workers(
+            self._stopwatch.handle if self._stopwatch else handler.run,
             concurrency=settings.concurrency,
             name="handler",
             wake=loop.wake,
@@ -108,17 +107,17 @@ class QueueIntake:
         arrived = self._subscription.take_arrived()
         if arrived:
             self._workers.submit(self._until_pill(arrived) if self._pill else arrived)
-        results, seconds = self._workers.take_results()
+        calls, seconds = self._workers.take_results()
         if self._abandoned:
-            results = self._without_late(results)
-        if results:
-            size = sum(len(delivery.body) for delivery, _ in results)
-            self._prefetch.handled(seconds, len(results), size)
-            for delivery, outcome in results:
-                self._take(delivery, outcome)
+            calls = self._without_late(calls)
+        if calls:
+            size = sum([len(call.message.body) for call in calls])
+            self._prefetch.handled(seconds, len(calls), size)
+            for call in calls:
+                self._take(call)
             if self.publisher:
                 self.publisher.pump()
-        if arrived or results:
+        if arrived or calls:
             self._is_moving = True
         if self._is_moving and self._workers.busy and not self._is_looking:
             self._is_moving, self._is_looking = False, True
@@ -189,18 +188,16 @@ class QueueIntake:
         if self._subscription.is_current(publication[1]):
             self.failure_publisher.retry(publication, error)
 
-    def _handle(self, delivery: Delivery) -> tuple[Delivery, Outcome]:
-        """Run in a handler thread."""
-        return delivery, self._handler.run(delivery)
-
-    def _take(self, delivery: Delivery, outcome: Outcome) -> None:
+    def _take(self, call: Call[Delivery]) -> None:
+        """Take what a handler call has come to, unless its message is not ours any more."""
+        delivery = call.message
         if not self._subscription.is_current(delivery):
             return  # it comes again; what it has written, it will write again
-        if outcome.error is not None:
-            self._fail(delivery, outcome.error)
-        elif outcome.outputs and self.publisher:
-            delivery.awaiting = len(outcome.outputs)
-            self.publisher.put(outcome.outputs, delivery)
+        if call.error is not None:
+            self._fail(delivery, call.error)
+        elif call.outputs and self.publisher:
+            delivery.awaiting = len(call.outputs)
+            self.publisher.put(call.outputs, delivery)
         else:
             self._settle(delivery)
 
@@ -237,11 +234,11 @@ class QueueIntake:
             self._fail(delivery, error)
         self._on_failed(error)
 
-    def _without_late(self, results: list[_Result]) -> list[_Result]:
-        """Drop the results of those that were given up, and wait for these no more."""
-        late = self._abandoned.intersection(delivery for delivery, _ in results)
+    def _without_late(self, calls: list[Call[Delivery]]) -> list[Call[Delivery]]:
+        """Drop the calls of those that were given up, and wait for these no more."""
+        late = self._abandoned.intersection(call.message for call in calls)
         self._abandoned -= late
-        return [result for result in results if result[0] not in late]
+        return [call for call in calls if call.message not in late]
 
     def _give_back_unstarted(self) -> None:
         for delivery in [*self._workers.take_unstarted(), *self._subscription.take_arrived()]:
@@ -295,7 +292,7 @@ class QueueIntake:
         if counted and counted[0] > 1:
             self._subscription.give_back(pill)
         else:
-            self._take(pill, Outcome([self._handler.forward(pill)], None))
+            self._take(Call(pill, [self._handler.forward(pill)]))
             if self.publisher:
                 self.publisher.pump()
             while self._subscription.in_flight:

@@ -3,7 +3,7 @@
 Pure, without pika, so that it can be tested by properties.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -33,9 +33,9 @@ class Inputs:
         """Tell whether a delivery can still be settled or returned."""
         return tag in self._open and tag not in self._returning
 
-    def receive(self, tag: int) -> None:
-        """Note a delivery."""
-        self._open[tag] = None
+    def receive(self, tags: Iterable[int]) -> None:
+        """Note deliveries, in the order in which they came."""
+        self._open.update(dict.fromkeys(tags))
 
     def settle(self, tag: int) -> None:
         """Note that a delivery may be acked. Raises KeyError unless it is open."""
@@ -115,10 +115,10 @@ class Outputs(Generic[T]):
         """Go through what awaits a confirm, oldest first."""
         return iter(self._unconfirmed.values())
 
-    def send(self, output: T) -> None:
-        """Note a publish; call it in the order of the publishes."""
-        self._unconfirmed[self._next] = output
-        self._next += 1
+    def send(self, outputs: Sequence[T]) -> None:
+        """Note publishes, in their order."""
+        begin, self._next = self._next, self._next + len(outputs)
+        self._unconfirmed.update(zip(range(begin, self._next), outputs, strict=True))
 
     def clear(self) -> None:
         """Forget what awaits a confirm; the counting goes on."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from rabbit.connection import Channel, Lane, consume
+from rabbit.connection import Arrival, Channel, Lane, consume
 from rabbit.ledger import Inputs
 from rabbit.subscription import Delivery
 
@@ -57,13 +57,11 @@ class Portion(Lane):
         self.is_consuming, self.is_changing = False, True
         self._channel.basic_cancel(self._tag, callback=cancelled)
 
-    def delivered(
-        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
-    ) -> None:
-        """Take a basic.deliver."""
-        self.inputs.receive(tag)
-        delivery = Delivery(body, properties, redelivered, routing_key, self._number, tag)
-        self._taken(self, delivery)
+    def delivered(self, arrivals: list[Arrival]) -> None:
+        """Take deliveries."""
+        self.inputs.receive([arrival[0] for arrival in arrivals])
+        for arrival in arrivals:
+            self._taken(self, Delivery(self._number, *arrival))
 
     def ack(self) -> None:
         """Send the acks of what was settled."""

@@ -52,13 +52,43 @@ def text_properties(message_id: str, correlation_id: str, reply_to: str | None =
         correlation_id: likewise.
         reply_to: where an answer is expected, or None.
     """
-    id_, correlation = message_id.encode(), correlation_id.encode()
-    end = _LENGTHS[len(id_)] + id_
     if reply_to is None:
-        return _TEXT + _LENGTHS[len(correlation)] + correlation + end
-    reply = reply_to.encode()
-    begin = _TEXT_WITH_REPLY_TO + _LENGTHS[len(correlation)] + correlation
-    return begin + _LENGTHS[len(reply)] + reply + end
+        begin = text_begin(correlation_id)
+    else:
+        begin = _TEXT_WITH_REPLY_TO + _encode(correlation_id) + _encode(reply_to)
+    return begin + _encode(message_id)
+
+
+def text_begin(correlation_id: str) -> bytes:
+    """Return what stands before the message id in the properties of a persistent UTF-8 text."""
+    return _TEXT + _encode(correlation_id)
+
+
+def with_id(begin: bytes, message_id: bytes) -> bytes:
+    """Return the properties that begin with what `text_begin` or `split_text` returns."""
+    return begin + _LENGTHS[len(message_id)] + message_id
+
+
+def split_text(properties: bytes) -> tuple[bytes, bytes] | None:
+    """Return what stands before the message id, and the id, of a text as our stages send it.
+
+    Args:
+        properties: as they came, flags first.
+
+    Returns:
+        None if it is another message, if an id is empty, or if the message id is not ASCII.
+    """
+    if not properties.startswith(_TEXT):
+        return None
+    try:
+        length = properties[len(_TEXT)]
+        end = len(_TEXT) + 1 + length
+        message_id = properties[end + 1 :]
+        is_whole = properties[end] == len(message_id)
+    except IndexError:
+        return None
+    is_known = length and message_id and is_whole and message_id.isascii()
+    return (properties[:end], message_id) if is_known else None
 
 
 def read_ids(properties: bytes) -> tuple[str | None, str | None]:
@@ -70,11 +100,6 @@ def read_ids(properties: bytes) -> tuple[str | None, str | None]:
     Raises:
         ValueError: they are cut short.
     """
-    if properties.startswith(_TEXT):  # what our stages send: no need to look for it
-        try:
-            return _read_two(properties, len(_TEXT))
-        except (IndexError, UnicodeDecodeError):
-            pass
     flags, at = int.from_bytes(properties[:2], "big"), 2
     found: dict[int, str] = {}
     for flag in _UP_TO_THE_ID:
@@ -87,15 +112,6 @@ def read_ids(properties: bytes) -> tuple[str | None, str | None]:
         else:
             found[flag], at = _short_string(properties, at)
     return found.get(_MESSAGE_ID), found.get(_CORRELATION_ID)
-
-
-def _read_two(properties: bytes, at: int) -> tuple[str, str]:
-    """Return the second and the first of the two short strings that `properties` ends with."""
-    second = at + 1 + properties[at]
-    end = second + 1 + properties[second]
-    if end != len(properties):
-        raise IndexError
-    return properties[second + 1 : end].decode(), properties[at + 1 : second].decode()
 
 
 def read_headers(properties: bytes) -> dict[str, str | int]:
@@ -221,6 +237,12 @@ def _entry(name: str, value: str | int) -> bytes:
         return b"%c%bl%b" % (len(key), key, value.to_bytes(8, "big", signed=True))
     text = value.encode()
     return b"%c%bS%b%b" % (len(key), key, len(text).to_bytes(4, "big"), text)
+
+
+def _encode(text: str) -> bytes:
+    """Return a short string (section 4.2.5.3)."""
+    raw = text.encode()
+    return _LENGTHS[len(raw)] + raw
 
 
 def _long_string(data: bytes, at: int) -> tuple[bytes, int]:

@@ -83,7 +83,6 @@ class Publisher(Lane, Generic[Owner]):
         self._waiting: deque[Publication[Owner]] = deque()
         self._refused: list[Publication[Owner]] = []
         self._returned: Counter[str] = Counter()  # message ids whose confirm is still to come
-        self._method: tuple[str | None, bytes] = ("", b"")  # the last basic.publish, and its key
         self._pause = 0.0
         self._most_bytes: int | None = None  # what the broker allows, once it has said so
         connection.users.append(self)
@@ -147,26 +146,25 @@ class Publisher(Lane, Generic[Owner]):
         """Publish what waits, as far as the window and the broker allow."""
         if not self._waiting or self._channel is None or not self.is_flowing:
             return
+        count = min(len(self._waiting), WINDOW - len(self._unconfirmed))
+        publications = [self._waiting.popleft() for _ in range(count)]
         channel, frame_max = self._channel.channel_number, self._connection.frame_max
         frames: list[bytes] = []
-        for _ in range(min(len(self._waiting), WINDOW - len(self._unconfirmed))):
-            publication = self._waiting.popleft()
-            output = publication[0]
-            frames.append(self._publish_method(channel, output))
+        last: tuple[str | None, str | None] | None = None
+        method = b""
+        for output, _ in publications:
+            target = output.exchange, output.key
+            if target != last:
+                last, method = target, self._publish_method(channel, output)
+            frames.append(method)
             frames += codec.content(channel, output.properties, output.body, frame_max)
-            self._unconfirmed.send(publication)
+        self._unconfirmed.send(publications)
         self._connection.send(frames)
 
     def _publish_method(self, channel: int, output: Output) -> bytes:
-        """Return the basic.publish for an output; it is mostly the one before."""
         if output.exchange is not None:
             return codec.publish_method(channel, output.exchange, output.key or "")
-        key = output.key
-        last, method = self._method
-        if not method or key != last:
-            method = codec.publish_method(channel, self.edge.name, self.edge.key(key))
-            self._method = key, method
-        return method
+        return codec.publish_method(channel, self.edge.name, self.edge.key(output.key))
 
     def abandon(self) -> list[Owner]:
         """Let go of the outputs that the broker will not take, as it stands; return their owners.
@@ -199,7 +197,6 @@ class Publisher(Lane, Generic[Owner]):
 
     def _is_ready(self, channel: Channel) -> None:
         self._channel = channel
-        self._method = "", b""
         self.pump()
 
     def _note_return(

@@ -111,6 +111,4 @@ def _anew(delivery: Message) -> Output:
     """Return a letter as it was before it failed. Raises ValueError when it cannot be read."""
     properties, aside = set_aside(delivery.properties)
     properties = with_headers(properties, aside, without=is_added)
-    return Output(
-        delivery.body, properties, read_ids(properties)[0] or "", key=delivery.routing_key
-    )
+    return Output(delivery.body, properties, key=delivery.routing_key)

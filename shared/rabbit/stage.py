@@ -11,7 +11,7 @@ from rabbit.engine import Engine, Role
 from rabbit.errors import RabbitError
 from rabbit.failure_publisher import FailurePublisher
 from rabbit.failures import Failures
-from rabbit.handler import Handler, Outcome
+from rabbit.handler import Call, Handler
 from rabbit.intake import QueueIntake
 from rabbit.logs import logger
 from rabbit.message import Message
@@ -130,7 +130,7 @@ class Consumer(Stage):
         """What else is known of the message that this thread is handling."""
         return self._handler.message
 
-    def handle(self, message: Message) -> Outcome:
+    def handle(self, message: Message) -> Call[Message]:
         """Run `work` on one message, in this thread; see `rabbit.testing`."""
         return self._handler.run(message)
 

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 from rabbit.connection import (
+    Arrival,
     Channel,
     Connection,
     Frame,
@@ -49,20 +50,20 @@ class Delivery(Message):
 
     def __init__(
         self,
-        body: bytes,
-        properties: bytes,
-        redelivered: bool,  # noqa: FBT001 - positional, as above
-        routing_key: str,
         generation: int,
         tag: int,
+        routing_key: str,
+        properties: bytes,
+        body: bytes,
+        redelivered: bool,  # noqa: FBT001 - positional, as in an `Arrival`
     ) -> None:
-        """Note what basic.deliver brought; see `Message`."""
-        self.body = body
-        self.properties = properties
-        self.redelivered = redelivered
-        self.routing_key = routing_key
+        """Note what an `Arrival` brings; see `Message`."""
         self.generation = generation
         self.tag = tag
+        self.routing_key = routing_key
+        self.properties = properties
+        self.body = body
+        self.redelivered = redelivered
         self.awaiting = 0
         self._ids = None
         self._headers = None
@@ -175,21 +176,21 @@ class Subscription(Lane):
         self._state = _State.CANCELLED if self._state in _STOPPING else _State.OFF
         self._on_lost()
 
-    def delivered(
-        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
-    ) -> None:
-        """Take a basic.deliver; what comes after basic.cancel goes back."""
+    def delivered(self, arrivals: list[Arrival]) -> None:
+        """Take deliveries; what comes after basic.cancel goes back."""
         if self._channel is None:
             return  # of a channel that is being closed: the broker gives it out again
-        self._inputs.receive(tag)
+        tags = [arrival[0] for arrival in arrivals]
+        self._inputs.receive(tags)
         if self._state in _STOPPING:
-            self._inputs.give_back(tag)
+            for tag in tags:
+                self._inputs.give_back(tag)
             return
-        if redelivered:
-            self.prefetch.careful()
-        self._arrived.append(
-            Delivery(body, properties, redelivered, routing_key, self._generation, tag)
-        )
+        generation = self._generation
+        for tag, key, properties, body, redelivered in arrivals:
+            if redelivered:
+                self.prefetch.careful()
+            self._arrived.append(Delivery(generation, tag, key, properties, body, redelivered))
 
     def take_arrived(self) -> list[Delivery]:
         """Return what has arrived since the last call."""

@@ -77,13 +77,13 @@ class Harness(Generic[S]):
             redelivered=redelivered,
             routing_key="",
         )
-        outcome = self.stage.handle(message)
+        call = self.stage.handle(message)
         return Sent(
-            outputs=[output.body.decode() for output in outcome.outputs],
-            keys=[output.key for output in outcome.outputs],
-            ids=[output.id for output in outcome.outputs],
-            settled=self._settled(message, outcome.error),
-            error=outcome.error,
+            outputs=[output.body.decode() for output in call.outputs],
+            keys=[output.key for output in call.outputs],
+            ids=[output.id for output in call.outputs],
+            settled=self._settled(message, call.error),
+            error=call.error,
         )
 
     def _settled(self, message: Message, error: BaseException | None) -> _Settled:

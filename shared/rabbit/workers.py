@@ -96,23 +96,25 @@ class Workers(Generic[Job, Result]):
             self._available.notify_all()
 
     def _run(self, slot: int) -> None:
-        while (job := self._next()) is not None:
-            self._started[slot] = began = perf_counter()
+        job = self._wait()
+        began = perf_counter()
+        while job is not None:
+            self._started[slot] = began
             result = self._handle(job)
             self._started[slot] = None
-            seconds = perf_counter() - began
-            self._seconds[slot] += seconds
+            ended = perf_counter()
+            self._seconds[slot] += ended - began
             self._results.append(result)
-            if (seconds > QUICK_SECONDS or not self._jobs) and not self._woken:
+            if (ended - began > QUICK_SECONDS or not self._jobs) and not self._woken:
                 self._woken = True
                 self._wake()
+            try:
+                job, began = self._jobs.popleft(), ended
+            except IndexError:
+                job, began = self._wait(), perf_counter()
 
-    def _next(self) -> Job | None:
+    def _wait(self) -> Job | None:
         """Wait for a job; None means stop."""
-        try:
-            return self._jobs.popleft()
-        except IndexError:
-            pass
         with self._available:
             while not self._jobs and not self._stopped:
                 self._available.wait()

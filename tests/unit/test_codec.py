@@ -50,10 +50,10 @@ class Delivery(NamedTuple):
     """What a lane is given."""
 
     tag: int
-    redelivered: bool
     routing_key: str
     properties: bytes
     body: bytes
+    redelivered: bool
 
 
 class Lane(codec.Lane):
@@ -63,11 +63,9 @@ class Lane(codec.Lane):
         """Note it in `heard`."""
         self.heard = heard
 
-    def delivered(
-        self, tag: int, routing_key: str, properties: bytes, body: bytes, *, redelivered: bool
-    ) -> None:
-        """Note a delivery."""
-        self.heard.append(Delivery(tag, redelivered, routing_key, properties, body))
+    def delivered(self, arrivals: list[codec.Arrival]) -> None:
+        """Note deliveries."""
+        self.heard += [Delivery(*arrival) for arrival in arrivals]
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Note a confirm."""
@@ -211,7 +209,54 @@ def test_a_delivery_is_read_as_pika_reads_it(
     """Every set of properties, every size of body."""
     data = deliver(1, tag, body, given_properties, redelivered=redelivered, key=key)
 
-    assert [Delivery(tag, redelivered, key, raw(given_properties), body)] == decode(data)
+    assert [Delivery(tag, key, raw(given_properties), body, redelivered)] == decode(data)
+
+
+#: What may differ from one delivery to the next: channel, tag, properties, body, redelivered, key.
+streams = st.lists(
+    st.tuples(
+        st.sampled_from([1, 1, 1, 3]),
+        st.integers(1, 2**64 - 1),
+        properties,
+        bodies,
+        st.booleans(),
+        st.sampled_from(["key", "key", "key", "another", "yek"]),
+    ),
+    max_size=6,
+)
+
+
+@given(stream=streams, data=st.data())
+def test_deliveries_are_read_the_same_whatever_comes_before_them(
+    stream: list[tuple[int, int, spec.BasicProperties, bytes, bool, str]], data: st.DataObject
+) -> None:
+    """One that resembles the one before is read in a shorter way; cut anywhere, too."""
+    sent = b"".join(
+        deliver(channel, tag, body, given, redelivered=redelivered, key=key)
+        for channel, tag, given, body, redelivered, key in stream
+    )
+    cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=4))
+
+    assert [
+        Delivery(tag, key, raw(given), body, redelivered)
+        for _, tag, given, body, redelivered, key in stream
+    ] == decode(sent, cuts, channels=(1, 3))
+
+
+def test_deliveries_for_a_lane_that_is_gone_go_to_pika() -> None:
+    """Also when they resemble those before, which had a lane."""
+    heard: list[Any] = []
+    lanes: dict[int, codec.Lane] = {1: Lane(heard)}
+    decoder = codec.Decoder(lanes, heard.append)
+    nothing = spec.BasicProperties()
+    decoder.feed(deliver(1, 1, b"a", nothing) + deliver(1, 2, b"b", nothing))
+    del lanes[1]
+    last = deliver(1, 3, b"c", nothing)
+
+    decoder.feed(last)
+
+    assert [each.body for each in heard[:2]] == [b"a", b"b"]
+    assert b"".join(heard[2:]) == last
 
 
 @given(tag=st.integers(1, 2**64 - 1), multiple=st.booleans())
@@ -245,14 +290,14 @@ def test_what_is_not_frequent_goes_to_pika_whole_and_in_its_place() -> None:
 
     assert [
         STREAM[0],
-        Delivery(1, False, "key", raw(spec.BasicProperties(message_id="m")), b"one"),
+        Delivery(1, "key", raw(spec.BasicProperties(message_id="m")), b"one", False),
         STREAM[2],
         (7, True),
         method,
         header,
         body,
-        Delivery(2, False, "key", nothing, b""),
-        Delivery(3, False, "key", nothing, bytes(range(256)) * 40),
+        Delivery(2, "key", nothing, b"", False),
+        Delivery(3, "key", nothing, bytes(range(256)) * 40, False),
         STREAM[7],
     ] == decode(b"".join(STREAM))
 
@@ -278,15 +323,20 @@ def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
 def test_nothing_unexpected_is_swallowed(data: st.DataObject) -> None:
     """A delivery with a wrong byte is a delivery, or it is left to pika, or it waits.
 
-    If the size of its body is what is wrong, pika sees what is left over, and complains.
+    If the size of its body is what is wrong, pika sees what is left over, and complains. The same
+    behind another one, which is as it should be.
     """
     whole = deliver(1, 5, b"body", spec.BasicProperties(message_id="m"))
+    before = data.draw(st.sampled_from([b"", whole]))
     place = data.draw(st.integers(0, len(whole) - 1))
     value = data.draw(st.integers(0, 255))
     broken = whole[:place] + bytes([value]) + whole[place + 1 :]
 
-    heard = decode(broken)
+    heard = decode(before + broken)
 
+    if before:
+        assert decode(before) == heard[:1]
+        del heard[0]
     for_pika = b"".join(item for item in heard if isinstance(item, bytes))
     assert broken.startswith(for_pika) or broken.endswith(for_pika)
     assert not any(isinstance(item, Delivery) for item in heard[1:])

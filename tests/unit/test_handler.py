@@ -29,7 +29,8 @@ def test_outputs_are_what_was_written_in_order() -> None:
         text_output(b"HELLO", derived_id("m", "to_upper", 0), "c", None),
         text_output(b"again", derived_id("m", "to_upper", 1), "c", "red"),
     ]
-    assert (outputs, None) == handler.run(message(b"hello"))
+    call = handler.run(message(b"hello"))
+    assert (outputs, None) == (call.outputs, call.error)
 
 
 def test_a_call_that_fails_has_written_nothing() -> None:
@@ -42,7 +43,8 @@ def test_a_call_that_fails_has_written_nothing() -> None:
 
     handler = Handler(work, "stage")
 
-    assert ([], error) == handler.run(message(b"hello"))
+    call = handler.run(message(b"hello"))
+    assert ([], error) == (call.outputs, call.error)
 
 
 def test_a_failed_call_leaves_nothing_to_the_next() -> None:
@@ -63,9 +65,9 @@ def test_a_failed_call_leaves_nothing_to_the_next() -> None:
 def test_what_is_not_utf_8_fails_without_a_call() -> None:
     """The handler never sees it; the failure is the message's, and does not raise here."""
     calls: list[str] = []
-    outcome = Handler(calls.append, "stage").run(message(b"\xff"))
+    call = Handler(calls.append, "stage").run(message(b"\xff"))
 
-    assert isinstance(outcome.error, UnicodeDecodeError)
+    assert isinstance(call.error, UnicodeDecodeError)
     assert calls == []
 
 
@@ -91,10 +93,10 @@ def test_headers_that_cannot_be_decoded_fail_without_a_call() -> None:
 
 def test_an_exit_is_a_failure_like_any_other() -> None:
     """`sys.exit()` in a handler must not end just its thread: the stage would hang."""
-    outcome = Handler(lambda _text: sys.exit(3), "stage").run(message(b"hello"))
+    call = Handler(lambda _text: sys.exit(3), "stage").run(message(b"hello"))
 
-    assert outcome.outputs == []
-    assert isinstance(outcome.error, SystemExit)
+    assert call.outputs == []
+    assert isinstance(call.error, SystemExit)
 
 
 def test_there_is_no_message_outside_of_work() -> None:
@@ -125,7 +127,7 @@ def test_another_thread_has_no_message() -> None:
 
     handler = Handler(work, "stage")
 
-    assert handler.run(message(b"hello")) == ([], None)
+    assert handler.run(message(b"hello")).outputs == []
     assert [RuntimeError] == seen
 
 
@@ -141,8 +143,8 @@ def test_threads_are_kept_apart() -> None:
         handler.write(text, None)
 
     def run(name: str) -> None:
-        outcome = handler.run(message(name.encode(), message_id=f"id-{name}"))
-        outputs[name] = [output.body for output in outcome.outputs]
+        call = handler.run(message(name.encode(), message_id=f"id-{name}"))
+        outputs[name] = [output.body for output in call.outputs]
 
     handler = Handler(work, "stage")
     threads = [threading.Thread(target=run, args=(name,)) for name in "abc"]

@@ -32,7 +32,7 @@ class InputsBesideABroker(RuleBasedStateMachine):
     def receive(self) -> None:
         """Deliver the next tag."""
         self.last_tag += 1
-        self.inputs.receive(self.last_tag)
+        self.inputs.receive([self.last_tag])
         self.open.append(self.last_tag)
         self.unacked.add(self.last_tag)
 
@@ -115,8 +115,7 @@ TestInputs.settings = settings(max_examples=30, stateful_step_count=25)
 def received(count: int) -> Inputs:
     """Return a book with so many open deliveries."""
     inputs = Inputs()
-    for tag in range(1, count + 1):
-        inputs.receive(tag)
+    inputs.receive(range(1, count + 1))
     return inputs
 
 
@@ -174,7 +173,7 @@ def test_a_delivery_ends_once(end: Callable[[Inputs, int], None]) -> None:
 def test_acks_are_yielded_once() -> None:
     """Nothing settled means nothing to ack."""
     inputs = Inputs()
-    inputs.receive(1)
+    inputs.receive([1])
     inputs.settle(1)
 
     assert list(inputs.acks()) == [Settlement(1, multiple=False)]
@@ -192,8 +191,9 @@ def test_every_publish_is_confirmed_exactly_once(data: st.DataObject) -> None:
     """Whatever the order of the confirms, and however many at a time, each publish ends once."""
     count = data.draw(st.integers(1, 12))
     outputs: Outputs[int] = Outputs()
-    for number in range(1, count + 1):
-        outputs.send(number)
+    first = data.draw(st.integers(0, count))
+    outputs.send(range(1, first + 1))
+    outputs.send(range(first + 1, count + 1))
 
     confirmed: list[int] = []
     for sequence, multiple in data.draw(confirms(count)):
@@ -216,7 +216,7 @@ def test_publishing_goes_on_between_confirms(steps: list[tuple[int, bool] | None
     for step in steps:
         if step is None:
             sent += 1
-            outputs.send(sent)
+            outputs.send([sent])
             open_numbers.add(sent)
         elif sent:
             sequence, multiple = 1 + step[0] % sent, step[1]
@@ -228,9 +228,9 @@ def test_publishing_goes_on_between_confirms(steps: list[tuple[int, bool] | None
 def test_the_counting_goes_on_after_clear() -> None:
     """What was cleared is never confirmed, and does not shift what comes after it."""
     outputs: Outputs[str] = Outputs()
-    outputs.send("let go of")
+    outputs.send(["let go of"])
     outputs.clear()
-    outputs.send("second")
+    outputs.send(["second"])
 
     assert outputs.confirm(1, multiple=False) == []
     assert outputs.confirm(2, multiple=True) == ["second"]
@@ -239,7 +239,7 @@ def test_the_counting_goes_on_after_clear() -> None:
 def test_what_was_given_back_cannot_be_settled() -> None:
     """The nack is as good as sent."""
     inputs = Inputs()
-    inputs.receive(1)
+    inputs.receive([1])
     inputs.give_back(1)
 
     with pytest.raises(KeyError):

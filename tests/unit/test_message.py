@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbit.connection import BasicProperties, encode_properties
-from rabbit.message import OUTPUT_NAMESPACE, Message, derived_id, new_id
+from rabbit.message import (
+    OUTPUT_NAMESPACE,
+    Message,
+    derived_id,
+    derived_output,
+    new_id,
+    text_output,
+)
 from tests.unit.texts import texts
 
 #: Letters of each length in UTF-8, and what stands between the parts of a name.
@@ -39,6 +46,35 @@ def test_outputs_are_told_apart() -> None:
     ids = {derived_id(*of) for of in [("a", "s", 0), ("b", "s", 0), ("a", "t", 0), ("a", "s", 1)]}
 
     assert len(ids) == 4
+
+
+@given(
+    names, names, st.sampled_from([{}, {"reply_to": "r"}, {"headers": {"a": 1}}, {"app_id": "x"}])
+)
+def test_an_output_is_derived_from_what_its_input_says_of_itself(
+    message_id: str, correlation_id: str, more: dict[str, Any]
+) -> None:
+    """Whoever has sent it, and with whatever else: ids as always, the correlation id carried on."""
+    text = {"content_type": "text/plain", "content_encoding": "utf-8", "delivery_mode": 2}
+    parent = message(b"in", message_id=message_id, correlation_id=correlation_id, **text, **more)
+    other = message(b"in", message_id=message_id, correlation_id=correlation_id, **more)
+
+    for each in (parent, other):
+        expected = text_output(b"out", derived_id(each.id, "s", 3), each.correlation_id, "key")
+        assert expected == derived_output(each, "s", 3, b"out", "key")
+        assert expected.id == derived_id(each.id, "s", 3)
+
+
+def test_an_output_of_a_message_without_ids_has_both() -> None:
+    """Of one that says nothing of itself, and of one without a correlation id."""
+    nameless, named = message(), message(message_id="m")
+
+    outputs = [derived_output(each, "s", 0, b"") for each in (nameless, named)]
+
+    assert outputs == [
+        text_output(b"", derived_id(nameless.id, "s", 0), nameless.id),
+        text_output(b"", derived_id("m", "s", 0), "m"),
+    ]
 
 
 def test_new_ids_differ() -> None:
