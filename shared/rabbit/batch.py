@@ -56,6 +56,12 @@ class Batch:
                 raise self._error
 
 
+def confirmed(batches: list[Batch]) -> None:
+    """Tell the batches of messages that a queue has taken them."""
+    for batch in batches:
+        batch.confirmed()
+
+
 def refused(publication: Publication[Batch], error: PublishError) -> None:
     """Tell a message's batch that no queue has taken it."""
     publication[1].fail(error)

@@ -16,11 +16,11 @@ from typing import NamedTuple, Protocol
 
 from rabbit.connection import Availability, Connection, Loop
 from rabbit.control import Command, ControlRoom, Report, State
-from rabbit.errors import DrainTimeoutError, PublishError, RabbitError
+from rabbit.errors import DrainTimeoutError
 from rabbit.health import ReadyFile
 from rabbit.logs import Logger
 from rabbit.message import new_id, text_output
-from rabbit.publisher import Publication, Publisher
+from rabbit.publisher import Publisher
 from rabbit.settings import Settings
 from rabbit.signals import stop_signals
 from rabbit.topology import REPLIES_EXCHANGE, Edge
@@ -270,5 +270,5 @@ class Engine:
         self._replies.send([text_output(body, message_id, message_id, reply_to)], None)
 
 
-def _no_matter(*_: Publication[None] | PublishError | RabbitError | None) -> None:
+def _no_matter(*_: object) -> None:
     """Take no notice: who asked may be gone, and then nobody waits for the answer."""

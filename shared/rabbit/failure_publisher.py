@@ -26,7 +26,7 @@ class FailurePublisher(Publisher[Owner]):
         edge: Edge,
         log: Logger,
         *,
-        on_confirmed: Callable[[Owner], None],
+        on_confirmed: Callable[[list[Owner]], None],
         on_refused: Callable[[Publication[Owner], PublishError], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:

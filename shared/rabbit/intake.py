@@ -161,11 +161,12 @@ class QueueIntake:
         self._subscription.flush()
         return f"{count} messages not settled: they are in their queue, but may be handled twice"
 
-    def confirmed(self, delivery: Delivery) -> None:
-        """Note one confirmed output; with the last one the input is settled."""
-        delivery.awaiting -= 1
-        if not delivery.awaiting and self._subscription.settle(delivery):
-            self.handled += 1
+    def confirmed(self, deliveries: list[Delivery]) -> None:
+        """Note a confirmed output of each; with its last one an input is settled."""
+        for delivery in deliveries:
+            delivery.awaiting -= 1
+            if not delivery.awaiting:
+                self._settle(delivery)
 
     def refused(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Try again while the input is ours; its input stays unacked meanwhile."""
@@ -179,9 +180,10 @@ class QueueIntake:
             self.publisher.discard(lambda owner: owner is delivery)
             self._fail(delivery, error)
 
-    def parted(self, delivery: Delivery) -> None:
-        """Settle a delivery that waits elsewhere for another attempt now, or is a dead letter."""
-        self._subscription.settle(delivery)
+    def parted(self, deliveries: list[Delivery]) -> None:
+        """Settle deliveries that wait elsewhere for another attempt now, or are dead letters."""
+        for delivery in deliveries:
+            self._subscription.settle(delivery)
 
     def refused_failure(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Try again while the input is ours: what has failed is not lost either."""

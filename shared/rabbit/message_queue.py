@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any, Self, TypeAlias
 
 from rabbit.background import Background
-from rabbit.batch import Batch, refused
+from rabbit.batch import Batch, confirmed, refused
 from rabbit.connection import Basic, BasicProperties, Connection, decode_properties
 from rabbit.errors import RabbitError
 from rabbit.logs import logger
@@ -214,7 +214,7 @@ class MessageQueue:
                     connection,
                     self._edge,
                     self._log,
-                    on_confirmed=Batch.confirmed,
+                    on_confirmed=confirmed,
                     on_refused=refused,
                     on_failed=self._fail,
                 )

@@ -57,7 +57,7 @@ class Publisher(Lane, Generic[Owner]):
         edge: Edge,
         log: Logger,
         *,
-        on_confirmed: Callable[[Owner], None],
+        on_confirmed: Callable[[list[Owner]], None],
         on_refused: Callable[[Publication[Owner], PublishError], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
@@ -67,7 +67,7 @@ class Publisher(Lane, Generic[Owner]):
             connection: a connection that nothing is consumed on: an alarm blocks it.
             edge: where to publish.
             log: told when outputs are refused, and when they are accepted again.
-            on_confirmed: called once for each output that a queue has taken.
+            on_confirmed: given the owners of outputs that a queue has taken, once for each output.
             on_refused: called with what no queue has taken, and why; may `retry` it, unless it is
                 too large (TooLargeError).
             on_failed: called when the broker refuses the edge itself.
@@ -211,16 +211,25 @@ class Publisher(Lane, Generic[Owner]):
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.ack: the broker is responsible now, unless it has returned the message."""
-        for publication in self._unconfirmed.confirm(tag, multiple=multiple):
-            output, owner = publication
-            if self._returned and self._returned[output.id]:
-                self._refuse(publication)
-                continue
+        publications = self._unconfirmed.confirm(tag, multiple=multiple)
+        if self._returned:
+            publications = self._without_returned(publications)
+        if publications:
             if self._pause and not self._refused:
                 self._pause = 0.0
                 self._log.info("output accepted again")
-            self._on_confirmed(owner)
+            self._on_confirmed([owner for _, owner in publications])
         self.pump()
+
+    def _without_returned(self, publications: list[Publication[Owner]]) -> list[Publication[Owner]]:
+        """Refuse those that the broker has returned; return the others."""
+        taken = []
+        for publication in publications:
+            if self._returned[publication[0].id]:
+                self._refuse(publication)
+            else:
+                taken.append(publication)
+        return taken
 
     def _confirmed(self, frame: "Frame[Any]") -> None:
         """Take a basic.nack of the broker, or a basic.ack that the codec has left to pika."""

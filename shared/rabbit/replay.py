@@ -76,11 +76,11 @@ class Replay:
         self._under_way.add(output.id)
         self._publisher.send([output], (visit, delivery))
 
-    def _confirmed(self, owner: tuple[Visit, Delivery]) -> None:
-        visit, delivery = owner
-        visit.settle(delivery)
-        self.count += 1
-        self._landed(visit, read_ids(delivery.properties)[0] or "")
+    def _confirmed(self, owners: list[tuple[Visit, Delivery]]) -> None:
+        for visit, delivery in owners:
+            visit.settle(delivery)
+            self.count += 1
+            self._landed(visit, read_ids(delivery.properties)[0] or "")
 
     def _refused(
         self, publication: Publication[tuple[Visit, Delivery]], error: PublishError

@@ -124,9 +124,9 @@ class SourceIntake:
         """Say what is left."""
         return f"{self.in_flight} messages not confirmed: their queue may have them, or not"
 
-    def confirmed(self, _owner: None) -> None:
-        """Note one confirmed message, and make room for another."""
-        self.handled += 1
+    def confirmed(self, owners: list[None]) -> None:
+        """Note confirmed messages, and make room for others."""
+        self.handled += len(owners)
         self._last_progress = monotonic()
         with self._room:
             self._room.notify()
