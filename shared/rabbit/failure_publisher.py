@@ -1,14 +1,12 @@
 """Failed messages on their way to where they wait for another attempt, or are kept."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import cycle
 
-from rabbit.connection import BasicProperties, Channel, Connection, keep_alive
-from rabbit.errors import PublishError, TopologyError
-from rabbit.logs import Logger
+from rabbit.connection import BasicProperties, Channel, keep_alive
 from rabbit.message import Output
-from rabbit.publisher import Owner, Publication, Publisher
-from rabbit.topology import Declaration, Edge
+from rabbit.publisher import Owner, Publisher
+from rabbit.topology import Declaration
 
 #: How often one of the queues that would expire is used; there are at most 20 of them.
 RENEW_SECONDS = 60.0
@@ -20,28 +18,13 @@ class FailurePublisher(Publisher[Owner]):
     The channel is opened with the first failure: most replicas never need it.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        edge: Edge,
-        log: Logger,
-        *,
-        on_confirmed: Callable[[list[Owner]], None],
-        on_refused: Callable[[Publication[Owner], PublishError], None],
-        on_failed: Callable[[TopologyError], None],
-    ) -> None:
-        """Live on `connection`, as a `Publisher`; `edge` is the one that is consumed."""
-        super().__init__(
-            connection,
-            edge,
-            log,
-            on_confirmed=on_confirmed,
-            on_refused=on_refused,
-            on_failed=on_failed,
-        )
-        # What would expire has to be used from the beginning on: to declare it again is no use.
-        self._is_needed = edge.private and bool(edge.delays)
-        self._is_opening = False
+    _has_begun = False
+    _is_opening = False
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether to have a channel; what would expire has to be used from the beginning on."""
+        return self._has_begun or (self.edge.private and bool(self.edge.delays))
 
     @property
     def is_flowing(self) -> bool:
@@ -63,10 +46,10 @@ class FailurePublisher(Publisher[Owner]):
     def send(self, outputs: Iterable[Output], owner: Owner) -> None:
         """Publish, now or as soon as possible."""
         self.put(outputs, owner)
-        if not self._is_needed:
-            self._is_needed = True
-            if self._connection.is_open:
-                self.open()
+        is_first = not self._is_needed
+        self._has_begun = True
+        if is_first and self._connection.is_open:
+            self.open()
         self.pump()
 
     def _declarations(self) -> Iterator[Declaration]:

@@ -24,7 +24,7 @@ from rabbit.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.topology import Edge
 
 #: Acks are sent in steps of so many seconds, while there is credit left.
-ACK_INTERVAL_SECONDS = 0.005
+ACK_INTERVAL_SECONDS = 0.02
 
 #: How long `close` waits for the broker to have taken the last acks and returns.
 CLOSE_SECONDS = 0.5
