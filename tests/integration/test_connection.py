@@ -1,11 +1,17 @@
 """Promises 5 to 7: the connection is never starved, and reconnect restores everything."""
 
 import signal
+import threading
 from collections import defaultdict
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from rabbit.background import Background
+from rabbit.connection import Channel, Lane
+from rabbit.logs import logger
+from rabbit.settings import Settings
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy
@@ -137,6 +143,54 @@ def test_a_network_that_swallows_everything_is_noticed(
     with Proxy(broker.port, port):
         broker.put(unique("in"), ["a"])
         wait_until(lambda: sink.lines, 30, "it consumes again")
+
+
+def test_a_close_that_crosses_the_brokers_is_no_news(broker: Broker) -> None:
+    """The broker closes a channel for a wrong ack while we close it, too: we have gone on."""
+    settings = Settings(**broker.settings)
+    background = Background(settings, logger(settings), lambda: None)
+    connection = background.connection("crosses")
+    news: list[int] = []
+    closed = threading.Event()
+
+    class Crossing:
+        def open(self) -> None:
+            connection.channel(self._cross, lambda code, _text: news.append(code), lane=Lane())
+
+        def lost(self) -> None:
+            pass
+
+        def _cross(self, channel: Channel) -> None:
+            channel.add_on_close_callback(lambda *_: closed.set())
+            channel.basic_ack(99)
+            connection.close_channel(channel)
+
+    connection.users.append(Crossing())
+    try:
+        background.call(connection.connect)
+        assert closed.wait(20), "the channel is closed"
+    finally:
+        background.close()
+
+    assert news == []
+
+
+def test_the_loop_sleeps_while_a_handler_works(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It looks for results that are quick; one that takes long will be announced."""
+    broker.put(unique("in"), ["a", "b"])
+    sink = start(*RECORDER, DELAY=3, INPUT_QUEUE=unique("in"), ready=False)
+
+    def naps() -> int:
+        status = Path(f"/proc/{sink.pid}/task/{sink.pid}/status").read_text()
+        return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+    wait_until(lambda: len(sink.lines) == 1, 20, "a is running")
+    before = naps()
+    wait_until(lambda: len(sink.lines) == 2, 20, "b is running")
+
+    assert naps() - before < 100
 
 
 def test_a_deleted_queue_is_made_and_consumed_again(
