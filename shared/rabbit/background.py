@@ -4,7 +4,8 @@ import atexit
 import threading
 from collections.abc import Callable, Iterator
 
-from rabbit.connection import Availability, Connection, Loop
+from rabbit.availability import Availability
+from rabbit.connection import Connection, Loop
 from rabbit.logs import Logger
 from rabbit.settings import Settings
 

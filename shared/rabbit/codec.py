@@ -86,7 +86,7 @@ class Decoder:
         """Start with an empty buffer.
 
         Args:
-            lanes: by channel number, who takes its deliveries and confirms; looked at per frame.
+            lanes: by channel number, who takes its deliveries and confirms; this may change.
             other: given every other frame, whole; what is no frame at all, as it is.
         """
         self._lanes = lanes

@@ -4,7 +4,6 @@ Everything here runs on the loop's thread; only `Loop.call` may be used from ano
 """
 
 import random
-import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -29,16 +28,16 @@ from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
 
 from rabbit import codec
+from rabbit.availability import Availability
 from rabbit.codec import Arrival, Lane
 from rabbit.errors import UndecodableError
-from rabbit.logs import Logger
+from rabbit.lookup import Lookup
 from rabbit.settings import Endpoint, Settings
 from rabbit.topology import Binding, Declaration, Exchange, Queue
 from rabbit.transport import Transport
 
 __all__ = [
     "Arrival",
-    "Availability",
     "Basic",
     "BasicProperties",
     "Channel",
@@ -51,10 +50,7 @@ __all__ = [
     "declare",
     "decode_properties",
     "encode_properties",
-    "explain_refusal",
-    "is_hopeless",
     "keep_alive",
-    "size_limit",
 ]
 
 #: Pause before a new attempt to connect: random, up to a bound that doubles from first to last.
@@ -66,15 +62,6 @@ ATTEMPT_SECONDS = 10.0
 
 #: Pause before a channel that the broker has closed is opened again.
 REOPEN_SECONDS = 1.0
-
-_ACCESS_REFUSED = 403
-_PRECONDITION_FAILED = 406
-_INEQUIVALENT = re.compile(
-    r"inequivalent arg '(?P<argument>[^']*)' for (?P<kind>\w+) '(?P<name>.*)' in vhost '.*': "
-    r"received (?P<declared>.*) but current is (?P<existing>.*)"
-)
-_VALUE = re.compile(r"'(.*?)'(?: of type '\w+')?$")
-_TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
 
 
 class Loop(IOLoop):
@@ -119,27 +106,6 @@ def _nothing() -> None:
     """Do nothing: what counts is that the loop wakes up for it."""
 
 
-class Availability:
-    """Says when the broker goes away and comes back: once per change, not per attempt."""
-
-    def __init__(self, log: Logger) -> None:
-        """Say it to `log`."""
-        self._log = log
-        self._trouble: str | None = None
-
-    def trouble(self, reason: str) -> None:
-        """Note why there is no connection; the same reason again is not said again."""
-        if reason != self._trouble:
-            self._trouble = reason
-            self._log.warning("broker unavailable, trying again", reason=reason)
-
-    def restored(self, endpoint: Endpoint) -> None:
-        """Note that there is a connection."""
-        if self._trouble is not None:
-            self._trouble = None
-            self._log.info("broker available again", broker=str(endpoint))
-
-
 class User(Protocol):
     """What lives on a connection: it sets up its channels again each time."""
 
@@ -170,7 +136,24 @@ class _Linkup:
 
 
 class _Services(SelectorIOServicesAdapter):
-    """pika's I/O services, with a transport of our own for plain TCP."""
+    """pika's I/O services, with a transport of our own for plain TCP, and our own name lookup."""
+
+    def getaddrinfo(
+        self,
+        host: str,
+        port: int,
+        on_done: Callable[..., None],
+        family: int = 0,
+        socktype: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:  # noqa: ANN401 - pika's
+        """Begin to look up a host's addresses; see pika's `AbstractIOServices`."""
+        return Lookup(
+            lambda: socket.getaddrinfo(host, port, family, socktype, proto, flags),
+            on_done,
+            self.add_callback_threadsafe,
+        )
 
     def create_streaming_connection(
         self,
@@ -293,7 +276,7 @@ class Connection:
         )
 
     def hurry(self) -> None:
-        """Try again at once, if this is the pause before the next attempt to connect."""
+        """Try again at once, not after the pause; the pauses from now on are short again."""
         self._failures = 0
         if self._pausing is not None:
             self._loop.remove_timeout(self._pausing)
@@ -495,51 +478,6 @@ def decode_properties(raw: bytes) -> BasicProperties:
         msg = f"properties that cannot be decoded: {error!r}"
         raise UndecodableError(msg) from error
     return properties
-
-
-def is_hopeless(code: int, text: str) -> bool:
-    """Tell whether a channel was closed for something that trying again does not cure.
-
-    That is a missing permission (403), or a declaration with arguments that differ from what
-    exists (406). 406 has other meanings too, an ack that took too long among them.
-    """
-    return code == _ACCESS_REFUSED or (code == _PRECONDITION_FAILED and "inequivalent" in text)
-
-
-def explain_refusal(text: str) -> str:
-    """Say what a hopeless refusal (`is_hopeless`) is about and what to do, in one line.
-
-    Args:
-        text: the reply text of channel.close.
-    """
-    found = _INEQUIVALENT.search(text)
-    if found is None:
-        return text
-    kind, name, argument = found["kind"], found["name"], found["argument"]
-    cure = f"or delete the {kind}, a queue once it is empty: it is made anew"
-    if argument == "x-queue-type":
-        cure = f"set QUEUE_TYPE as it is, {cure}"
-    elif kind == "exchange" and argument == "type":
-        cure = f"give who writes and who reads the same kind (OUTPUT_KIND, INPUT_KIND), {cure}"
-    else:
-        cure = f"set what it was made with, {cure}"
-    return (
-        f"{kind} {name!r} exists with another {argument}: {_value(found['declared'])} is declared, "
-        f"{_value(found['existing'])} is there. Nothing was changed: {cure}. "
-        "make doctor shows all differences"
-    )
-
-
-def _value(told: str) -> str:
-    """Return what RabbitMQ calls `the value 'quorum' of type 'longstr'`, or `none`."""
-    found = _VALUE.search(told)
-    return repr(found[1]) if found else told
-
-
-def size_limit(code: int, text: str) -> int | None:
-    """Return the broker's max_message_size if a channel was closed for it, in bytes."""
-    found = _TOO_LARGE.search(text) if code == _PRECONDITION_FAILED else None
-    return int(found[1]) if found else None
 
 
 def _parameters(endpoint: Endpoint, settings: Settings, name: str) -> pika.ConnectionParameters:

@@ -16,11 +16,10 @@ from rabbit.connection import (
     consume,
     declare,
     decode_properties,
-    explain_refusal,
-    is_hopeless,
 )
 from rabbit.errors import TopologyError
 from rabbit.logs import Logger
+from rabbit.refusals import explain_refusal, is_hopeless
 from rabbit.topology import control_queue, control_subscription
 
 #: The version of the commands and reports in this file. Unknown fields are ignored, so that
@@ -149,13 +148,13 @@ class ControlRoom(Lane):
     def remove(self) -> None:
         """Delete the queue: this replica has ended, and nobody has to wait for it.
 
-        While the connection is away the queue stays: then it goes as soon as there is one again.
+        While the connection is away the queue stays. It goes if that is back before we have ended.
         """
         self._removing = True
         if self._channel is not None:
             self._delete(self._channel)
         elif self._fresh:
-            self.is_removed = True  # it was never there
+            self.is_removed = True  # it has not begun to be ours
         else:
             self._connection.hurry()
 
@@ -208,7 +207,7 @@ class ControlRoom(Lane):
     def _closed(self, code: int, text: str) -> None:
         self.lost()
         if is_hopeless(code, text):
-            self.is_removed = self._removing  # or as good as that
+            self.is_removed = True  # as good as that: nobody opens another channel
             self._on_failed(
                 TopologyError(f"cannot hear the control exchange: {explain_refusal(text)}")
             )

@@ -6,7 +6,7 @@ A message's way through a worker:
     Workers        work       in a handler thread
     Publisher      publish    every output, once the handler has returned
     Publisher      confirm    basic.ack from the broker for each of them
-    Subscription   ack        basic.ack to the broker, at the end of the turn
+    Subscription   ack        basic.ack to the broker, soon, for as many as possible
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from time import sleep
 from typing import NamedTuple, Protocol
 
-from rabbit.connection import Availability, Connection, Loop
+from rabbit.availability import Availability
+from rabbit.connection import Connection, Loop
 from rabbit.control import Command, ControlRoom, Report, State
 from rabbit.errors import DrainTimeoutError
 from rabbit.health import ReadyFile
@@ -41,7 +42,8 @@ BUSY_MESSAGES = 100
 FEW_BYTES = 64 * 1024
 PAUSE_SECONDS = 0.001
 
-#: How long closing the connections may take, once everything is settled or given up.
+#: How long leaving may take, once everything is settled or given up: the control queue is deleted,
+#: for which a lost connection has to come back, and the connections are closed.
 LAST_WORDS_SECONDS = 2.0
 
 

@@ -23,11 +23,16 @@ class Call(Generic[M]):
 
     __slots__ = ("error", "message", "outputs")
 
-    def __init__(self, message: M, outputs: list[Output] | None = None) -> None:
+    def __init__(
+        self,
+        message: M,
+        outputs: list[Output] | None = None,
+        error: BaseException | None = None,
+    ) -> None:
         """Begin with `message`, and no outputs by default."""
         self.message = message
         self.outputs = [] if outputs is None else outputs
-        self.error: BaseException | None = None
+        self.error = error
 
 
 class _Desk(threading.local):
@@ -77,7 +82,9 @@ class Handler:
                 self._check(message)
             self._work(message.text)
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
-            call.outputs, call.error = [], error
+            # Another one: the error knows this frame, and with it `call`. A cycle would keep
+            # the message in memory until it is found.
+            return Call(message, error=error)
         finally:
             self._desk.call = None
         return call

@@ -38,6 +38,7 @@ def derived_id(input_id: str, stage: str, index: int) -> str:
     """Return the id of a stage's output number `index` for the input `input_id`.
 
     It is `uuid5(OUTPUT_NAMESPACE, "input_id/stage/index")`: a redelivered input gives the same ids.
+    `derived_output` gives an output this id; who wants to know an id beforehand can ask here.
     """
     return _uuid5(input_id.encode() + _place(stage, index))
 

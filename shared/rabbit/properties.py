@@ -76,7 +76,7 @@ def split_text(properties: bytes) -> tuple[bytes, bytes] | None:
         properties: as they came, flags first.
 
     Returns:
-        None if it is another message, if an id is empty, or if the message id is not ASCII.
+        None if it is another message, if an id is empty, or if one is not ASCII.
     """
     if not properties.startswith(_TEXT):
         return None
@@ -87,7 +87,7 @@ def split_text(properties: bytes) -> tuple[bytes, bytes] | None:
         is_whole = properties[end] == len(message_id)
     except IndexError:
         return None
-    is_known = length and message_id and is_whole and message_id.isascii()
+    is_known = length and message_id and is_whole and properties[len(_TEXT) :].isascii()
     return (properties[:end], message_id) if is_known else None
 
 

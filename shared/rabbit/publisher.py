@@ -14,9 +14,6 @@ from rabbit.connection import (
     Lane,
     declare,
     encode_properties,
-    explain_refusal,
-    is_hopeless,
-    size_limit,
 )
 from rabbit.errors import (
     PublishError,
@@ -29,6 +26,7 @@ from rabbit.ledger import Outputs
 from rabbit.logs import Logger
 from rabbit.message import Output
 from rabbit.properties import read_ids
+from rabbit.refusals import explain_refusal, is_hopeless, size_limit
 from rabbit.topology import Declaration, Edge
 
 Owner = TypeVar("Owner")

@@ -5,22 +5,13 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
-from rabbit.connection import (
-    Arrival,
-    Channel,
-    Connection,
-    Frame,
-    Lane,
-    consume,
-    declare,
-    explain_refusal,
-    is_hopeless,
-)
+from rabbit.connection import Arrival, Channel, Connection, Frame, Lane, consume, declare
 from rabbit.errors import TopologyError
 from rabbit.ledger import Inputs
 from rabbit.logs import Logger
 from rabbit.message import Message
 from rabbit.prefetch import AutoPrefetch, FixedPrefetch
+from rabbit.refusals import explain_refusal, is_hopeless
 from rabbit.topology import Edge
 
 #: Acks are sent in steps of so many seconds, while there is credit left.

@@ -1,28 +1,23 @@
 """Promise 9: bad input never stops a stage. What fails is retried, then kept; the rest flows."""
 
-import base64
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import pika
 import pytest
 
-from rabbit import Consumer, MessageQueue, TooLargeError
+from rabbit import Consumer
 from tests.broker import USERNAME, Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running
+from tests.integration.letters import letters
 from tests.process import Process
 from tests.waiting import wait_until
 
 FALLIBLE = ("-m", "tests.integration.stages.fallible")
 RECORDER = ("-m", "tests.integration.stages.recorder")
-
-#: Short ones, so that a test does not take long; their queues are called after them.
-DELAYS = "0.3,0.6"
 
 #: Properties that pika cannot decode: a header that is a time beyond all time.
 UNDECODABLE = (
@@ -31,51 +26,12 @@ UNDECODABLE = (
 )
 
 
-class Letter(NamedTuple):
-    """A message as the management API shows it; it decodes what pika cannot."""
-
-    body: bytes
-    key: str
-    properties: dict[str, Any]
-    headers: dict[str, Any]
-
-
 class Raw(pika.BasicProperties):
     """Properties that are sent as they are given."""
 
     def encode(self) -> list[bytes]:
         """Return what pika would refuse to make."""
         return [UNDECODABLE]
-
-
-def letters(broker: Broker, queue: str, count: int, seconds: float = 20) -> list[Letter]:
-    """Wait until so many messages are in a queue; take them."""
-    wait_until(
-        lambda: broker.depth(queue) >= count, seconds, lambda: f"{count} messages in {queue}"
-    )
-    request = {"count": count + 1, "ackmode": "ack_requeue_false", "encoding": "base64"}
-    taken = broker.api("POST", f"queues/%2F/{queue}/get", request)
-    assert len(taken) == count
-    return [
-        Letter(
-            base64.b64decode(each["payload"]),
-            each["routing_key"],
-            {name: value for name, value in properties.items() if name != "headers"},
-            properties.get("headers", {}),
-        )
-        for each in taken
-        for properties in [dict(each["properties"])]  # none at all are an empty list
-    ]
-
-
-@pytest.fixture
-def edges(unique: Unique) -> dict[str, Any]:
-    """Name the two queues of a worker, and let retries come soon."""
-    return {
-        "INPUT_QUEUE": unique("in"),
-        "OUTPUT_QUEUE": unique("out"),
-        "RETRY_DELAYS": DELAYS,
-    }
 
 
 def test_what_fails_comes_again_after_each_delay_while_others_flow(
@@ -339,152 +295,6 @@ def test_a_missing_dead_letter_queue_is_made_anew(
 
     assert {letter.body.decode() for letter in dead_letters} == {f"reject {n}" for n in range(20)}
     assert worker.halt() == 0
-    assert broker.depth(unique("in")) == 0
-
-
-@pytest.fixture
-def limit(broker: Broker) -> Iterator[int]:
-    """Have the broker refuse larger messages than usual; return how large they may be."""
-    set_limit(broker, 1000)
-    yield 1000
-    set_limit(broker, 16777216)
-
-
-def set_limit(broker: Broker, size: int) -> None:
-    """Set max_message_size in the running broker, in bytes."""
-    broker.control("eval", f"persistent_term:put(max_message_size, {size}).")
-
-
-def texts(sink: Process) -> set[str]:
-    """Return what a recorder has seen."""
-    return {each["text"] for each in sink.objects}
-
-
-def test_what_writes_too_much_is_a_dead_letter(
-    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], limit: int
-) -> None:
-    """The broker closes the channel for the first one; the others flow, and the next is known."""
-    broker.put(unique("in"), ["a", f"large {limit + 1}", "b"])
-    worker = start(*FALLIBLE, **edges | {"PREFETCH": 10})
-
-    [letter] = letters(broker, f"{unique('in')}.dead", 1)
-    assert letter.body.decode() == f"large {limit + 1}"
-    assert letter.headers["x-error-type"] == "TooLargeError"
-    assert f"takes up to {limit}" in letter.headers["x-error-message"]
-    sink = start(*RECORDER, INPUT_QUEUE=unique("out"))
-    # What was published just before may come twice: the channel closed before it was confirmed.
-    wait_until(lambda: texts(sink) == {"small", "a", "b"}, 10, "the others are written")
-
-    broker.put(unique("in"), [f"large {limit + 2}", f"large {limit}", "c"])
-
-    assert letters(broker, f"{unique('in')}.dead", 1)[0].body.decode() == f"large {limit + 2}"
-    wait_until(lambda: texts(sink) == {"small", "a", "b", "c", limit * "x"}, 10, "they flow on")
-    assert Counter(each["text"] for each in sink.objects)["small"] <= 2  # this time, all or nothing
-    assert worker.halt() == 0
-    assert broker.depth(unique("in")) == 0
-    assert "Traceback" not in worker.log
-
-
-def test_a_source_that_writes_too_much_ends(
-    broker: Broker, unique: Unique, start: Start, limit: int
-) -> None:
-    """Exit code 1, and the last line says what is too large for whom and what to do."""
-    text = (limit + 1) * "x"
-    source = start("-m", "services.producer", ready=False, OUTPUT_QUEUE=unique("out"), MESSAGE=text)
-
-    assert source.wait() == 1
-
-    last = source.log.splitlines()[-1]
-    assert last.startswith(f"producer: a message of {limit + 1} bytes for {unique('out')!r}: ")
-    assert f"takes up to {limit}; make it smaller, or raise max_message_size" in last
-    assert broker.depth(unique("out")) == 0
-
-
-def test_what_a_source_has_written_beside_it_is_confirmed(
-    broker: Broker, unique: Unique, start: Start, tmp_path: Path, limit: int
-) -> None:
-    """It ends at once, not with DRAIN_TIMEOUT, and all that fits is queued."""
-    lines = [str(number) for number in range(100)]
-    lines[50:50] = lines[20:20] = [(limit + 1) * "x"]
-    (tmp_path / "lines").write_text("\n".join(lines))
-    arguments = ("-m", "services.producer", "--file", str(tmp_path / "lines"))
-    source = start(*arguments, ready=False, OUTPUT_QUEUE=unique("out"), DRAIN_TIMEOUT=300)
-
-    assert source.wait() == 1
-
-    queued = {message.text for message in broker.take_all(unique("out"))}
-    assert queued <= set(lines)
-    assert queued >= set(lines[:20])
-    assert "Traceback" not in source.log
-
-
-def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) -> None:
-    """The queue can be used again afterwards."""
-    with MessageQueue(unique("out"), **broker.settings) as queue:
-        for _ in range(2):
-            with pytest.raises(TooLargeError, match=f"takes up to {limit}"):
-                queue.publish((limit + 1) * "x", timeout=10)
-            queue.publish("fits", timeout=10)
-        with pytest.raises(TooLargeError):
-            queue.publish_many(["before", (limit + 1) * "x", "after"], timeout=10)
-        queue.publish("fits", timeout=10)
-
-    texts = [message.text for message in broker.take_all(unique("out"))]
-    assert texts == ["fits", "fits", "before", "after", "fits"]
-
-
-def test_a_limit_that_was_raised_counts_from_the_next_connection_on(
-    broker: Broker, unique: Unique, limit: int
-) -> None:
-    """What an operator is told to do helps: nobody has to be started again."""
-    with MessageQueue(unique("out"), **broker.settings) as queue:
-        with pytest.raises(TooLargeError):
-            queue.publish((limit + 1) * "x", timeout=10)
-        set_limit(broker, 2 * limit)
-        wait_until(lambda: broker.close_connections(f"publishes to {unique('out')}"), 10, "closed")
-        queue.publish("after", timeout=10)
-        queue.publish((limit + 1) * "x", timeout=10)
-
-    texts = [message.text for message in broker.take_all(unique("out"))]
-    assert [len(text) for text in texts] == [5, limit + 1]
-
-
-def test_a_handler_out_of_time_ends_its_replica(
-    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
-) -> None:
-    """Exit code 1; its message counts as failed, what no handler has started goes back."""
-    given: dict[str, Any] = edges | {"HANDLER_TIMEOUT": 0.5, "RETRY_DELAYS": "1", "PREFETCH": 10}
-    given["DRAIN_TIMEOUT"] = 300  # the end is not that of patience
-    broker.put(unique("in"), ["hang", "a"])
-    first = start(*FALLIBLE, **given)
-
-    assert first.wait() == 1
-    assert first.log.splitlines()[-1].startswith("fallible: work() has not returned within HAND")
-    assert broker.depth(unique("out")) == 0
-
-    second = start(*FALLIBLE, ready=False, **given)
-    assert second.wait() == 1
-    [letter] = letters(broker, f"{unique('in')}.dead", 1)
-    assert letter.headers["x-error-type"] == "HandlerTimeoutError"
-    assert letter.headers["x-attempts"] == 2
-    assert [output.text for output in broker.take(unique("out"), 1)] == ["a"]
-    assert [each["attempt"] for each in second.objects if each["text"] == "a"] == [1]
-    assert "Traceback" not in first.log + second.log
-
-
-def test_a_late_result_does_not_count(
-    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
-) -> None:
-    """It comes while another handler is still waited for; its message has been given up."""
-    broker.put(unique("in"), ["hang 1.8", "hang 0.9", "hang 0.95"])
-    given = edges | {"HANDLER_TIMEOUT": 1, "RETRY_DELAYS": "", "CONCURRENCY": 2}
-    worker = start(*FALLIBLE, **given)
-
-    assert worker.wait() == 1
-
-    assert [letter.body for letter in letters(broker, f"{unique('in')}.dead", 1)] == [b"hang 1.8"]
-    outputs = [output.text for output in broker.take_all(unique("out"))]
-    assert outputs == ["hang 0.9", "hang 0.95"]
     assert broker.depth(unique("in")) == 0
 
 

@@ -117,6 +117,28 @@ def test_a_stage_that_cannot_reach_the_broker_obeys_sigterm(unique: Unique, star
     assert monotonic() - began < 5
 
 
+def test_a_stage_whose_name_server_does_not_answer_obeys_sigterm(
+    unique: Unique, start: Start
+) -> None:
+    """Nobody waits for the lookup: exit code 0, at once."""
+    program = f"""
+import socket, sys, time
+def hang(*_arguments, **_options):
+    print("looking up", file=sys.stderr, flush=True)
+    time.sleep(3600)
+socket.getaddrinfo = hang
+import runpy
+runpy.run_module({RECORDER[1]!r}, run_name="__main__")
+"""
+    sink = start("-c", program, ready=False, INPUT_QUEUE=unique("in"))
+    sink.wait_log("looking up")
+
+    began = monotonic()
+
+    assert sink.halt() == 0, sink.log
+    assert monotonic() - began < 5
+
+
 def test_a_stage_that_gets_no_answer_obeys_sigterm(unique: Unique, start: Start) -> None:
     """Where somebody listens but says nothing: exit code 0, at once."""
     with socket.create_server(("127.0.0.1", 0)) as mute:

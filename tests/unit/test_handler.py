@@ -1,7 +1,9 @@
 """One call of a stage's work."""
 
+import gc
 import sys
 import threading
+import weakref
 
 import pytest
 
@@ -60,6 +62,27 @@ def test_a_failed_call_leaves_nothing_to_the_next() -> None:
     outputs = handler.run(message(b"good")).outputs
 
     assert [text_output(b"good", derived_id("m", "stage", 0), "c", None)] == outputs
+
+
+class Weak(Message):
+    """A message that can be looked after."""
+
+
+def test_a_failed_message_is_let_go_of_at_once() -> None:
+    """Not when the garbage collector comes by: bodies may be large."""
+
+    def work(_text: str) -> None:
+        raise ValueError
+
+    failing = Weak(b"hello", text_properties("m", "c"), redelivered=False, routing_key="")
+    seen = weakref.ref(failing)
+    call = Handler(work, "stage").run(failing)
+    gc.disable()
+    try:
+        del call, failing
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_what_is_not_utf_8_fails_without_a_call() -> None:

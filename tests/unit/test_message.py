@@ -65,6 +65,24 @@ def test_an_output_is_derived_from_what_its_input_says_of_itself(
         assert expected.id == derived_id(each.id, "s", 3)
 
 
+def test_a_correlation_id_that_is_no_text_is_carried_on_as_it_is_read() -> None:
+    """The same whether the message has headers (it has been delivered before) or not."""
+    properties: dict[str, Any] = {
+        "content_type": "text/plain",
+        "content_encoding": "utf-8",
+        "delivery_mode": 2,
+        "message_id": "m",
+        "correlation_id": "cccc",
+    }
+    plain, again = message(**properties), message(**properties, headers={"x-delivery-count": 1})
+    for each in (plain, again):
+        each.properties = each.properties.replace(b"cccc", b"\xff\xfecc")
+
+    outputs = [derived_output(each, "s", 0, b"") for each in (plain, again)]
+
+    assert outputs == 2 * [text_output(b"", derived_id("m", "s", 0), "??cc")]
+
+
 def test_an_output_of_a_message_without_ids_has_both() -> None:
     """Of one that says nothing of itself, and of one without a correlation id."""
     nameless, named = message(), message(message_id="m")

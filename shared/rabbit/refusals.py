@@ -1,0 +1,60 @@
+"""Why the broker has closed a channel: what its reply text says, and what to do about it.
+
+RabbitMQ tells it in words only. Pure: a reply code and a text in.
+"""
+
+import re
+
+_ACCESS_REFUSED = 403
+_PRECONDITION_FAILED = 406
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']*)' for (?P<kind>\w+) '(?P<name>.*)' in vhost '.*': "
+    r"received (?P<declared>.*) but current is (?P<existing>.*)"
+)
+_VALUE = re.compile(r"'(.*?)'(?: of type '\w+')?$")
+_TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
+
+
+def is_hopeless(code: int, text: str) -> bool:
+    """Tell whether a channel was closed for something that trying again does not cure.
+
+    That is a missing permission (403), or a declaration with arguments that differ from what
+    exists (406). 406 has other meanings too, an ack that took too long among them.
+    """
+    return code == _ACCESS_REFUSED or (code == _PRECONDITION_FAILED and "inequivalent" in text)
+
+
+def explain_refusal(text: str) -> str:
+    """Say what a hopeless refusal (`is_hopeless`) is about and what to do, in one line.
+
+    Args:
+        text: the reply text of channel.close.
+    """
+    found = _INEQUIVALENT.search(text)
+    if found is None:
+        return text
+    kind, name, argument = found["kind"], found["name"], found["argument"]
+    cure = f"or delete the {kind}, a queue once it is empty: it is made anew"
+    if argument == "x-queue-type":
+        cure = f"set QUEUE_TYPE as it is, {cure}"
+    elif kind == "exchange" and argument == "type":
+        cure = f"give who writes and who reads the same kind (OUTPUT_KIND, INPUT_KIND), {cure}"
+    else:
+        cure = f"set what it was made with, {cure}"
+    return (
+        f"{kind} {name!r} exists with another {argument}: {_value(found['declared'])} is declared, "
+        f"{_value(found['existing'])} is there. Nothing was changed: {cure}. "
+        "make doctor shows all differences"
+    )
+
+
+def _value(told: str) -> str:
+    """Return what RabbitMQ calls `the value 'quorum' of type 'longstr'`, or `none`."""
+    found = _VALUE.search(told)
+    return repr(found[1]) if found else told
+
+
+def size_limit(code: int, text: str) -> int | None:
+    """Return the broker's max_message_size if a channel was closed for it, in bytes."""
+    found = _TOO_LARGE.search(text) if code == _PRECONDITION_FAILED else None
+    return int(found[1]) if found else None
