@@ -139,6 +139,11 @@ class Replica(Container):
         assert self.halt() == 0, f"{self.name} ended with an error\n{self.log()}"
         self.raw.start()
 
+    def runs(self, program: str) -> bool:
+        """Tell whether a process of it has been started with `program`."""
+        rows = self.raw.top()["Processes"]
+        return any(row[-1].startswith(program) for row in rows)
+
     def halt(self) -> int:
         """Send SIGTERM and wait; return the exit code, which is 137 after the grace period."""
         self.raw.stop(timeout=GRACE_SECONDS)

@@ -117,6 +117,26 @@ def test_a_stage_that_cannot_reach_the_broker_obeys_sigterm(unique: Unique, star
     assert monotonic() - began < 5
 
 
+def test_a_signal_that_comes_as_soon_as_it_is_handled_ends_a_stage(
+    unique: Unique, start: Start
+) -> None:
+    """Exit code 0: the loop, which does not run yet, hears of it."""
+    program = f"""
+import os, runpy, signal
+install = signal.signal
+def install_and_send(number, handler):
+    before = install(number, handler)
+    if number == signal.SIGTERM and before is signal.SIG_DFL:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return before
+signal.signal = install_and_send
+runpy.run_module({RECORDER[1]!r}, run_name="__main__")
+"""
+    sink = start("-c", program, ready=False, INPUT_QUEUE=unique("in"))
+
+    assert sink.wait() == 0, sink.log
+
+
 def test_a_stage_whose_name_server_does_not_answer_obeys_sigterm(
     unique: Unique, start: Start
 ) -> None:
