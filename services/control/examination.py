@@ -1,6 +1,7 @@
 """What the stages declare, held against what the broker has: findings come out. Pure."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,8 @@ class Finding:
     """One difference.
 
     Attributes:
-        problem: missing, differs, contradiction, orphaned, unconsumed or unread.
-        what: queue, exchange, binding or edge.
+        problem: missing, differs, contradiction, loses, orphaned, unconsumed or unread.
+        what: queue, exchange, binding, edge or policy.
         name: its name.
         detail: what exactly, and what to do.
         stages: the stages it concerns.
@@ -62,6 +63,7 @@ class Examination:
                 for item, stages in self._declared
                 for each in self._compare(item, tuple(stages))
             ),
+            *self._losing(),
             *self._unconsumed(),
             *self._unread(),
             *self._orphaned(),
@@ -141,6 +143,37 @@ class Examination:
                 detail = f"{_shown(first)} by {both[0]}, {_shown(item)} by {stages[0]}"
                 kind = type(item).__name__.lower()
                 yield Finding("contradiction", kind, item.name, detail, both)
+
+    def _losing(self) -> Iterator[Finding]:
+        """Find policies that take from a queue of ours what is to be kept: each effect once."""
+        losses: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for name in sorted(self._existing.policies.keys() & self._existing.queues.keys()):
+            if self._is_ours(name):
+                policy = self._existing.policies[name]
+                for key, effect in policy.losses(self._existing.queues[name]):
+                    losses[policy.name, key, effect].append(name)
+        for (policy_name, key, effect), queues in losses.items():
+            stages = dict.fromkeys(stage for queue in queues for stage in self._stages_of(queue))
+            there = ", ".join(queues)
+            cure = f"take {key} out of it, or let its pattern leave these queues out"
+            detail = f"{key} on {there}: {effect}; {cure}"
+            yield Finding("loses", "policy", policy_name, detail, tuple(stages))
+
+    def _is_ours(self, name: str) -> bool:
+        return (
+            bool(self._stages_of(name))
+            or name.startswith(f"{CONTROL_EXCHANGE}.")
+            or self._looks_like_ours(name)
+        )
+
+    def _stages_of(self, queue: str) -> list[str]:
+        """Return the stages that declare a queue."""
+        return [
+            stage
+            for item, stages in self._declared
+            if isinstance(item, Queue) and item.name == queue
+            for stage in stages
+        ]
 
     def _unconsumed(self) -> Iterator[Finding]:
         consumers = self._existing.consumers

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from rabbit.topology import Binding, Exchange
 
 from .management import Management
+from .policies import Policy
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Existing:
         messages: how many each queue holds, more or less.
         bindings: of exchanges to queues.
         consumers: how many each queue has.
+        policies: those of each queue that has any.
     """
 
     exchanges: Mapping[str, Exchange]
@@ -27,6 +29,7 @@ class Existing:
     messages: Mapping[str, int]
     bindings: frozenset[Binding]
     consumers: Counter[str]
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
     @classmethod
     def of(cls, management: Management) -> Self:
@@ -47,4 +50,14 @@ class Existing:
                 if each["destination_type"] == "queue"
             ),
             consumers=management.consumers(),
+            policies={each["name"]: _policy(each) for each in queues if _policy_name(each)},
         )
+
+
+def _policy(queue: Mapping[str, Any]) -> Policy:
+    return Policy(_policy_name(queue), queue.get("effective_policy_definition") or {})
+
+
+def _policy_name(queue: Mapping[str, Any]) -> str:
+    kinds = {"policy": queue.get("policy"), "operator policy": queue.get("operator_policy")}
+    return " and ".join(f"{kind} {name}" for kind, name in kinds.items() if name)

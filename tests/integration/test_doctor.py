@@ -11,6 +11,7 @@ import pytest
 from tests.broker import Broker
 from tests.conftest import Start
 from tests.process import ROOT
+from tests.waiting import wait_until
 
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -117,6 +118,30 @@ def test_what_differs(broker: Broker, vhost: str, doctor: Doctor) -> None:
     assert ("one", "x-queue-type: declared 'quorum', there is 'classic'") in differs
     assert ("one", "x-max-length: declared none, there is 7") in differs
     assert ("one", "x-dead-letter-exchange: declared 'one.dead', there is none") in differs
+
+
+@pytest.mark.usefixtures("running")
+def test_a_policy_that_loses_what_is_kept(broker: Broker, vhost: str, doctor: Doctor) -> None:
+    """Both kinds of policies, by name; what they come to is the broker's word, and it is so."""
+    for kind, key in (("policies", "delivery-limit"), ("operator-policies", "message-ttl")):
+        rule = {"pattern": r"two\.dead$", "apply-to": "queues", "definition": {key: 1}}
+        broker.api("PUT", f"{kind}/{vhost}/{key}", rule)
+
+    done = doctor(STAGES, "--format", "json")
+
+    found = [each for each in json.loads(done.stdout) if each["problem"] == "loses"]
+    name = "policy delivery-limit and operator policy message-ttl"
+    assert {(each["what"], each["name"], each["stages"][0]) for each in found} == {
+        ("policy", name, "relay")
+    }
+    assert [each["detail"].partition(";")[0] for each in found] == [
+        "message-ttl on two.dead: what is older than 1 ms is dropped",
+        "delivery-limit on two.dead: what comes back more than 1 times is dropped",
+    ]
+    with broker.channel(vhost) as channel:
+        channel.confirm_delivery()
+        broker.send(channel, "two.dead", "", "kept")
+    wait_until(lambda: broker.depth("two.dead", vhost) == 0, 20, "as the doctor says")
 
 
 @pytest.mark.usefixtures("running")

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from rabbit.topology import Binding, Edge, Exchange, Queue, control_subscription
 from services.control.compose import DeclaredStage, stages
 from services.control.examination import Examination
 from services.control.existing import Existing
+from services.control.policies import Policy
 
 
 def pipeline(**services: dict[str, Any]) -> list[DeclaredStage]:
@@ -123,3 +125,23 @@ def test_nobody_consumes() -> None:
     [found] = Examination(declared, broker(edge, consumed=False)).findings()
 
     assert (found.problem, found.name, found.stages) == ("unconsumed", "a", ("reader",))
+
+
+def test_a_policy_that_loses_what_is_kept() -> None:
+    """Once for each effect, with all queues it is on; the queues of others are theirs."""
+    declared = pipeline(
+        writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a", "RETRY_DELAYS": "1"}
+    )
+    existing = broker(Edge("a", delays=(1.0,)))
+    policy = Policy("policy short", {"message-ttl": 10})
+    policies = dict.fromkeys(("a.dead", "control.stage.r", "theirs"), policy)
+    queues = {**existing.queues, "theirs": {}}
+
+    [found] = Examination(declared, replace(existing, queues=queues, policies=policies)).findings()
+
+    assert (found.problem, found.what, found.name) == ("loses", "policy", "policy short")
+    assert found.stages == ("writer", "reader")
+    assert found.detail == (
+        "message-ttl on a.dead, control.stage.r: what is older than 10 ms is dropped; "
+        "take message-ttl out of it, or let its pattern leave these queues out"
+    )
