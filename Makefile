@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: up publish halt drain status dead-letters replay doctor logs down clean
 .PHONY: test test-faults soak bench check lock images help
-.PHONY: preflight running
+.PHONY: preflight ours running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself. `given` says which there is: text, file or both.
@@ -12,7 +12,7 @@ export TEXT := $(value MSG)
 export TEXT_FILE := $(value FILE)
 unexport MSG FILE
 
-up: preflight ## set up what is missing, build, start; ends when all stages are ready
+up: preflight ours ## set up what is missing, build, start; ends when all stages are ready
 	@deploy/bin/up
 
 publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
@@ -39,14 +39,14 @@ doctor: running ## differences between what the stages declare and what the brok
 logs: ## follow the logs of all services
 	@docker compose logs --follow --tail 100
 
-down: ## remove the containers; the broker's data stays
+down: ours ## remove the containers; the broker's data stays
 	@docker compose --profile '*' down
 
-clean: ## remove the containers and the broker's data; asks first (YES=1: does not ask)
+clean: ours ## remove the containers and the broker's data; asks first (YES=1: does not ask)
 	@deploy/bin/clean
 
 test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end, quick faults
-	@deploy/bin/test tests -m "not thorough"
+	@deploy/bin/test tests -m "not thorough" $(ARGS)
 
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
 	@deploy/bin/test tests/faults
@@ -80,8 +80,12 @@ help: ## list the targets
 preflight:
 	@deploy/bin/preflight
 
+# containers, if any, that were started in this folder
+ours:
+	@deploy/bin/ours
+
 # a broker that runs
-running:
+running: ours
 	@deploy/bin/running
 
 # the tests' virtual environment, made anew when its requirements have changed

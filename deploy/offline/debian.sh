@@ -77,8 +77,21 @@ debian_update() {
     touch "$debian_cache/nothing-installed"
     for mirror in $(debian_mirrors); do
         debian_configure "$mirror"
-        if debian_apt update; then return; fi
+        if debian_apt update; then
+            debian_validity
+            return
+        fi
     done
     echo "no Debian mirror in /etc/apt serves the suite $debian_suite, signed with a key known here" >&2
     return 1
+}
+
+# debian_validity : says since when the list is no longer vouched for, if that is so
+debian_validity() {
+    local until
+    until=$(cat "$debian_cache"/lists/*Release 2>/dev/null | sed -n 's/^Valid-Until: //p' | head -n 1)
+    if [[ -n $until ]] && (($(date --date "$until" +%s) < $(date +%s))); then
+        echo "warning: the list of packages of Debian $debian_suite was valid until $until: the mirror" \
+            "is no longer renewed, and newer packages and their security fixes are missing" >&2
+    fi
 }

@@ -1,6 +1,9 @@
 """What is in the images of the stages, and what is not."""
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,52 @@ def test_only_its_own_stage(built: Pipeline, stage: str) -> None:
     assert _run(built, stage, listed.format("/app/stage")).split() == sorted(
         path.name for path in Path(ROOT, "services", stage).glob("*.py")
     )
+
+
+@pytest.fixture
+def untidy(tmp_path: Path) -> Iterator[tuple[Pipeline, Path]]:
+    """A copy of the project whose printer has files beside its Python, and a pipeline for it."""
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache"))
+    for name in (*_SECRET, *_NEEDED):
+        path = copy / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("'hunter2'")
+    pipeline = Pipeline(f"pipeline-test-untidy-{os.getpid()}")
+    try:
+        yield pipeline, copy
+    finally:
+        file = str(copy / "docker-compose.yml")
+        pipeline.compose("--file", file, "down", "--volumes", "--rmi", "local")
+
+
+_SECRET = (
+    "services/printer/.env",
+    "services/printer/id.key",
+    "services/printer/notes.txt",
+    "services/printer/.cache/module.py",
+    "services/printer/parts/ca.pem",
+    "services/printer/data/.env",
+    "services/printer/requirements.in",
+    "shared/rabbit/.env",
+    "shared/rabbit/client.key",
+)
+_NEEDED = ("services/printer/parts/module.py", "services/printer/data/words.txt")
+
+
+def test_only_what_may_go_in(untidy: tuple[Pipeline, Path]) -> None:
+    """Keys, caches and the like stay outside; a stage's Python and its folder data go in."""
+    pipeline, copy = untidy
+    file = str(copy / "docker-compose.yml")
+
+    pipeline.compose("--file", file, "--progress", "quiet", "build", "printer")
+
+    program = (
+        "import pathlib; print(*(p.relative_to('/app') for p in pathlib.Path('/app').rglob('*')"
+        "if p.is_file() and p.suffix != '.pyc' and 'hunter2' in p.read_text()))"
+    )
+    needed = {name.replace("services/printer", "stage") for name in _NEEDED}
+    assert set(_run(pipeline, "printer", program).split()) == needed
 
 
 def test_only_its_own_packages(built: Pipeline) -> None:

@@ -83,7 +83,8 @@ def test_command_that_is_run_elsewhere(command: str, place: str) -> None:
     source = (ROOT / path).read_text()
 
     assert command in _commands()
-    assert f"\ndef {function}(" in source if function else f"\n{command}\n" in source
+    there = rf"^def {function}\(" if function else rf"^{command}\b"
+    assert re.search(there, source, re.MULTILINE)
 
 
 @pytest.mark.timeout(900)
@@ -295,7 +296,7 @@ def test_table_of_compose_variables() -> None:
     }
     settings = {name.upper() for each in STAGE_SETTINGS.values() for name in each.model_fields}
 
-    elsewhere = {"UP_TIMEOUT", "RABBITMQ_ERLANG_COOKIE"}
+    elsewhere = {"COMPOSE_PROJECT_NAME", "UP_TIMEOUT", "RABBITMQ_ERLANG_COOKIE"}
     assert told - elsewhere == _passed_on() - settings
     cluster = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
     assert "${RABBITMQ_ERLANG_COOKIE:-pipeline}" in cluster
