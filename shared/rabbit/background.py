@@ -28,7 +28,7 @@ class Background:
         """
         self._settings = settings
         self._on_turn = on_turn
-        self._availability = Availability(log)
+        self.availability = Availability(log)
         self._connections: list[Connection] = []
         self._stories: list[Iterator[None]] = []
         self._loop = Loop(self._turn)
@@ -39,7 +39,7 @@ class Background:
     def connection(self, name: str) -> Connection:
         """Return a new connection; its users are added before `call(connection.connect)`."""
         connection = Connection(
-            self._loop, self._settings, f"{self._settings.replica} {name}", self._availability
+            self._loop, self._settings, f"{self._settings.replica} {name}", self.availability
         )
         self._connections.append(connection)
         return connection

@@ -373,7 +373,7 @@ class Connection:
         self._epoch += 1
         connection.add_on_connection_blocked_callback(self._block)
         connection.add_on_connection_unblocked_callback(self._unblock)
-        self._availability.restored(self._endpoint)
+        self._availability.restored(self, self._endpoint)
         for user in self.users:
             user.open()
 
@@ -394,7 +394,8 @@ class Connection:
                 user.lost()
         if self._closing:
             return
-        self._availability.trouble(_explain(error, self._endpoint))
+        reason = _explain(error, self._endpoint)
+        self._availability.trouble(self, reason, reason)
         bound = min(LAST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 16))
         self._failures += 1
         pause = random.uniform(0, bound)  # noqa: S311 - no secret

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rabbit.availability import LONGEST_REASON
 from rabbit.connection import (
     Arrival,
     Channel,
@@ -79,6 +80,8 @@ class Report(BaseModel):
         retried: those of them that come again after a delay.
         dead_lettered: those of them that were given up.
         since: when it started.
+        trouble: what the broker refuses it, or has refused it last, in one line of up to
+            LONGEST_REASON characters; None: nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -97,6 +100,7 @@ class Report(BaseModel):
     retried: int = 0  # an older version does not say
     dead_lettered: int = 0
     since: datetime
+    trouble: str | None = Field(default=None, max_length=LONGEST_REASON)
 
 
 class ControlRoom(Lane):

@@ -106,11 +106,11 @@ class Engine:
         self.role = role
         self.log = log
         self.loop = Loop(self._turn)
-        availability = Availability(log)
+        self.availability = Availability(log)
         name = f"{role.stage}/{role.replica}"
         # An alarm makes the broker stop reading from connections that publish, acks included.
-        self.consuming = Connection(self.loop, settings, f"{name} consumes", availability)
-        self.publishing = Connection(self.loop, settings, f"{name} publishes", availability)
+        self.consuming = Connection(self.loop, settings, f"{name} consumes", self.availability)
+        self.publishing = Connection(self.loop, settings, f"{name} publishes", self.availability)
         self.intake: Intake
         self.output_flows: Callable[[], bool] = lambda: True
         self._control = ControlRoom(
@@ -266,6 +266,7 @@ class Engine:
             retried=self.intake.retried,
             dead_lettered=self.intake.dead_lettered,
             since=self._since,
+            trouble=self.availability.reason,
         )
         message_id = new_id()
         body = report.model_dump_json().encode()

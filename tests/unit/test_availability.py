@@ -1,30 +1,92 @@
-"""The news of whether the broker can be reached."""
+"""The news of whether the broker can be reached, and takes what is asked of it."""
 
 import json
 
 import pytest
 
-from rabbit.availability import Availability
+from rabbit.availability import LONGEST_REASON, Availability
 from rabbit.logs import logger
-from rabbit.settings import Settings
+from rabbit.settings import Endpoint, Settings
+
+ENDPOINT = Endpoint("localhost", 5672, "/", "guest", "guest", tls=False)
+
+AWAY = "broker unavailable, trying again"
+REFUSED = "broker refuses a channel, trying again"
 
 
-def test_one_line_per_change(capsys: pytest.CaptureFixture[str]) -> None:
-    """Attempts that fail for the same reason are not told again; another reason is."""
-    settings = Settings.load(log_format="json")
-    availability = Availability(logger(settings))
-    [endpoint] = settings.endpoints
-    availability.restored(endpoint)
-    for reason in ("no such host", "no such host", "refused", "refused"):
-        availability.trouble(reason)
-    availability.restored(endpoint)
-    availability.restored(endpoint)
-    availability.trouble("refused")
+@pytest.fixture
+def availability() -> Availability:
+    """Log as JSON."""
+    return Availability(logger(Settings.load(log_format="json")))
 
-    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(each["event"], each.get("reason") or each.get("broker")) for each in said] == [
-        ("broker unavailable, trying again", "no such host"),
-        ("broker unavailable, trying again", "refused"),
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str | None]]:
+    """Return what has been logged: the event, and its reason or broker."""
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    return [(each["event"], each.get("reason") or each.get("broker")) for each in lines]
+
+
+def test_one_line_for_each_kind_of_reason(
+    availability: Availability, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not for each attempt, not for each host, and not when two reasons alternate."""
+    availability.restored("a", ENDPOINT)
+    for _ in range(3):
+        availability.trouble("a", "nothing listens at one", "nothing listens")
+        availability.trouble("a", "nothing listens at two", "nothing listens")
+        availability.trouble("a", "no such host 'three'", "no such host")
+    availability.restored("a", ENDPOINT)
+    availability.restored("a", ENDPOINT)
+    availability.trouble("a", "nothing listens at two", "nothing listens")
+
+    assert said(capsys) == [
+        (AWAY, "nothing listens at one"),
+        (AWAY, "no such host 'three'"),
         ("broker available again", "localhost:5672"),
-        ("broker unavailable, trying again", "refused"),
+        (AWAY, "nothing listens at two"),
     ]
+
+
+def test_an_outage_ends_with_the_last_connection(
+    availability: Availability, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What several connections have in common is told once; one that is no more is no outage."""
+    availability.trouble("a", "lost", "lost")
+    availability.trouble("b", "lost", "lost")
+    availability.restored("a", ENDPOINT)
+    availability.trouble("a", "lost", "lost")
+    availability.restored("b", ENDPOINT)
+    assert availability.reason == "lost"
+    availability.restored("a", ENDPOINT)
+    assert availability.reason is None
+    availability.trouble("a", "lost", "lost")
+    availability.forget("a")
+
+    assert availability.reason is None
+    assert [event for event, _ in said(capsys)] == [AWAY, "broker available again", AWAY]
+
+
+def test_a_refused_channel_is_told_once_for_each_reason(
+    availability: Availability, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the known reason until the channel has lasted."""
+    for reason in ("queue limit", "queue limit", "timed out"):
+        availability.refused("a", reason)
+    assert availability.reason == "timed out"
+    availability.accepted("a")
+    availability.accepted("a")
+
+    assert availability.reason is None
+    assert said(capsys) == [
+        (REFUSED, "queue limit"),
+        (REFUSED, "timed out"),
+        ("broker takes the channel again", None),
+    ]
+
+
+def test_a_reason_is_kept_in_bounds(availability: Availability) -> None:
+    """A broker may say much; a report has no room for all of it."""
+    availability.trouble("a", "x" * 10_000, "x")
+    assert availability.reason == "x" * LONGEST_REASON
+    availability.refused("b", "y" * 10_000)
+    assert availability.reason == "y" * LONGEST_REASON
