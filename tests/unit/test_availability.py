@@ -14,9 +14,8 @@ AWAY = "broker unavailable, trying again"
 REFUSED = "broker refuses a channel, trying again"
 
 
-@pytest.fixture
-def availability() -> Availability:
-    """Log as JSON."""
+def made() -> Availability:
+    """Log as JSON, to where the test that calls this reads it."""
     return Availability(logger(Settings.load(log_format="json")))
 
 
@@ -26,10 +25,9 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str | None]]:
     return [(each["event"], each.get("reason") or each.get("broker")) for each in lines]
 
 
-def test_one_line_for_each_kind_of_reason(
-    availability: Availability, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_line_for_each_kind_of_reason(capsys: pytest.CaptureFixture[str]) -> None:
     """Not for each attempt, not for each host, and not when two reasons alternate."""
+    availability = made()
     availability.restored("a", ENDPOINT)
     for _ in range(3):
         availability.trouble("a", "nothing listens at one", "nothing listens")
@@ -47,10 +45,9 @@ def test_one_line_for_each_kind_of_reason(
     ]
 
 
-def test_an_outage_ends_with_the_last_connection(
-    availability: Availability, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_outage_ends_with_the_last_connection(capsys: pytest.CaptureFixture[str]) -> None:
     """What several connections have in common is told once; one that is no more is no outage."""
+    availability = made()
     availability.trouble("a", "lost", "lost")
     availability.trouble("b", "lost", "lost")
     availability.restored("a", ENDPOINT)
@@ -66,10 +63,9 @@ def test_an_outage_ends_with_the_last_connection(
     assert [event for event, _ in said(capsys)] == [AWAY, "broker available again", AWAY]
 
 
-def test_a_refused_channel_is_told_once_for_each_reason(
-    availability: Availability, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_channel_is_told_once_for_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
     """It is the known reason until the channel has lasted."""
+    availability = made()
     for reason in ("queue limit", "queue limit", "timed out"):
         availability.refused("a", reason)
     assert availability.reason == "timed out"
@@ -84,8 +80,9 @@ def test_a_refused_channel_is_told_once_for_each_reason(
     ]
 
 
-def test_a_reason_is_kept_in_bounds(availability: Availability) -> None:
+def test_a_reason_is_kept_in_bounds() -> None:
     """A broker may say much; a report has no room for all of it."""
+    availability = made()
     availability.trouble("a", "x" * 10_000, "x")
     assert availability.reason == "x" * LONGEST_REASON
     availability.refused("b", "y" * 10_000)
