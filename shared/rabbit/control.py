@@ -4,9 +4,16 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from rabbit.availability import LONGEST_REASON
 from rabbit.connection import (
@@ -26,6 +33,24 @@ from rabbit.topology import control_queue, control_subscription
 #: The version of the commands and reports in this file. Unknown fields are ignored, so that
 #: neighbours of different versions understand each other; a higher version is not understood.
 VERSION: Literal[1] = 1
+
+
+#: What a command or a report holds at most: anybody who may publish can send one.
+MOST_BYTES = 16 * 1024
+_Name = Annotated[str, Field(max_length=80, pattern=r"^[\w.-]+$")]  # as in the settings
+_Queue = Annotated[str, Field(max_length=255)]
+_Id = Annotated[str, Field(max_length=200)]
+_Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+#: How long more ignored messages are only counted, once one was told, in seconds.
+TELL_SECONDS = 5.0
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("too far away") from error
 
 
 class State(StrEnum):
@@ -52,9 +77,9 @@ class Command(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: Literal[1] = VERSION
-    id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    id: _Id = Field(default_factory=lambda: str(uuid.uuid4()))
     command: Literal["halt", "report"]
-    target: str | None = None
+    target: _Id | None = None
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     def concerns(self, stage: str, replica: str) -> bool:
@@ -87,20 +112,28 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: Literal[1] = VERSION
-    command_id: str
-    stage: str
-    replica: str
-    consumes: str | None
-    exchange: str | None
-    produces: str | None
+    command_id: _Id
+    stage: _Name
+    replica: _Name
+    consumes: _Queue | None
+    exchange: _Queue | None
+    produces: _Queue | None
     state: State
-    in_flight: int
-    handled: int
-    failed: int
-    retried: int = 0  # an older version does not say
-    dead_lettered: int = 0
-    since: datetime
+    in_flight: _Number
+    handled: _Number
+    failed: _Number
+    retried: _Number = 0  # an older version does not say
+    dead_lettered: _Number = 0
+    since: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     trouble: str | None = Field(default=None, max_length=LONGEST_REASON)
+
+
+def bounded(body: bytes) -> bytes:
+    """Return what may be a command or a report. Raises ValueError when it is too large for that."""
+    if len(body) > MOST_BYTES:
+        msg = f"{len(body)} bytes, more than the {MOST_BYTES} of a command or a report"
+        raise ValueError(msg)
+    return body
 
 
 class ControlRoom(Lane):
@@ -138,6 +171,9 @@ class ControlRoom(Lane):
         self._channel: Channel | None = None
         self._fresh = True
         self._removing = False
+        self._is_counting = False
+        self._ignored_told = 0
+        self._ignored_for = ""
         connection.users.append(self)
 
     def open(self) -> None:
@@ -190,15 +226,30 @@ class ControlRoom(Lane):
 
     def _hear(self, properties: bytes, body: bytes) -> None:
         try:
-            command = Command.model_validate_json(body)
+            command = Command.model_validate_json(bounded(body))
             reply_to = decode_properties(properties).reply_to
         except ValueError as error:
-            self.ignored += 1
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            self._log.warning("control message ignored", reason=reason, ignored=self.ignored)
+            first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            self._ignore(first)
             return
         if command.concerns(self._stage, self._replica):
             self._on_command(command, reply_to)
+
+    def _ignore(self, reason: str) -> None:
+        """Count what is no command; the first one is told at once, more of them now and then."""
+        self.ignored += 1
+        self._ignored_for = reason
+        if not self._is_counting:
+            self._tell_ignored()
+
+    def _tell_ignored(self) -> None:
+        self._is_counting = self.ignored > self._ignored_told
+        if self._is_counting:
+            self._ignored_told = self.ignored
+            self._log.warning(
+                "control message ignored", reason=self._ignored_for, ignored=self.ignored
+            )
+            self._connection.call_later(TELL_SECONDS, self._tell_ignored)
 
     def _cancelled_by_broker(self, channel: Channel) -> None:
         """Subscribe anew when somebody has deleted the queue: once for each channel."""

@@ -4,11 +4,9 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
-from pydantic import ValidationError
-
 from rabbit.background import Background
 from rabbit.connection import Channel, Frame
-from rabbit.control import Command, Report
+from rabbit.control import Command, Report, bounded
 from rabbit.errors import BrokerUnavailableError, RabbitError
 from rabbit.logs import Logger
 from rabbit.message import new_id, text_output
@@ -20,6 +18,10 @@ from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Edge
 
 #: How long the broker may take to answer a question, in seconds.
 ANSWER_SECONDS = 10.0
+
+#: How many reports are held that nobody has asked for yet, and how many more are delivered.
+MOST_HEARD = 1000
+PREFETCH = 200
 
 
 class Count(NamedTuple):
@@ -39,6 +41,7 @@ class RollCall:
 
     Attributes:
         id: where replies go: the reply_to of each command.
+        ignored: how many answers were none that can be understood here.
     """
 
     def __init__(self, settings: Settings, log: Logger) -> None:
@@ -48,6 +51,7 @@ class RollCall:
             BrokerUnavailableError: not connected within ten seconds.
         """
         self.id = uuid.uuid4().hex[:12]
+        self.ignored = 0
         self._heard: list[Report] = []
         self._error: RabbitError | None = None
         self._background = Background(settings, log, self._turn)
@@ -64,7 +68,7 @@ class RollCall:
         self._replies = Subscription(
             self._hearing,
             Edge(REPLIES_EXCHANGE, "direct", (self.id,), self.id, private=True),
-            FixedPrefetch(1000),
+            FixedPrefetch(PREFETCH),
             log,
             on_surplus=_no_matter,
             on_lost=_no_matter,
@@ -134,12 +138,13 @@ class RollCall:
             yield
 
     def _turn(self) -> None:
-        for delivery in self._replies.take_arrived():
+        # What is not taken is not acked: no more comes than is asked for, whoever sends it.
+        for delivery in self._replies.take_arrived() if len(self._heard) < MOST_HEARD else ():
             self._replies.settle(delivery)
             try:
-                self._heard.append(Report.model_validate_json(delivery.body))
-            except ValidationError:
-                continue  # of a version that is not understood here
+                self._heard.append(Report.model_validate_json(bounded(delivery.body)))
+            except ValueError:  # no report, or one of a version that is not understood here
+                self.ignored += 1
         self._replies.flush()
 
     def _fail(self, error: RabbitError) -> None:

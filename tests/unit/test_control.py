@@ -2,11 +2,12 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from rabbit.control import Command, Report, State
+from rabbit.control import MOST_BYTES, Command, Report, State, bounded
 
 SINCE = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 REPORT = Report(
@@ -87,6 +88,44 @@ def test_what_is_not_understood_is_refused(body: bytes) -> None:
     """A higher version, an unknown command, or no JSON at all."""
     with pytest.raises(ValidationError):
         Command.model_validate_json(body)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"since": "2026-11-25T10:00:00"},  # of which zone?
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"stage": "a" * 81},
+        {"stage": ""},
+        {"replica": "\x1b[31mred"},
+        {"replica": "one/two"},
+        {"consumes": "q" * 256},
+        {"produces": "q" * 256},
+        {"exchange": "q" * 256},
+        {"command_id": "c" * 201},
+        {"handled": -1},
+        {"in_flight": 2**63},
+    ],
+    ids=str,
+)
+def test_a_report_has_bounds(forged: dict[str, Any]) -> None:
+    """Anybody who may publish can send one: no field is longer or larger than a replica's own."""
+    with pytest.raises(ValidationError):
+        Report.model_validate_json(json.dumps({**REPORT.model_dump(mode="json"), **forged}))
+
+
+def test_times_are_told_in_utc() -> None:
+    """Whatever zone a report gives them in."""
+    body = {**REPORT.model_dump(mode="json"), "since": "2024-01-02T05:04:05+02:00"}
+
+    assert str(Report.model_validate_json(json.dumps(body)).since) == str(SINCE)
+
+
+def test_a_large_message_is_not_even_read() -> None:
+    """It is no command and no report."""
+    assert bounded(b"a" * MOST_BYTES)
+    with pytest.raises(ValueError, match="16385 bytes, more than the 16384"):
+        bounded(b"a" * (MOST_BYTES + 1))
 
 
 def test_a_report_of_a_higher_version_is_refused() -> None:
