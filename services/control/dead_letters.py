@@ -14,7 +14,7 @@ from rabbit.dead_letters import DeadLetters, Tell
 from rabbit.letter import Letter
 from rabbit.logs import logger
 from rabbit.message import Message
-from rabbit.text import escape
+from rabbit.text import escape, visible
 from rabbit.topology import Edge
 
 from .letters import Overview, shown, to_json
@@ -150,7 +150,8 @@ def replay(
     typer.echo(f"replayed {_by_queue(replayed, 'message')}")
     for (name, why), number in stays.items():
         stay = "stays" if number == 1 else "stay"
-        typer.echo(f"{count(number, 'dead letter')} {stay} in {Edge(name).dead}: {why}", err=True)
+        where = escape(Edge(name).dead)
+        typer.echo(f"{count(number, 'dead letter')} {stay} in {where}: {visible(why)}", err=True)
     _end(selection, found, failed=bool(stays))
 
 
@@ -220,7 +221,7 @@ def _by_queue(counts: Counter[str], noun: str) -> str:
 
 
 def _no_such(ids: list[str]) -> str:
-    return f"there is no such dead letter: {', '.join(ids)}; see dead-letters list"
+    return f"there is no such dead letter: {', '.join(map(escape, ids))}; see dead-letters list"
 
 
 def _end(selection: Selection, found: set[str], *, failed: bool) -> None:

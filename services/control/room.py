@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from rabbit import RabbitError
+from rabbit import ConfigurationError, RabbitError
+from rabbit.text import visible
 
 #: How wide tables are that nobody looks at now.
 PIPE_WIDTH = 160
@@ -35,7 +36,7 @@ def console() -> Console:
 def spinner(text: str) -> Iterator[Callable[[str], None]]:
     """Show on a terminal that something is going on; give a function that says what."""
     with Console(stderr=True).status(text) as status:
-        yield lambda said: status.update(Text(said))
+        yield lambda said: status.update(Text(visible(said)))
 
 
 @contextmanager
@@ -44,6 +45,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except RabbitError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"control: {line}", err=True)
+        # Only what is said of settings has several lines; a line break of the broker's makes none.
+        several = isinstance(error, ConfigurationError)
+        for line in str(error).splitlines() if several else [str(error)]:
+            typer.echo(f"control: {visible(line)}", err=True)
         raise typer.Exit(error.exit_code) from None

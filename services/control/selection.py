@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rabbit import ConfigurationError
 from rabbit.letter import Letter
+from rabbit.text import escape
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Selection:
         if queue not in known and queue.removesuffix(".dead") in known:
             queue = queue.removesuffix(".dead")
         if queue not in known:
-            there = f"those that have: {', '.join(known)}" if known else "no queue has"
+            there = f"those that have: {', '.join(map(escape, known))}" if known else "no queue has"
             msg = f"{self.queue!r} has no dead-letter queue; {there}"
             raise ConfigurationError(msg)
         return [queue]

@@ -8,6 +8,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from rabbit import RabbitError
+from rabbit.text import visible
 
 from . import Producer
 
@@ -23,7 +24,7 @@ def main(
         began = monotonic()
         producer.start()
     except (RabbitError, OSError) as error:
-        typer.echo(f"producer: {error}", err=True)
+        typer.echo(f"producer: {visible(str(error))}", err=True)
         raise typer.Exit(getattr(error, "exit_code", 1)) from None
     seconds = monotonic() - began
     count = producer.confirmed

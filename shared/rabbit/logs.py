@@ -2,9 +2,12 @@
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from io import StringIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
+
+from rabbit.text import visible
 
 if TYPE_CHECKING:
     from rabbit.settings import Settings
@@ -35,9 +38,34 @@ def _rendering(settings: "Settings") -> list[structlog.typing.Processor]:
     if settings.log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     return [
+        _make_visible,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             pad_event_to=0,
-            exception_formatter=structlog.dev.plain_traceback,
-        )
+            exception_formatter=_indented_traceback,
+        ),
     ]
+
+
+class _Shown(str):
+    """What a value is shown as, by a renderer that may ask for its `repr` too."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _make_visible(
+    _logger: object, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Have no text drive a terminal or begin a line: neither a message's nor the broker's."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = visible(value) if key == "event" else _Shown(repr(value))
+    return event
+
+
+def _indented_traceback(stream: TextIO, error: structlog.typing.ExcInfo) -> None:
+    """Write a traceback in which no line can be taken for one of the log."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, error)
+    stream.writelines(f"\n    {visible(line)}" for line in text.getvalue().strip().splitlines())

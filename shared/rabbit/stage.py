@@ -18,6 +18,7 @@ from rabbit.message import Message
 from rabbit.publisher import Publisher
 from rabbit.source import SourceIntake
 from rabbit.subscription import Delivery
+from rabbit.text import visible
 from rabbit.topology import Edge
 
 
@@ -85,7 +86,8 @@ class Stage(ABC):
         try:
             cls().start()
         except RabbitError as error:
-            print(f"{_snake_case(cls.__name__)}: {error}", file=sys.stderr)  # noqa: T201 - for a person
+            said = visible(str(error))
+            print(f"{_snake_case(cls.__name__)}: {said}", file=sys.stderr)  # noqa: T201 - for a person
             sys.exit(error.exit_code)
         sys.exit(0)
 

@@ -18,10 +18,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return captured.err.splitlines()
 
 
-def fail() -> None:
+def fail(message: str = "broken") -> None:
     """Raise an error, for a traceback."""
-    msg = "broken"
-    raise ValueError(msg)
+    raise ValueError(message)
 
 
 def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,3 +104,38 @@ def test_the_programs_own_logging_stays() -> None:
 
     assert not logging.getLogger("pika.adapters").isEnabledFor(logging.CRITICAL)
     assert (handlers, level) == (logging.root.handlers, logging.root.level)
+
+
+DRIVES = "\x1b[31m\n2026-11-25T10:14:50Z [info     ] halted\r\u202e"
+
+
+def test_no_text_drives_the_terminal_or_fakes_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Event, context and values are escaped, with spaces in them or without."""
+    log = logger(Settings.load(), stage=DRIVES)
+    event = f"gave up {DRIVES}"
+    log.warning(event, reason=DRIVES.replace(" ", ""), names=[DRIVES])
+
+    [line] = lines(capsys)
+    assert line.isprintable()
+    assert line.count(r"\x1b[31m") == 4
+
+
+def test_a_value_is_shown_once_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that it can be read back."""
+    logger(Settings.load()).info("ready", one="a\x1bb", two="a \x1bb", three="a b", four=r"a\x1b")
+
+    [line] = lines(capsys)
+    assert line.endswith(r"ready four=a\x1b one='a\x1bb' three='a b' two='a \x1bb'")
+
+
+def test_a_traceback_fakes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it is indented, the error's own line breaks included."""
+    try:
+        fail(DRIVES)
+    except ValueError as error:
+        logger(Settings.load()).warning("message failed", exc_info=error)
+
+    first, *others = lines(capsys)
+    assert "message failed" in first
+    assert others[0] == "    Traceback (most recent call last):"
+    assert all(each.startswith("    ") and each.isprintable() for each in others)

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 
-from rabbit.text import escape
+from rabbit.text import escape, visible
 from tests.unit.texts import texts
 
 ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))", re.DOTALL)
@@ -58,3 +58,13 @@ def test_what_is_shown_can_be_read_back(text: str) -> None:
 def test_how_it_is_shown(text: str, shown: str) -> None:
     """Text as it is, everything else as Python would write it."""
     assert shown == escape(text)
+
+
+@given(messages)
+def test_what_is_quoted_keeps_its_backslashes(text: str) -> None:
+    """A sentence of ours that quotes somebody is one printable line, and is not escaped twice."""
+    shown = visible(text)
+
+    assert shown.isprintable()
+    assert visible(shown) == shown
+    assert shown == text or not text.isprintable()
