@@ -8,6 +8,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from rabbit import topology
 from rabbit.connection import decode_properties
 from rabbit.properties import read_ids, split_text, text_begin, text_properties, with_id
 
@@ -15,9 +16,6 @@ from rabbit.properties import read_ids, split_text, text_begin, text_properties,
 OUTPUT_NAMESPACE = uuid.UUID("4a3c9c7e-6d0f-5a55-9a39-0b6f2f1f6f0e")
 
 _NAMESPACE = OUTPUT_NAMESPACE.bytes
-
-#: A routing key is a short string of AMQP 0-9-1.
-LONGEST_KEY_BYTES = 255
 
 #: How many times a handler has failed with a message: a header, so that all replicas know.
 ATTEMPTS_HEADER = "x-attempts"
@@ -146,10 +144,7 @@ def _count(headers: Mapping[str, Any], name: str) -> int:
 
 def check_key(key: str | None) -> str | None:
     """Return a routing key that AMQP can carry: a short string. Raises ValueError otherwise."""
-    if key is not None and len(key.encode()) > LONGEST_KEY_BYTES:
-        msg = f"a routing key of {len(key.encode())} bytes: at most {LONGEST_KEY_BYTES} are allowed"
-        raise ValueError(msg)
-    return key
+    return None if key is None else topology.check_key(key)
 
 
 @dataclass(slots=True)  # not frozen, which would make it slower to make

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from rabbit.errors import ConfigurationError
 
 LONGEST_NAME_BYTES = 200
+LONGEST_KEY_BYTES = 255
 MOST_DELAYS = 20
 SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.001, 86400
 SECRETS_DIRECTORY = Path("/run/secrets")
@@ -42,7 +43,15 @@ def _short(value: str) -> str:
     return value
 
 
+def _routing_key(value: str) -> str:
+    """Accept a routing key to bind with; a line break in it is a list that was meant otherwise."""
+    if not 1 <= len(value.encode()) <= LONGEST_KEY_BYTES or not value.isprintable():
+        raise ValueError
+    return value
+
+
 Name = Annotated[str, AfterValidator(_short)]
+RoutingKey = Annotated[str, AfterValidator(_routing_key)]
 
 
 class Endpoint(NamedTuple):
@@ -138,8 +147,9 @@ class Settings(BaseSettings):
     )
     input_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
     input_kind: Kind = Field("work", description="work, broadcast, direct or topic")
-    input_keys: Annotated[tuple[Name, ...], NoDecode] = Field(
-        (), description="routing keys with commas between, for direct and topic"
+    input_keys: Annotated[tuple[RoutingKey, ...], NoDecode] = Field(
+        (),
+        description="routing keys with commas between, each up to 255 bytes, for direct and topic",
     )
     output_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
     output_kind: Kind = Field("work", description="work, broadcast, direct or topic")

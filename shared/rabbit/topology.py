@@ -15,7 +15,8 @@ right to write to just this edge. The other kinds (broadcast, direct, topic) are
 a queue per group of consumers.
 """
 
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -31,6 +32,11 @@ EXPIRES_MILLISECONDS = 600_000
 
 #: Likewise where messages of such a queue wait for another attempt: an hour, with what is in it.
 RETRY_EXPIRES_MILLISECONDS = 3_600_000
+
+#: The names of exchanges and queues, and routing keys, are short strings of AMQP 0-9-1.
+LONGEST_SHORT_STRING_BYTES = 255
+#: Control characters, separators of lines and paragraphs, halves of characters.
+_UNFIT = {"Cc", "Zl", "Zp", "Cs"}
 
 _QUORUM: Mapping[str, Any] = MappingProxyType({"x-queue-type": "quorum"})
 #: A queue of one replica: it goes away by itself, and has no dead letters that would stay.
@@ -124,6 +130,22 @@ class Edge:
         whole, rest = divmod(milliseconds, 1000)
         return f"{self.queue}.retry.{milliseconds}ms" if rest else f"{self.queue}.retry.{whole}s"
 
+    def check_key(self, asked: str | None) -> str | None:
+        """Return a routing key that a message of this edge can be published with.
+
+        Raises:
+            ValueError: a key for a work queue, none for direct or topic, or one that is too long.
+        """
+        if asked is None:
+            if self.kind in {"direct", "topic"}:
+                msg = f"no key: {self.name!r} is of kind {self.kind}, which routes by key"
+                raise ValueError(msg)
+            return None
+        if self.kind == "work":
+            msg = f"a key, but the edge has no keys: {self.name!r} is of kind work"
+            raise ValueError(msg)
+        return check_key(asked)
+
     def key(self, asked: str | None) -> str:
         """Return the routing key to publish with; a work queue has one of its own."""
         return self.name if self.kind == "work" else asked or ""
@@ -174,6 +196,53 @@ class Edge:
         if self.kind == "work":
             return (self.name,)
         return self.keys if self.kind in {"direct", "topic"} else ("",)
+
+
+def check_key(key: str) -> str:
+    """Return a routing key that AMQP can carry: a short string. Raises ValueError otherwise."""
+    size = len(key.encode())
+    if size > LONGEST_SHORT_STRING_BYTES:
+        msg = f"a routing key of {size} bytes: at most {LONGEST_SHORT_STRING_BYTES} are allowed"
+        raise ValueError(msg)
+    return key
+
+
+def check_name(name: str) -> str:
+    """Return the name of an exchange or a queue that AMQP can carry, and the broker leaves to us.
+
+    Raises:
+        ValueError: it is empty, too long, the broker's own, or has a control character in it.
+    """
+    if not name:
+        msg = "an empty name"
+        raise ValueError(msg)
+    if name.startswith("amq."):
+        msg = f"the name {name!r}: what begins with 'amq.' belongs to the broker"
+        raise ValueError(msg)
+    if any(unicodedata.category(character) in _UNFIT for character in name):
+        msg = f"the name {name!r}: line breaks and control characters are not allowed"
+        raise ValueError(msg)
+    size = len(name.encode())
+    if size > LONGEST_SHORT_STRING_BYTES:
+        msg = f"the name {name!r} has {size} bytes: {LONGEST_SHORT_STRING_BYTES} allowed"
+        raise ValueError(msg)
+    return name
+
+
+def check_declarations(declarations: Iterable[Declaration]) -> None:
+    """Look at all names and keys before any of it is declared: see `check_name`, `check_key`.
+
+    Args:
+        declarations: such as `Edge.for_consuming` yields; all names that are composed are there.
+
+    Raises:
+        ValueError: naming the first of them that cannot be.
+    """
+    for each in declarations:
+        if isinstance(each, Binding):
+            check_key(each.key)
+        else:
+            check_name(each.name)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -13,6 +13,8 @@ from rabbit.topology import (
     Edge,
     Exchange,
     Queue,
+    check_declarations,
+    check_name,
     control_queue,
     control_subscription,
 )
@@ -151,6 +153,66 @@ def test_a_private_queue_expires_and_leaves_nothing_behind() -> None:
         Exchange("news", "fanout"),
         Binding("news", "news.me", ""),
     ] == list(Edge("news", "broadcast", group="me", private=True).for_consuming())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "an empty name"),
+        ("amq.topic", "belongs to the broker"),
+        ("two\nlines", "control characters"),
+        ("a\x00b", "control characters"),
+        ("two\u2028lines", "control characters"),
+        ("half\udcff", "control characters"),
+        (256 * "x", "has 256 bytes: 255 allowed"),
+        (128 * "ü", "has 256 bytes: 255 allowed"),
+    ],
+)
+def test_a_name_that_cannot_be(name: str, reason: str) -> None:
+    """AMQP cannot carry it, or the broker makes another one of it."""
+    with pytest.raises(ValueError, match=reason):
+        check_name(name)
+
+
+def test_any_other_name_can_be() -> None:
+    """Up to the last byte of a short string."""
+    for name in (255 * "x", "with blanks, ü and .", "amq", "xamq.x"):
+        assert name == check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("edge", "composed"),
+    [
+        (Edge(243 * "x", "topic", ("a",), "group", delays=(1.0,)), ".group.retry.1s"),
+        (Edge(251 * "x"), ".dead"),
+        (Edge(100 * "x", "broadcast", (), "y.z", private=True, dead_letters=256 * "d"), "ddd"),
+    ],
+)
+def test_names_that_are_composed_have_to_fit_too(edge: Edge, composed: str) -> None:
+    """Before anything is declared; the line says which name it is."""
+    with pytest.raises(ValueError, match=rf"{composed}' has 2\d\d bytes"):
+        check_declarations(edge.for_consuming())
+
+
+def test_keys_to_bind_with_have_to_fit() -> None:
+    """As those to publish with."""
+    with pytest.raises(ValueError, match="a routing key of 256 bytes"):
+        check_declarations(Edge("news", "topic", (256 * "k",), "me").for_consuming())
+
+
+def test_an_edge_knows_its_keys() -> None:
+    """One of a work queue would be ignored; one that is forgotten would reach nobody."""
+    with pytest.raises(ValueError, match="the edge has no keys: 'upper' is of kind work"):
+        Edge("upper").check_key("")
+    for kind in ("direct", "topic"):
+        with pytest.raises(ValueError, match=f"no key: 'news' is of kind {kind}"):
+            Edge("news", kind).check_key(None)
+        assert Edge("news", kind).check_key("") == ""
+    with pytest.raises(ValueError, match="a routing key of 256 bytes"):
+        Edge("news", "direct").check_key(128 * "ü")
+    assert Edge("upper").check_key(None) is None
+    assert Edge("news", "broadcast").check_key(None) is None
+    assert Edge("news", "broadcast").check_key("told along") == "told along"
 
 
 def test_a_work_queue_has_one_routing_key() -> None:
