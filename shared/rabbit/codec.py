@@ -12,11 +12,20 @@ from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
+from rabbit.errors import ProtocolError
+
+#: The largest frame before connection.tune: RabbitMQ's default, and what pika offers.
+FRAME_MAX = 131072
+
+#: The largest body that is taken: RabbitMQ's max_message_size can be no larger, in bytes.
+MOST_BODY_BYTES = 512 * 1024 * 1024
+
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _KINDS = {_METHOD, _HEADER, _BODY, _HEARTBEAT}
 _END = 0xCE
 _END_BYTE = bytes([_END])
 _FRAME_BYTES = 8  # what a frame takes besides its payload
+_BEGINNING_BYTES = 40  # of what is not understood: so much is told
 
 _BASIC = 60
 _PUBLISH = b"\x00\x3c\x00\x28"
@@ -80,15 +89,20 @@ class _Unexpected(Exception):  # noqa: N818 - pika says what is wrong with it
 
 
 class Decoder:
-    """Cuts what a connection receives into frames, and gives each to who it is for."""
+    """Cuts what a connection receives into frames, and gives each to who it is for.
+
+    Attributes:
+        frame_max: the largest frame that was agreed upon (connection.tune), in bytes.
+    """
 
     def __init__(self, lanes: Mapping[int, Lane], other: Callable[[bytes], None]) -> None:
         """Start with an empty buffer.
 
         Args:
             lanes: by channel number, who takes its deliveries and confirms; this may change.
-            other: given every other frame, whole; what is no frame at all, as it is.
+            other: given every other frame, whole.
         """
+        self.frame_max = FRAME_MAX
         self._lanes = lanes
         self._other = other
         self._chunks: list[bytes] = []
@@ -97,7 +111,12 @@ class Decoder:
         self._pattern = _Pattern(0, b"no frame begins so", b"", b"", "")
 
     def feed(self, data: bytes) -> None:
-        """Take what has been received, in the order of the connection."""
+        """Take what has been received, in the order of the connection.
+
+        Raises:
+            ProtocolError: it is no frame, or a larger one than was agreed upon, or begins a body
+                that no broker may send; nothing of it is buffered.
+        """
         self._chunks.append(data)
         self._length += len(data)
         if self._length < self._needed:
@@ -118,8 +137,8 @@ class Decoder:
                 continue
             kind, channel, size = _frame.unpack_from(data, at)
             if kind not in _KINDS:
-                self._other(data[at:])
-                return end
+                raise _no_frame(data[at:])
+            _refuse_larger_frame(size, self.frame_max)
             stop = at + _FRAME_BYTES + size
             if stop > end:
                 self._needed = stop - at
@@ -132,8 +151,12 @@ class Decoder:
                     self._needed = more.needed
                     break
             if not taken:
+                if kind == _HEADER:
+                    _check_size(data, at, stop)
                 self._other(data[at:stop])
             at = taken or stop
+        if at < end and data[at] not in _KINDS:
+            raise _no_frame(data[at:])  # it may be too short for a frame, and the last there is
         return at
 
     def _read_alike(self, data: bytes, at: int) -> int:
@@ -177,11 +200,12 @@ class Decoder:
 
         Raises:
             _Incomplete: its content is not all there.
+            ProtocolError: it is larger than any may be.
         """
         method = data[at + 7 : at + 11]
         if method == _DELIVER:
             try:
-                end, pattern, arrival = _read_delivery(data, at, stop, channel)
+                end, pattern, arrival = _read_delivery(data, at, stop, channel, self.frame_max)
             except (_Unexpected, IndexError, struct.error):
                 return 0  # pika says what is wrong with it
             self._pattern = pattern
@@ -194,13 +218,37 @@ class Decoder:
         return 0
 
 
+def _no_frame(data: bytes) -> ProtocolError:
+    beginning = data[:_BEGINNING_BYTES]
+    return ProtocolError(f"it begins with {beginning!r}", beginning)
+
+
+def _check_size(data: bytes, at: int, stop: int) -> None:
+    """Raise a ProtocolError when a content header that is all there begins an absurd body."""
+    if stop - at >= _header.size:
+        _refuse_larger_body(_header.unpack_from(data, at)[-1])
+
+
+def _refuse_larger_frame(size: int, frame_max: int) -> None:
+    if size > frame_max - _FRAME_BYTES:
+        raise ProtocolError(
+            f"a frame of {size + _FRAME_BYTES} bytes, and {frame_max} were agreed upon"
+        )
+
+
+def _refuse_larger_body(size: int) -> None:
+    if size > MOST_BODY_BYTES:
+        raise ProtocolError(f"a message of {size} bytes, and {MOST_BODY_BYTES} is the most")
+
+
 def _read_delivery(
-    data: bytes, begin: int, method_end: int, channel: int
+    data: bytes, begin: int, method_end: int, channel: int, frame_max: int
 ) -> tuple[int, _Pattern, Arrival]:
     """Return where a delivery ends, what others may have in common with it, and what it brings.
 
     Raises:
         _Incomplete: its content is not all there.
+        ProtocolError: a frame of it is larger than `frame_max`, or all of it than any may be.
         _Unexpected, IndexError, struct.error: this is not what it should look like.
     """
     head_end = begin + 12 + data[begin + 11]
@@ -215,7 +263,13 @@ def _read_delivery(
     kind, same, size, basic, _, body_size = _header.unpack_from(data, method_end)
     if (kind, same, basic) != (_HEADER, channel, _BASIC):
         raise _Unexpected
+    _refuse_larger_body(body_size)
+    _refuse_larger_frame(size, frame_max)
     header_end = method_end + _FRAME_BYTES + size
+    if body_size:
+        if len(data) - header_end < _FRAME_BYTES:
+            raise _Incomplete(header_end + _FRAME_BYTES - begin)
+        _refuse_larger_frame(_frame.unpack_from(data, header_end)[-1], frame_max)
     stop: int = header_end + (_FRAME_BYTES + body_size if body_size else 0)
     if stop > len(data):
         raise _Incomplete(stop - begin)
@@ -274,6 +328,11 @@ def publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
     size = 4 + 2 + 1 + len(name) + 1 + len(key) + 1
     head = _publish.pack(_METHOD, channel, size, _PUBLISH, 0, len(name))
     return head + name + bytes([len(key)]) + key + bytes([_MANDATORY, _END])
+
+
+def most_property_bytes(frame_max: int) -> int:
+    """Return how long the properties of a message may be: they have to fit in one frame."""
+    return frame_max - _header.size - 1
 
 
 def content(channel: int, properties: bytes, body: bytes, frame_max: int) -> list[bytes]:

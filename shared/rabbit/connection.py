@@ -3,35 +3,43 @@
 Everything here runs on the loop's thread; only `Loop.call` may be used from another one.
 """
 
-import random
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import cycle
 from typing import Any, Protocol
 
 import pika
 from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.utils.connection_workflow import (
+    AMQPConnectorStackTimeout,
+    AMQPConnectorTransportSetupError,
+)
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 from pika.channel import Channel
 from pika.exceptions import (
     AMQPHeartbeatTimeout,
+    BodyTooLongError,
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
+    ConnectionOpenAborted,
     DuplicateGetOkCallback,
-    ProbableAccessDeniedError,
-    ProbableAuthenticationError,
-    StreamLostError,
+    NoFreeChannels,
+    ProtocolVersionMismatch,
+    UnexpectedFrameError,
 )
 from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
 
 from rabbit import codec
 from rabbit.availability import Availability
+from rabbit.backoff import Backoff
 from rabbit.codec import Arrival, Lane
-from rabbit.errors import UndecodableError
+from rabbit.errors import ProtocolError, UndecodableError
 from rabbit.lookup import Lookup
+from rabbit.outages import Closed, Outage, Phase, Silence, Where, explain
 from rabbit.settings import Endpoint, Settings
 from rabbit.topology import Binding, Declaration, Exchange, Queue
 from rabbit.transport import Transport
@@ -60,8 +68,25 @@ LAST_BACKOFF_SECONDS = 10.0
 #: How long one attempt may take, from the TCP connect to connection.open-ok.
 ATTEMPT_SECONDS = 10.0
 
-#: Pause before a channel that the broker has closed is opened again.
-REOPEN_SECONDS = 1.0
+#: Likewise before a channel that the broker has closed is opened again.
+FIRST_REOPEN_SECONDS = 1.0
+LAST_REOPEN_SECONDS = 30.0
+
+#: What has lasted so long works again: pauses are short, and the outage is over. A line that is
+#: cut again and again is one outage.
+STABLE_SECONDS = 5.0
+
+#: Of connections that were lost before that, so many in a row are put to use at once; further ones
+#: only when they have lasted this long. What is delivered on a connection and lost with it counts
+#: towards the delivery limit of each message.
+SHORT_LIVED = 2
+PROBATION_SECONDS = 1.0
+
+#: Pause before a channel is opened for which another one has to be closed first.
+CLOSING_SECONDS = 0.1
+
+#: AMQP's reply code for what is not allowed.
+NOT_ALLOWED = 530
 
 
 class Loop(IOLoop):
@@ -196,7 +221,37 @@ class _Wire(SelectConnection):
         self.lanes: dict[int, codec.Lane] = {}
         self._moved = 0  # bytes, since the last flush
         self._decoder = codec.Decoder(self.lanes, self._leave_to_pika)
+        self._state_before_the_end: int | None = None
+        self._cause: BaseException | None = None
         super().__init__(*arguments, **options)
+
+    @property
+    def phase(self) -> Phase:
+        """How far it has come, or had come when it ended."""
+        return _PHASES.get(self._state_before_the_end, Phase.REACHING)
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What has ended it after the TLS handshake; None: the peer. pika keeps only a text."""
+        return self._cause
+
+    @property
+    def is_closing_a_channel(self) -> bool:
+        """Whether the number of a channel will be free again soon."""
+        return any(channel.is_closing for channel in self._channels.values())
+
+    def _set_connection_state(self, connection_state: int) -> None:
+        super()._set_connection_state(connection_state)
+        if connection_state in _PHASES:
+            self._state_before_the_end = connection_state
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        self._cause = error or self._error  # which pika replaces by what it takes for more likely
+        super()._proto_connection_lost(error)
+
+    def _on_connection_tune(self, method_frame: Any) -> None:  # noqa: ANN401 - pika's
+        super()._on_connection_tune(method_frame)
+        self._decoder.frame_max = int(self.params.frame_max)
 
     def _adapter_emit_data(self, data: bytes) -> None:
         self.unsent.append(data)
@@ -218,7 +273,27 @@ class _Wire(SelectConnection):
 
     def _leave_to_pika(self, frame: bytes) -> None:
         self.bytes_received -= len(frame)  # pika counts it
-        super()._on_data_available(frame)
+        try:
+            super()._on_data_available(frame)
+        except (BodyTooLongError, ProtocolVersionMismatch, UnexpectedFrameError) as error:
+            raise ProtocolError(repr(error)) from error
+
+    def _read_frame(self) -> Any:  # noqa: ANN401 - pika's
+        """Decode a frame; what pika raises then is the peer's fault, not ours."""
+        try:
+            return super()._read_frame()
+        except Exception as error:
+            raise ProtocolError(f"a frame that cannot be decoded: {error!r}") from error
+
+
+#: How far a connection has come, by pika's states.
+_PHASES: dict[int | None, Phase] = {
+    SelectConnection.CONNECTION_INIT: Phase.REACHING,
+    SelectConnection.CONNECTION_PROTOCOL: Phase.GREETING,
+    SelectConnection.CONNECTION_START: Phase.LOGIN,
+    SelectConnection.CONNECTION_TUNE: Phase.OPENING,
+    SelectConnection.CONNECTION_OPEN: Phase.OPEN,
+}
 
 
 class Connection:
@@ -246,10 +321,13 @@ class Connection:
         self._endpoint = settings.endpoints[0]
         self._pika: _Wire | None = None
         self._open = False
+        self._frame_max = codec.FRAME_MAX
         self._closing = False
-        self._failures = 0
+        self._backoff = Backoff(FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS)
+        self._short_lived = 0  # connections in a row
         self._pausing: Any = None  # the timer of the pause before the next attempt
         self._epoch = 0
+        self._reopenings: dict[User, _Reopenings] = {}
 
     @property
     def is_open(self) -> bool:
@@ -267,8 +345,13 @@ class Connection:
         if self._closing:
             return
         self._endpoint = next(self._endpoints)
+        try:
+            parameters = _parameters(self._endpoint, self._settings, self._name)
+        except ValueError as error:  # of a file that was right when we started
+            self._go_on(Outage(str(error), str(error)))
+            return
         self._pika = _Wire(
-            _parameters(self._endpoint, self._settings, self._name),
+            parameters,
             on_open_callback=self._opened,
             on_open_error_callback=self._failed,
             on_close_callback=self._failed,
@@ -276,8 +359,7 @@ class Connection:
         )
 
     def hurry(self) -> None:
-        """Try again at once, not after the pause; the pauses from now on are short again."""
-        self._failures = 0
+        """Try again at once, not after the pause."""
         if self._pausing is not None:
             self._loop.remove_timeout(self._pausing)
             self.connect()
@@ -290,7 +372,8 @@ class Connection:
         """
         if not self._closing:
             self._closing = True
-            if self._pika and self._open:
+            self._availability.forget(self, *self.users)
+            if self._pika and self._pika.is_open:
                 self._pika.close()
 
     def flush(self) -> int:
@@ -331,8 +414,23 @@ class Connection:
             if isinstance(reason, ChannelClosedByBroker) and self._open:
                 on_closed_by_broker(reason.reply_code, reason.reply_text)
 
+        def refused() -> None:
+            allowed = wire.params.channel_max if wire else 0
+            on_closed_by_broker(
+                NOT_ALLOWED,
+                f"NOT_ALLOWED - channel_max is {allowed}, and this process needs more channels on "
+                "a connection: raise channel_max in rabbitmq.conf",
+            )
+
         if wire and self._open:
-            wire.channel(on_open_callback=opened)
+            try:
+                wire.channel(on_open_callback=opened)
+            except NoFreeChannels:
+                if wire.is_closing_a_channel:
+                    again = partial(self.channel, on_open, on_closed_by_broker, lane)
+                    self._later(CLOSING_SECONDS, again)
+                else:
+                    self._later(0, refused)
 
     def close_channel(self, channel: Channel) -> None:
         """Close a channel (channel.close); what still arrives on it is for nobody."""
@@ -348,18 +446,40 @@ class Connection:
     @property
     def frame_max(self) -> int:
         """The largest frame that was agreed upon (connection.tune), in bytes."""
-        assert self._pika is not None  # noqa: S101 - there is one while a channel is open
-        return int(self._pika.params.frame_max)
+        return self._frame_max
 
-    def reopen(self, user: User) -> None:
-        """Let a user whose channel the broker has closed open a new one, after a pause."""
-        epoch = self._epoch
+    def reopen(self, user: User, reason: str) -> None:
+        """Let a user whose channel the broker has closed open a new one, after a pause.
+
+        Args:
+            user: one of `users`.
+            reason: why, in the broker's words; told once.
+        """
+        self._availability.refused(user, reason)
+        known = self._reopenings.setdefault(user, _Reopenings())
+        known.count += 1
+        count = known.count
+
+        def prove() -> None:
+            if known.count == count:
+                known.backoff.proved()
+                self._availability.accepted(user)
 
         def reopen() -> None:
-            if self._open and epoch == self._epoch:
-                user.open()
+            user.open()
+            self._later(STABLE_SECONDS, prove)
 
-        self.call_later(REOPEN_SECONDS, reopen)
+        self._later(known.backoff.pause(), reopen)
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run `function` after `seconds`, unless this connection is lost by then."""
+        epoch = self._epoch
+
+        def run() -> None:
+            if self._open and epoch == self._epoch:
+                function()
+
+        self.call_later(seconds, run)
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Run `function` on the loop's thread after `seconds`."""
@@ -369,13 +489,31 @@ class Connection:
         if self._closing:
             connection.close()
             return
-        self._open, self._failures, self.blocked = True, 0, False
+        self._frame_max = int(connection.params.frame_max)
+        self.blocked = False
         self._epoch += 1
         connection.add_on_connection_blocked_callback(self._block)
         connection.add_on_connection_unblocked_callback(self._unblock)
-        self._availability.restored(self, self._endpoint)
-        for user in self.users:
-            user.open()
+        if self._short_lived < SHORT_LIVED:
+            self._begin(self._epoch)
+        else:
+            self.call_later(PROBATION_SECONDS, partial(self._begin, self._epoch))
+        self._short_lived += 1
+        self.call_later(STABLE_SECONDS, partial(self._prove, self._epoch))
+
+    def _begin(self, epoch: int) -> None:
+        """Put this connection to use."""
+        if epoch == self._epoch and self._pika and self._pika.is_open and not self._closing:
+            self._open = True
+            for user in self.users:
+                user.open()
+
+    def _prove(self, epoch: int) -> None:
+        """Note that this connection has lasted."""
+        if epoch == self._epoch and self._pika and self._pika.is_open and not self._closing:
+            self._short_lived = 0
+            self._backoff.proved()
+            self._availability.restored(self, self._endpoint)
 
     def _block(self, _connection: object, _frame: object) -> None:
         """Note connection.blocked: an alarm, the broker reads nothing more from us."""
@@ -388,18 +526,35 @@ class Connection:
 
     def _failed(self, _connection: object, error: BaseException) -> None:
         """Go on after a failed attempt or a lost connection."""
-        was_open, self._open, self._pika = self._open, False, None
+        wire, was_open, self._open, self._pika = self._pika, self._open, False, None
+        self._epoch += 1
         if was_open:
             for user in self.users:
                 user.lost()
-        if self._closing:
-            return
-        reason = _explain(error, self._endpoint)
-        self._availability.trouble(self, reason, reason)
-        bound = min(LAST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 16))
-        self._failures += 1
-        pause = random.uniform(0, bound)  # noqa: S311 - no secret
-        self._pausing = self._loop.call_later(pause, self.connect)
+        if not self._closing and wire:
+            self._go_on(self._explain(wire, error))
+
+    def _go_on(self, outage: Outage) -> None:
+        """Try again after a pause."""
+        self._availability.trouble(self, outage.reason, outage.kind)
+        self._pausing = self._loop.call_later(self._backoff.pause(), self.connect)
+
+    def _explain(self, wire: _Wire, error: BaseException) -> Outage:
+        """Say why there is no connection."""
+        by_url = self._settings.rabbitmq_url is not None
+        has_certificate = self._settings.rabbitmq_certificate_file is not None
+        where = Where(self._endpoint, by_url, has_certificate)
+        if wire.phase is Phase.REACHING:
+            return explain(where, *_reaching(error))
+        return explain(where, wire.phase, _ours(wire.cause))
+
+
+class _Reopenings:
+    """How often the channel of one user was closed by the broker."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.backoff = Backoff(FIRST_REOPEN_SECONDS, LAST_REOPEN_SECONDS)
 
 
 def declare(channel: Channel, declarations: Iterable[Declaration]) -> None:
@@ -499,42 +654,28 @@ def _tls(endpoint: Endpoint, settings: Settings) -> pika.SSLOptions | None:
     return pika.SSLOptions(settings.ssl_context(), endpoint.host) if endpoint.tls else None
 
 
-#: Why there is no connection, and what a person can do about it.
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (
-        ProbableAuthenticationError,
-        (
-            "{endpoint} refuses user {endpoint.username!r} with this password: "
-            "check RABBITMQ_USERNAME and RABBITMQ_PASSWORD"
-        ),
-    ),
-    (
-        ProbableAccessDeniedError,
-        (
-            "{endpoint} has no virtual host {endpoint.vhost!r} for user {endpoint.username!r}: "
-            "check RABBITMQ_VHOST and the user's permissions"
-        ),
-    ),
-    (socket.gaierror, "no such host {endpoint.host!r}: check RABBITMQ_HOST"),
-    (
-        ConnectionRefusedError,
-        "nothing listens at {endpoint}: is RabbitMQ up? check RABBITMQ_HOST",
-    ),
-    (ssl.SSLError, "no TLS connection to {endpoint}: {cause}: check RABBITMQ_CA_FILE"),
-    (ConnectionClosedByBroker, "{endpoint} closed the connection: {cause.reply_text}"),
-    (AMQPHeartbeatTimeout, "no heartbeat from {endpoint}: is the network up?"),
-    (StreamLostError, "connection to {endpoint} lost: {cause.args[0]}"),
-)
+def _reaching(error: BaseException) -> tuple[Phase, BaseException]:
+    """Say how far an attempt came that did not come to AMQP, and what ended it.
 
-
-def _explain(error: BaseException, endpoint: Endpoint) -> str:
-    """Say why there is no connection."""
+    A host may have several addresses; what came furthest tells most.
+    """
     chain = list(_causes(error))
     for cause in chain:
-        for kind, reason in _REASONS:
-            if isinstance(cause, kind):
-                return reason.format(endpoint=endpoint, cause=cause)
-    return f"{endpoint}: {chain[-1]!r}"
+        if isinstance(cause, AMQPConnectorTransportSetupError):
+            return Phase.SECURING, _ours(cause.exception)
+    return Phase.REACHING, _ours(chain[-1])
+
+
+def _ours(cause: Any) -> Any:  # noqa: ANN401 - None, or an exception
+    """Return a cause in words without pika."""
+    match cause:
+        case ConnectionClosedByBroker():
+            return Closed(cause.reply_code, cause.reply_text)
+        case AMQPConnectorStackTimeout() | ConnectionOpenAborted() | TimeoutError():
+            return Silence()
+        case AMQPHeartbeatTimeout():
+            return OSError("no heartbeat, is the network up?")
+    return cause
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

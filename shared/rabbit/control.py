@@ -267,4 +267,4 @@ class ControlRoom(Lane):
                 TopologyError(f"cannot hear the control exchange: {explain_refusal(text)}")
             )
         else:
-            self._connection.reopen(self)
+            self._connection.reopen(self, text)

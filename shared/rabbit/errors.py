@@ -11,9 +11,9 @@
     ├── HandlerTimeoutError    a handler ran longer than HANDLER_TIMEOUT
     └── DrainTimeoutError      gave up waiting while halting            exit code 1
 
-Three stand apart. A handler raises `Reject` to give a message up, and `UndecodableError` is what
+Four stand apart. A handler raises `Reject` to give a message up, and `UndecodableError` is what
 the dead letter of a message says whose properties are beyond us. `Halted` is no error but the way
-a source leaves its work when it is stopped.
+a source leaves its work when it is stopped. `ProtocolError` ends a connection, and nothing else.
 """
 
 from typing import ClassVar
@@ -44,6 +44,19 @@ class TopologyError(RabbitError):
 
 class BrokerUnavailableError(RabbitError):
     """RabbitMQ could not be reached in time."""
+
+
+class ProtocolError(ValueError):
+    """What was received is not AMQP 0-9-1, or more than was agreed upon: the connection ends.
+
+    Attributes:
+        data: how it begins.
+    """
+
+    def __init__(self, message: str, data: bytes = b"") -> None:
+        """Say what is wrong with it."""
+        super().__init__(message)
+        self.data = data
 
 
 class PublishError(RabbitError):

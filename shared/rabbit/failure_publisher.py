@@ -83,4 +83,4 @@ class FailurePublisher(Publisher[Owner]):
             self._log.warning("failed messages have no queue, setting it up again")
             self._connection.close_channel(channel)
             self.lost()
-            self._connection.reopen(self)
+            self._connection.reopen(self, "no queue takes failed messages")

@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from rabbit import codec
@@ -188,7 +189,9 @@ class Publisher(Lane, Generic[Owner]):
     def _prepare(self, channel: Channel) -> None:
         declare(channel, self._declarations())
         channel.add_on_return_callback(self._note_return)
-        channel.confirm_delivery(self._confirmed, callback=lambda _frame: self._is_ready(channel))
+        channel.confirm_delivery(
+            partial(self._confirmed, channel), callback=lambda _frame: self._is_ready(channel)
+        )
 
     def _declarations(self) -> Iterator[Declaration]:
         return self.edge.for_publishing()
@@ -198,12 +201,14 @@ class Publisher(Lane, Generic[Owner]):
         self.pump()
 
     def _note_return(
-        self, _channel: Channel, _method: object, properties: BasicProperties, _body: bytes
+        self, channel: Channel, _method: object, properties: BasicProperties, _body: bytes
     ) -> None:
         """Note what basic.return is about; the confirm that follows does not count then.
 
         A return carries no sequence number, only the message.
         """
+        if channel is not self._channel:
+            return  # it is being closed: what it carried is published again
         message_id, _ = read_ids(encode_properties(properties))
         self._returned[message_id or ""] += 1
 
@@ -229,8 +234,13 @@ class Publisher(Lane, Generic[Owner]):
                 taken.append(publication)
         return taken
 
-    def _confirmed(self, frame: "Frame[Any]") -> None:
-        """Take a basic.nack of the broker, or a basic.ack that the codec has left to pika."""
+    def _confirmed(self, channel: Channel, frame: "Frame[Any]") -> None:
+        """Take a basic.nack of the broker, or a basic.ack that the codec has left to pika.
+
+        On a channel that is being closed it is about what is published again on another one.
+        """
+        if channel is not self._channel:
+            return
         method = frame.method
         if isinstance(method, Basic.Ack):
             self.acked(method.delivery_tag, multiple=method.multiple)
@@ -263,7 +273,7 @@ class Publisher(Lane, Generic[Owner]):
         self._most_bytes = size_limit(code, text)
         fitting, too_large = self._split(list(self._waiting))
         self._waiting = deque(fitting)
-        self._connection.reopen(self)
+        self._connection.reopen(self, text)
         self._refuse_too_large(too_large)
 
     def _split(

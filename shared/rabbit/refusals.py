@@ -7,6 +7,7 @@ import re
 
 _ACCESS_REFUSED = 403
 _PRECONDITION_FAILED = 406
+_NOT_ALLOWED = 530
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']*)' for (?P<kind>\w+) '(?P<name>.*)' in vhost '.*': "
     r"received (?P<declared>.*) but current is (?P<existing>.*)"
@@ -18,10 +19,12 @@ _TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\
 def is_hopeless(code: int, text: str) -> bool:
     """Tell whether a channel was closed for something that trying again does not cure.
 
-    That is a missing permission (403), or a declaration with arguments that differ from what
-    exists (406). 406 has other meanings too, an ack that took too long among them.
+    That is a missing permission (403), a declaration with arguments that differ from what
+    exists (406), or a channel that is one too many (530: `Connection.channel` says so itself).
+    406 has other meanings too, an ack that took too long among them.
     """
-    return code == _ACCESS_REFUSED or (code == _PRECONDITION_FAILED and "inequivalent" in text)
+    is_different = code == _PRECONDITION_FAILED and "inequivalent" in text
+    return code in {_ACCESS_REFUSED, _NOT_ALLOWED} or is_different
 
 
 def explain_refusal(text: str) -> str:

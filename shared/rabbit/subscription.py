@@ -407,7 +407,7 @@ class Subscription(Lane):
                 TopologyError(f"cannot consume {self.edge.queue!r}: {explain_refusal(text)}")
             )
         else:
-            self._connection.reopen(self)
+            self._connection.reopen(self, text)
 
 
 def _take_a_turn() -> None:

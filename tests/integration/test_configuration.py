@@ -103,6 +103,7 @@ def test_a_wrong_password_is_told_once_and_tried_again(
     broker.add_user(user, WRONG_PASSWORD)
 
     stage.wait_ready()
+    stage.wait_log("broker available again")
     assert stage.log.count("broker unavailable") == 1
     assert stage.log.count("broker available again") == 1
     assert WRONG_PASSWORD not in stage.log

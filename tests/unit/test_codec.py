@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 
 from rabbit import codec
+from rabbit.errors import ProtocolError
 from rabbit.properties import read_ids, text_properties
 from tests.unit.texts import texts
 
@@ -321,7 +322,7 @@ def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
 @settings(max_examples=300)
 @given(st.data())
 def test_nothing_unexpected_is_swallowed(data: st.DataObject) -> None:
-    """A delivery with a wrong byte is a delivery, or it is left to pika, or it waits.
+    """A delivery with a wrong byte is a delivery, it is left to pika, it waits, or it is refused.
 
     If the size of its body is what is wrong, pika sees what is left over, and complains. The same
     behind another one, which is as it should be.
@@ -332,7 +333,10 @@ def test_nothing_unexpected_is_swallowed(data: st.DataObject) -> None:
     value = data.draw(st.integers(0, 255))
     broken = whole[:place] + bytes([value]) + whole[place + 1 :]
 
-    heard = decode(before + broken)
+    try:
+        heard = decode(before + broken)
+    except ProtocolError:
+        return
 
     if before:
         assert decode(before) == heard[:1]
@@ -357,8 +361,58 @@ def test_content_frames_of_two_channels_may_alternate() -> None:
     assert (for_pika, bodies_heard) == ([method, header, body], [b"between"])
 
 
-def test_a_greeting_of_another_protocol_version_goes_to_pika() -> None:
-    """A broker that does not speak 0-9-1 answers with its own protocol header, not a frame."""
-    greeting = b"AMQP\x00\x00\x09\x01"
+@pytest.mark.parametrize(
+    "greeting",
+    [b"AMQP\x00\x00\x09\x01", b"HTTP/1.1 400 Bad Request", b"\x15\x03\x01\x00\x02\x02\n"],
+)
+def test_what_is_no_frame_is_refused(greeting: bytes) -> None:
+    """The error has how it begins: what that is, is for others to say."""
+    with pytest.raises(ProtocolError) as caught:
+        decode(greeting)
 
-    assert decode(greeting) == [greeting]
+    assert caught.value.data == greeting
+
+
+def _unbuffered(data: bytes, frame_max: int = 4096) -> None:
+    """Refuse what begins like this at once, also when it comes byte for byte."""
+
+    def feed(step: int) -> None:
+        decoder = codec.Decoder({1: Lane([])}, lambda _frame: None)
+        decoder.frame_max = frame_max
+        for begin in range(0, len(data), step):
+            decoder.feed(data[begin : begin + step])
+
+    for step in (len(data), 1):
+        with pytest.raises(ProtocolError, match=r"agreed upon|is the most"):
+            feed(step)
+
+
+def test_a_frame_larger_than_agreed_upon_is_refused() -> None:
+    """Of any kind, also within a delivery, and before it is all there."""
+    properties = spec.BasicProperties(headers={"x": 5000 * "x"})
+    method = frame.Method(1, spec.Basic.Deliver("c", 1, False, "e", "k")).marshal()
+
+    _unbuffered(b"\x01\x00\x01\xff\xff\xff\xff" + 8 * b"x")
+    _unbuffered(b"\x08\x00\x00" + (4096 - 7).to_bytes(4, "big") + b"x")
+    header = frame.Header(1, 5000, spec.BasicProperties()).marshal()
+    _unbuffered(method + header + frame.Body(1, b"x" * 5000).marshal()[:100])
+    _unbuffered(method + frame.Header(1, 4, properties).marshal()[:100])
+
+
+@pytest.mark.parametrize("channel", [1, 2])
+def test_an_absurd_body_is_refused(channel: int) -> None:
+    """When its size is announced, whether the codec or pika would put it together."""
+    method = frame.Method(channel, spec.Basic.Deliver("c", 1, False, "e", "k")).marshal()
+    header = frame.Header(channel, codec.MOST_BODY_BYTES + 1, spec.BasicProperties()).marshal()
+
+    _unbuffered(method + header)
+
+
+@pytest.mark.parametrize("frame_max", [4096, 8192, codec.FRAME_MAX])
+def test_the_longest_properties_fill_a_frame(frame_max: int) -> None:
+    """What `most_property_bytes` says is what fits, to the byte."""
+    most = codec.most_property_bytes(frame_max)
+
+    header, properties, *_ = codec.content(1, most * b"x", b"", frame_max)
+
+    assert len(header) + len(properties) + 1 == frame_max
