@@ -40,7 +40,8 @@ def _room() -> Iterator[_Room]:
     """Connect; a failure that a person can mend ends in one line."""
     with one_line_errors():
         settings = ControlSettings.load()
-        with RollCall(settings, logger(settings, stage="control")) as roll_call:
+        log = logger(settings, stage="control")
+        with RollCall(settings, log, settings.halt_timeout) as roll_call:
             yield _Room(settings, roll_call)
 
 

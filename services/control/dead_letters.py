@@ -59,7 +59,8 @@ def _tell(tell: Callable[[str], None], doing: str, seen: int, total: int) -> Non
 def _room() -> Iterator[_Room]:
     with one_line_errors():
         settings = ControlSettings.load()
-        with DeadLetters(settings, logger(settings, stage="control")) as dead_letters:
+        log = logger(settings, stage="control")
+        with DeadLetters(settings, log, settings.halt_timeout) as dead_letters:
             yield _Room(settings, dead_letters)
 
 

@@ -21,9 +21,9 @@ from tenacity import (
 from rabbit import BrokerUnavailableError, ConfigurationError, Settings
 from rabbit.topology import CONTROL_EXCHANGE, Edge
 
-#: How long one request may take, and how long to go on trying while the brokers start.
+#: How long one request may take, at most and at least: one that is frozen takes the connection.
 REQUEST_SECONDS = 5.0
-PATIENCE_SECONDS = 10.0
+QUICK_REQUEST_SECONDS = 1.0
 
 _DEAD = Edge("").dead  # what follows the name of a queue
 _URL = r"https?://[^/,\s]+/?"
@@ -52,8 +52,13 @@ class Api:
     url: str
     login: str = field(repr=False)
 
-    def ask(self, path: str, body: bytes | None) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, path: str, body: bytes | None, seconds: float) -> Any:  # noqa: ANN401 - JSON
         """Return what it answers; None when it knows no such thing.
+
+        Args:
+            path: below /api.
+            body: what to send; None: nothing.
+            seconds: how long it may be silent.
 
         Raises:
             BrokerUnavailableError: it does not answer; another broker's may.
@@ -65,7 +70,7 @@ class Api:
         }
         request = Request(f"{self.url}/api/{path}", data=body, headers=headers)  # noqa: S310 - http(s)
         try:
-            with urlopen(request, timeout=REQUEST_SECONDS) as response:  # noqa: S310
+            with urlopen(request, timeout=seconds) as response:  # noqa: S310
                 return json.load(response)
         except HTTPError as error:
             return self._refused(error)
@@ -102,20 +107,22 @@ def apis(settings: ControlSettings) -> list[Api]:
 class Management:
     """RabbitMQ's HTTP API (rabbitmq.com/docs/http-api-reference), of whichever broker answers."""
 
-    def __init__(
-        self, settings: ControlSettings, *, patience_seconds: float = PATIENCE_SECONDS
-    ) -> None:
+    def __init__(self, settings: ControlSettings, *, patience_seconds: float | None = None) -> None:
         """Ask nothing yet.
 
         Args:
             settings: which brokers there are.
-            patience_seconds: how long to go on trying when none of them answers.
+            patience_seconds: how long to go on trying when none of them answers; default:
+                HALT_TIMEOUT.
         """
+        patience = settings.halt_timeout if patience_seconds is None else patience_seconds
         self._apis = deque(apis(settings))  # the one that answered last comes first
+        share = max(QUICK_REQUEST_SECONDS, patience / len(self._apis))
+        self._request_seconds = min(REQUEST_SECONDS, share)
         self._vhost = quote(settings.endpoints[0].vhost, safe="")
         self._patiently = Retrying(
             retry=retry_if_exception_type(BrokerUnavailableError),
-            stop=stop_after_delay(patience_seconds),
+            stop=stop_after_delay(patience),
             wait=wait_random_exponential(multiplier=0.2, max=2.0),
             reraise=True,
         )
@@ -186,10 +193,8 @@ class Management:
         tried = []
         for api in tuple(self._apis):
             try:
-                return api.ask(path, data)
+                return api.ask(path, data, self._request_seconds)
             except BrokerUnavailableError as error:
                 tried.append(str(error))
                 self._apis.rotate(-1)
-        raise BrokerUnavailableError(
-            f"no management API answers: {', '.join(tried)}: is RabbitMQ up?"
-        )
+        raise BrokerUnavailableError(f"no management API answers: {', '.join(tried)}")

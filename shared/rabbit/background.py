@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from rabbit.availability import Availability
 from rabbit.connection import Connection, Loop
+from rabbit.errors import BrokerUnavailableError
 from rabbit.logs import Logger
 from rabbit.settings import Settings
 
@@ -66,6 +67,21 @@ class Background:
 
         self.call(self._stories.append, whole())
         return ended.wait(timeout)
+
+    def wait(self, story: Iterator[None], timeout: float, missing: str) -> None:
+        """See a story through that waits for the broker.
+
+        Args:
+            story: as above.
+            timeout: seconds to wait.
+            missing: what there is not, when it has not ended by then.
+
+        Raises:
+            BrokerUnavailableError: it has not; with what is known of why.
+        """
+        if not self.see_through(story, timeout):
+            why = self.availability.reason or "it takes connections, and does not answer"
+            raise BrokerUnavailableError(f"{missing} within {timeout:g} s: {why}")
 
     def disconnect(self, connections: list[Connection]) -> Iterator[None]:
         """Close connections: a story for `see_through`."""

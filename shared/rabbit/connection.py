@@ -65,8 +65,10 @@ __all__ = [
 FIRST_BACKOFF_SECONDS = 0.25
 LAST_BACKOFF_SECONDS = 10.0
 
-#: How long one attempt may take, from the TCP connect to connection.open-ok.
+#: How long one attempt may take, from the TCP connect to connection.open-ok. With several hosts the
+#: first round is a quick one: one that is frozen takes the connection and says nothing.
 ATTEMPT_SECONDS = 10.0
+QUICK_ATTEMPT_SECONDS = 3.0
 
 #: Likewise before a channel that the broker has closed is opened again.
 FIRST_REOPEN_SECONDS = 1.0
@@ -324,6 +326,7 @@ class Connection:
         self._frame_max = codec.FRAME_MAX
         self._closing = False
         self._backoff = Backoff(FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS)
+        self._attempts = 0  # since it was open last
         self._short_lived = 0  # connections in a row
         self._pausing: Any = None  # the timer of the pause before the next attempt
         self._epoch = 0
@@ -333,6 +336,20 @@ class Connection:
     def is_open(self) -> bool:
         """Whether channels can be opened now."""
         return self._open
+
+    @property
+    def epoch(self) -> int:
+        """A number that changes when it opens or is lost: what was asked before is lost too."""
+        return self._epoch
+
+    @property
+    def _attempt_seconds(self) -> float:
+        """Give a round of attempts twice the time of the one before; one host all of it."""
+        hosts = len(self._settings.endpoints)
+        if hosts == 1:
+            return ATTEMPT_SECONDS
+        rounds = min(self._attempts // hosts, 9)
+        return min(ATTEMPT_SECONDS, QUICK_ATTEMPT_SECONDS * 2.0**rounds)
 
     @property
     def is_closed(self) -> bool:
@@ -346,7 +363,9 @@ class Connection:
             return
         self._endpoint = next(self._endpoints)
         try:
-            parameters = _parameters(self._endpoint, self._settings, self._name)
+            seconds = self._attempt_seconds
+            self._attempts += 1
+            parameters = _parameters(self._endpoint, self._settings, self._name, seconds)
         except ValueError as error:  # of a file that was right when we started
             self._go_on(Outage(str(error), str(error)))
             return
@@ -490,6 +509,7 @@ class Connection:
             connection.close()
             return
         self._frame_max = int(connection.params.frame_max)
+        self._attempts = 0
         self.blocked = False
         self._epoch += 1
         connection.add_on_connection_blocked_callback(self._block)
@@ -636,15 +656,17 @@ def decode_properties(raw: bytes) -> BasicProperties:
     return properties
 
 
-def _parameters(endpoint: Endpoint, settings: Settings, name: str) -> pika.ConnectionParameters:
+def _parameters(
+    endpoint: Endpoint, settings: Settings, name: str, attempt_seconds: float
+) -> pika.ConnectionParameters:
     return pika.ConnectionParameters(
         host=endpoint.host,
         port=endpoint.port,
         virtual_host=endpoint.vhost,
         credentials=pika.PlainCredentials(endpoint.username, endpoint.password),
         heartbeat=settings.rabbitmq_heartbeat,
-        socket_timeout=ATTEMPT_SECONDS,
-        stack_timeout=ATTEMPT_SECONDS,
+        socket_timeout=attempt_seconds,
+        stack_timeout=attempt_seconds,
         ssl_options=_tls(endpoint, settings),
         client_properties={"connection_name": name},
     )

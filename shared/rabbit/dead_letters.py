@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Self, TypeAlias
 
 from rabbit.background import CLOSE_SECONDS, Background
-from rabbit.errors import BrokerUnavailableError, RabbitError
+from rabbit.errors import RabbitError
 from rabbit.letter import Letter
 from rabbit.logs import Logger
 from rabbit.replay import Replay, Selects
@@ -13,8 +13,8 @@ from rabbit.subscription import Delivery
 from rabbit.topology import Edge
 from rabbit.visit import Visit
 
-#: How long connecting may take, in seconds.
-CONNECT_SECONDS = 10.0
+#: How long connecting may take unless it is said.
+PATIENCE_SECONDS = 60.0
 
 #: Given how many have been looked at, and how many there are.
 Tell: TypeAlias = Callable[[int, int], None]
@@ -23,9 +23,18 @@ Tell: TypeAlias = Callable[[int, int], None]
 class DeadLetters:
     """Goes through queues of dead letters, on connections of its own."""
 
-    def __init__(self, settings: Settings, log: Logger) -> None:
-        """Connect when it is needed."""
+    def __init__(
+        self, settings: Settings, log: Logger, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        """Connect when it is needed, to any of the brokers.
+
+        Args:
+            settings: which brokers there are.
+            log: told when none can be reached.
+            patience_seconds: how long that may take.
+        """
         self._log = log
+        self._patience = patience_seconds
         self._background = Background(settings, log, _nothing)
 
     def __enter__(self) -> Self:
@@ -104,9 +113,7 @@ class DeadLetters:
         connection = self._background.connection(f"goes through {name}")
         visit = Visit(connection, name, lambda delivery: act(visit, delivery), tell)
         self._background.call(connection.connect)
-        if not self._background.see_through(visit.begin(), CONNECT_SECONDS):
-            msg = f"no connection to RabbitMQ within {CONNECT_SECONDS:g} s: is it up?"
-            raise BrokerUnavailableError(msg)
+        self._background.wait(visit.begin(), self._patience, "no connection to RabbitMQ")
         self._background.see_through(visit.run(), None)
         self._background.see_through(self._background.disconnect([connection]), CLOSE_SECONDS)
         if visit.error:

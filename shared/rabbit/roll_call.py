@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 from rabbit.background import Background
-from rabbit.connection import Channel, Frame
+from rabbit.connection import Channel, Connection, Frame
 from rabbit.control import Command, Report, bounded
 from rabbit.errors import BrokerUnavailableError, RabbitError
 from rabbit.logs import Logger
@@ -16,8 +16,8 @@ from rabbit.settings import Settings
 from rabbit.subscription import Subscription
 from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Edge
 
-#: How long the broker may take to answer a question, in seconds.
-ANSWER_SECONDS = 10.0
+#: How long connecting, and then each answer of the broker, may take unless it is said.
+PATIENCE_SECONDS = 60.0
 
 #: How many reports are held that nobody has asked for yet, and how many more are delivered.
 MOST_HEARD = 1000
@@ -44,12 +44,20 @@ class RollCall:
         ignored: how many answers were none that can be understood here.
     """
 
-    def __init__(self, settings: Settings, log: Logger) -> None:
-        """Connect, and wait until replies can be heard.
+    def __init__(
+        self, settings: Settings, log: Logger, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        """Connect to any of the brokers, and wait until replies can be heard.
+
+        Args:
+            settings: which brokers there are.
+            log: told when none can be reached.
+            patience_seconds: how long that may take, and later each answer of the broker.
 
         Raises:
-            BrokerUnavailableError: not connected within ten seconds.
+            BrokerUnavailableError: not connected in this time.
         """
+        self._patience = patience_seconds
         self.id = uuid.uuid4().hex[:12]
         self.ignored = 0
         self._heard: list[Report] = []
@@ -76,10 +84,11 @@ class RollCall:
         )
         self._background.call(self._asking.connect)
         self._background.call(self._hearing.connect)
-        if not self._background.see_through(self._ready(), ANSWER_SECONDS):
+        try:
+            self._background.wait(self._ready(), patience_seconds, "no connection to RabbitMQ")
+        except BrokerUnavailableError:
             self._background.close()
-            msg = f"no connection to RabbitMQ within {ANSWER_SECONDS:g} s: is it up?"
-            raise BrokerUnavailableError(msg)
+            raise
 
     def __enter__(self) -> Self:
         """Return the roll call itself."""
@@ -113,19 +122,20 @@ class RollCall:
         """Ask the broker about a queue; None when there is no such queue.
 
         Raises:
-            BrokerUnavailableError: no answer within ten seconds.
+            BrokerUnavailableError: no answer, of whichever broker, in time.
         """
         answers: list[Count | None] = []
-        if not self._background.see_through(self._count(queue, answers), ANSWER_SECONDS):
-            msg = f"RabbitMQ does not answer within {ANSWER_SECONDS:g} s"
-            raise BrokerUnavailableError(msg)
+        story = self._count(self._asking, queue, answers)
+        self._background.wait(story, self._patience, "no answer from RabbitMQ")
         return answers[0]
 
     def _ready(self) -> Iterator[None]:
         while not (self._replies.is_consuming and self._commands.is_flowing) and not self._error:
             yield
 
-    def _count(self, queue: str, answers: list[Count | None]) -> Iterator[None]:
+    def _count(
+        self, connection: Connection, queue: str, answers: list[Count | None]
+    ) -> Iterator[None]:
         def opened(channel: Channel) -> None:
             def counted(frame: "Frame[Any]") -> None:
                 answers.append(Count(frame.method.message_count, frame.method.consumer_count))
@@ -133,8 +143,11 @@ class RollCall:
 
             channel.queue_declare(queue, passive=True, callback=counted)
 
-        self._asking.channel(opened, lambda _code, _text: answers.append(None))
+        asked = None
         while not answers:
+            if connection.is_open and connection.epoch != asked:  # or it was lost with the question
+                asked = connection.epoch
+                connection.channel(opened, lambda _code, _text: answers.append(None))
             yield
 
     def _turn(self) -> None:

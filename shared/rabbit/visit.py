@@ -80,8 +80,10 @@ class Visit:
             self._connection.channel(self._count_first, self._closed)
 
     def lost(self) -> None:
-        """End: all that was held and not settled is in the queue again."""
+        """End, unless it has not begun: what was held and not settled is in the queue again."""
         self._asking = None
+        if self.total is None:
+            return
         self.fail(
             BrokerUnavailableError(
                 f"the connection was lost while going through {self._queue!r}: no message is lost, "

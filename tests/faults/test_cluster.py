@@ -1,17 +1,23 @@
 """What happens to a cluster of three brokers, as deploy/cluster makes it."""
 
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
-from tests.benchmarks.containers import Container, Containers
+from tests.benchmarks import images
+from tests.benchmarks.containers import Container, Containers, Image
 from tests.broker import PASSWORD, USERNAME, Operator
 from tests.e2e.pipeline import Pipeline
+from tests.faults.replica import Replica
 from tests.faults.stream import Stream
 from tests.faults.summary import Summary
 from tests.waiting import wait_until
+
+#: How long a command may take: HALT_TIMEOUT, and starting and leaving.
+_COMMAND_SECONDS = 90.0
 
 _NODES = ("rabbitmq", "rabbitmq2", "rabbitmq3")
 _BOOT_SECONDS = 180.0
@@ -140,3 +146,35 @@ def test_partition(cluster: Cluster, stream: Stream) -> None:
         finally:
             network.connect(leader.id, aliases=[name])
         cluster.wait_whole()
+
+
+@pytest.mark.timeout(600)
+def test_first_node_frozen(cluster: Cluster, stream: Stream) -> None:
+    """It takes connections and never says a word: whoever operates gets on with the other two."""
+    stream.start()
+    first = cluster.nodes[_NODES[0]]
+
+    with stream.fault("cluster: first node frozen, operated", **_ONE_NODE):
+        first.raw.pause()
+        try:
+            stream.wait_flowing(_ELECTION_SECONDS)
+            status = _control(cluster, stream, "status", "--json")
+            states = [each["state"] for each in json.loads(status)["replicas"]]
+            assert states == ["running"] * len(stream.replicas)
+            assert "no dead letters" in _control(cluster, stream, "dead-letters", "list")
+            _control(cluster, stream, "dead-letters", "replay", "--all")
+            halted = _control(cluster, stream, "halt", "printer")
+            assert halted.startswith(f"halted 1/1 {stream.sinks[0]}")
+            stream.sinks[0].start()
+            stream.wait_flowing(_ELECTION_SECONDS)
+        finally:
+            first.raw.unpause()
+        cluster.wait_whole()
+
+
+def _control(cluster: Cluster, stream: Stream, *arguments: str) -> str:
+    """Run services.control in its container, which ends with 0; return what it prints."""
+    image = Image(images.stage("control"), arguments)
+    made = Replica.run(cluster.containers, image, stream.environment, restart_policy={})
+    assert made.wait(_COMMAND_SECONDS) == 0, made.log()
+    return "\n".join(made.out)
