@@ -10,13 +10,13 @@ from rabbit.logs import logger
 from rabbit.roll_call import RollCall
 
 from . import dead_letters
-from . import status as tables
 from .doctor import doctor
 from .drain import Drain
 from .halt import Halt
 from .management import ControlSettings, Management
 from .replicas import Replica, Replicas
-from .room import console, one_line_errors
+from .room import Format, Formats, console, one_line_errors
+from .status import Status, fold
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.add_typer(dead_letters.app, name="dead-letters")
@@ -79,15 +79,18 @@ def drain(timeout: Timeout = None) -> None:
 
 @app.command()
 def status(
-    *, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+    form: Formats = Format.TABLE,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
 ) -> None:
     """Show who is there, in which state, and how many messages each queue holds."""
     with _room() as room:
         room.replicas.call()
-        if as_json:
-            typer.echo(tables.as_json(room.replicas, room.management))
+        shown = Status(room.replicas, room.replicas, fold(room.management.messages()))
+        if as_json or form is Format.JSON:
+            typer.echo(shown.as_json())
         else:
-            tables.show(room.replicas, room.management, room.console)
+            shown.show(room.console)
 
 
 def _names(replicas: list[Replica]) -> str:

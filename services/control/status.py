@@ -1,75 +1,136 @@
 """The roll call as a table: who is there, in which state, and how deep the queues are."""
 
 import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from .management import Management
+from rabbit.text import escape, visible
+from rabbit.topology import CONTROL_EXCHANGE
+
 from .replicas import Replica, Replicas
 
-
-def show(replicas: Replicas, management: Management, console: Console) -> None:
-    """Print two tables: the replicas and the queues."""
-    console.print(_replica_table(replicas))
-    console.print(_queue_table(management))
+#: What follows the name of a queue in the names of those that belong to it.
+_PART = re.compile(r"\.(dead|retry\.\d+m?s)$")
 
 
-def as_json(replicas: Replicas, management: Management) -> str:
-    """Return the same for programs."""
-    rows = [
-        each.report.model_dump(mode="json", exclude={"command_id", "version"})
-        if each.report
-        else {"replica": each.name, "state": replicas.explain(each)}
-        for each in replicas
-    ]
-    queues = {
-        name: {"ready": ready, "in_flight": in_flight}
-        for name, (ready, in_flight) in _data_queues(management).items()
-    }
-    return json.dumps({"replicas": rows, "queues": queues}, indent=2)
+@dataclass
+class Depth:
+    """What a queue holds, with what belongs to it.
+
+    Attributes:
+        ready: messages that wait for a consumer.
+        in_flight: messages that are with one.
+        retrying: messages that wait for another attempt.
+        dead_letters: messages that were given up.
+    """
+
+    ready: int = 0
+    in_flight: int = 0
+    retrying: int = 0
+    dead_letters: int = 0
 
 
-def _replica_table(replicas: Replicas) -> Table:
-    table = Table("stage", "replica", "state", "consumes → produces", title="Replicas")
-    table.add_column("in flight", justify="right")
-    table.add_column("handled", justify="right")
-    table.add_column("since")
-    for replica in replicas:
-        table.add_row(*_cells(replica, replicas))
-    return table
+def fold(messages: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
+    """Return what each queue holds, by name: retries and dead letters with the queue they are of.
+
+    The queues of the control exchange are left out.
+
+    Args:
+        messages: how many are ready and how many in flight, by queue.
+    """
+    depths: dict[str, Depth] = {}
+    for name, (ready, in_flight) in sorted(messages.items()):
+        part = _PART.search(name)
+        whose = name[: part.start()] if part else name
+        if name.startswith((f"{CONTROL_EXCHANGE}.", f"{CONTROL_EXCHANGE}/")):
+            continue
+        if part is None or whose not in messages:
+            depths.setdefault(name, Depth()).ready += ready
+            depths[name].in_flight += in_flight
+        elif part[1] == "dead":
+            depths.setdefault(whose, Depth()).dead_letters += ready + in_flight
+        else:
+            depths.setdefault(whose, Depth()).retrying += ready + in_flight
+    return depths
 
 
-def _cells(replica: Replica, replicas: Replicas) -> tuple[str, ...]:
-    report = replica.report
-    if report is None:
+class Status:
+    """What there is to show: replicas, and what the queues hold."""
+
+    def __init__(
+        self, replicas: Replicas, shown: Iterable[Replica], depths: Mapping[str, Depth]
+    ) -> None:
+        """Show these replicas and these queues.
+
+        Args:
+            replicas: explains those that have said nothing.
+            shown: who is meant.
+            depths: what each queue holds.
+        """
+        self._shown = list(shown)
+        self._why = {
+            each.name: replicas.explain(each) for each in self._shown if each.report is None
+        }
+        self._depths = depths
+
+    def show(self, console: Console) -> None:
+        """Print two tables, the replicas and the queues, and what the broker refuses."""
+        console.print(self._replica_table())
+        console.print(self._queue_table())
+        for each in self._shown:
+            if each.report and each.report.trouble:
+                console.print(f"{escape(each.name)}: {visible(each.report.trouble)}")
+
+    def as_json(self) -> str:
+        """Return the same for programs."""
+        queues = {name: asdict(depth) for name, depth in self._depths.items()}
+        rows = [self._row(each) for each in self._shown]
+        return json.dumps({"replicas": rows, "queues": queues}, indent=2)
+
+    def _row(self, replica: Replica) -> dict[str, object]:
+        if replica.report:
+            return replica.report.model_dump(mode="json", exclude={"command_id", "version"})
         stage, _, name = replica.name.partition("/")
-        return stage, name, replicas.explain(replica), "", "", "", ""
-    path = f"{report.consumes or ''} → {report.produces or ''}".strip()
-    age = datetime.now(UTC) - report.since
-    since = f"{report.since:%H:%M:%S} UTC ({int(age.total_seconds())} s)"
-    return (
-        report.stage,
-        report.replica,
-        report.state.value,
-        path,
-        str(report.in_flight),
-        str(report.handled),
-        since,
-    )
+        return {"stage": stage, "replica": name, "state": self._why[replica.name]}
 
+    def _replica_table(self) -> Table:
+        table = Table("stage", "replica", "state", "consumes → produces", title="Replicas")
+        for name in ("in flight", "handled", "failed", "retried", "dead letters"):
+            table.add_column(name, justify="right")
+        table.add_column("since")
+        for replica in self._shown:
+            table.add_row(*self._cells(replica))
+        return table
 
-def _queue_table(management: Management) -> Table:
-    table = Table("queue", title="Queues")
-    table.add_column("ready", justify="right")
-    table.add_column("in flight", justify="right")
-    for name, (ready, in_flight) in sorted(_data_queues(management).items()):
-        table.add_row(name, str(ready), str(in_flight))
-    return table
+    def _cells(self, replica: Replica) -> tuple[str, ...]:
+        report = replica.report
+        stage, _, name = map(escape, replica.name.partition("/"))
+        if report is None:
+            return stage, name, visible(self._why[replica.name])
+        path = f"{escape(report.consumes or '')} → {escape(report.produces or '')}".strip()
+        age = max(0, int((datetime.now(UTC) - report.since).total_seconds()))
+        return (
+            stage,
+            name,
+            report.state.value,
+            path,
+            str(report.in_flight),
+            str(report.handled),
+            str(report.failed),
+            str(report.retried),
+            str(report.dead_lettered),
+            f"{report.since:%H:%M:%S} UTC ({age} s)",
+        )
 
-
-def _data_queues(management: Management) -> dict[str, tuple[int, int]]:
-    """Return all queues but those of the control exchange."""
-    messages = management.messages()
-    return {name: depth for name, depth in messages.items() if not name.startswith("control.")}
+    def _queue_table(self) -> Table:
+        table = Table("queue", title="Queues")
+        for name in ("ready", "in flight", "retrying", "dead letters"):
+            table.add_column(name, justify="right")
+        for name, depth in self._depths.items():
+            table.add_row(escape(name), *map(str, asdict(depth).values()))
+        return table

@@ -1,0 +1,30 @@
+"""How the queues are put together for a person."""
+
+from services.control.status import Depth, fold
+
+
+def test_retries_and_dead_letters_are_with_their_queue() -> None:
+    """One row for each queue that somebody reads; the control queues are not shown."""
+    messages = {
+        "one": (5, 2),
+        "one.dead": (3, 1),
+        "one.retry.1s": (1, 0),
+        "one.retry.500ms": (2, 0),
+        "two": (0, 0),
+        "control.printer.r": (1, 0),
+    }
+
+    assert fold(messages) == {
+        "one": Depth(ready=5, in_flight=2, retrying=3, dead_letters=4),
+        "two": Depth(),
+    }
+
+
+def test_what_belongs_to_no_queue_stands_for_itself() -> None:
+    """The dead letters of a broadcast edge stay when the replica's queue has gone."""
+    messages = {"news.recorder.dead": (3, 0), "of.somebody.retry": (1, 0)}
+
+    assert fold(messages) == {
+        "news.recorder.dead": Depth(ready=3),
+        "of.somebody.retry": Depth(ready=1),
+    }
