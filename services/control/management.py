@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -35,7 +36,7 @@ class ControlSettings(Settings):
     rabbitmq_management_url: str | None = Field(
         None,
         pattern=rf"^{_URL}(\s*,\s*{_URL})*$",
-        description="http://host:port of a management API, several with commas",
+        description="http:// or https://host:port of a management API, several with commas",
     )
     halt_timeout: float = Field(60.0, gt=0, allow_inf_nan=False, description="seconds, above 0")
 
@@ -47,10 +48,12 @@ class Api:
     Attributes:
         url: where it is.
         login: `user:password`.
+        context: how to check its certificate, and which one to show it.
     """
 
     url: str
     login: str = field(repr=False)
+    context: ssl.SSLContext = field(repr=False)
 
     def ask(self, path: str, body: bytes | None, seconds: float) -> Any:  # noqa: ANN401 - JSON
         """Return what it answers; None when it knows no such thing.
@@ -70,7 +73,7 @@ class Api:
         }
         request = Request(f"{self.url}/api/{path}", data=body, headers=headers)  # noqa: S310 - http(s)
         try:
-            with urlopen(request, timeout=seconds) as response:  # noqa: S310
+            with urlopen(request, timeout=seconds, context=self.context) as response:  # noqa: S310
                 return json.load(response)
         except HTTPError as error:
             return self._refused(error)
@@ -96,12 +99,17 @@ class Api:
 def apis(settings: ControlSettings) -> list[Api]:
     """Return those that RABBITMQ_MANAGEMENT_URL names, or else that of each broker."""
     endpoints = settings.endpoints
+    context = settings.ssl_context()  # for https, wherever that is
     logins = [f"{each.username}:{each.password}" for each in endpoints]
     if settings.rabbitmq_management_url:
         urls = settings.rabbitmq_management_url.split(",")
-        return [Api(url.strip().rstrip("/"), logins[0]) for url in urls]
-    urls = [f"http://{each.host}:15672" for each in endpoints]
-    return list(dict.fromkeys(map(Api, urls, logins)))
+        return [Api(url.strip().rstrip("/"), logins[0], context) for url in urls]
+    bases = [("https", 15671) if each.tls else ("http", 15672) for each in endpoints]
+    urls = [
+        f"{scheme}://{each.shown_host}:{port}"
+        for each, (scheme, port) in zip(endpoints, bases, strict=True)
+    ]
+    return list(dict.fromkeys(Api(*given, context) for given in zip(urls, logins, strict=True)))
 
 
 class Management:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import cycle
 
+from rabbit import codec
 from rabbit.connection import BasicProperties, Channel, keep_alive
 from rabbit.message import Output
 from rabbit.publisher import Owner, Publisher
@@ -31,6 +32,11 @@ class FailurePublisher(Publisher[Owner]):
         """Whether the broker takes what is published, or soon will, as far as is known."""
         is_opening = self._is_opening and not self._connection.blocked
         return is_opening or super().is_flowing
+
+    @property
+    def most_property_bytes(self) -> int:
+        """How long the properties of a message may be, as far as is known."""
+        return codec.most_property_bytes(self._connection.frame_max)
 
     def open(self) -> None:
         """Open a channel if there has been a failure, declare the edge, switch confirms on."""

@@ -15,10 +15,6 @@ from rabbit.topology import Edge
 #: How much of what an error says is kept, in characters.
 LONGEST_ERROR = 500
 
-#: A message's properties stand in one frame, which is at least so large with any broker that does
-#: not reduce frame_max; some bytes are left for what is around them.
-MOST_PROPERTY_BYTES = 131072 - 64
-
 #: What the broker adds to a message that it delivers again or dead-letters, and what we do: no
 #: part of what was published.
 ADDED_HEADERS = (
@@ -60,10 +56,16 @@ class Failures:
         self._edge = edge
         self._origin = {"x-failed-stage": stage, "x-failed-replica": replica}
 
-    def fate(self, message: Message, error: BaseException) -> Fate:
+    def fate(self, message: Message, error: BaseException, most_property_bytes: int) -> Fate:
         """Decide: after each failure comes the next delay, after the last of them the dead letter.
 
-        What no attempt can cure is a dead letter at once.
+        What no attempt can cure is a dead letter at once, and so is what has no room for the count
+        of its attempts. A dead letter without room for what is told of it goes without.
+
+        Args:
+            message: what could not be handled.
+            error: why.
+            most_property_bytes: how long the broker lets its properties be: they stand in a frame.
         """
         failures = _failures(message) + 1
         is_hopeless = isinstance(error, _HOPELESS) or _is_no_text(message, error)
@@ -72,13 +74,13 @@ class Failures:
         attempts: dict[str, str | int] = {ATTEMPTS_HEADER: failures, **aside}
         if not is_hopeless and failures <= len(self._edge.delays):
             delay = self._edge.delays[failures - 1]
-            changed = _fitting(properties, [attempts])
+            changed = _fitting(properties, [attempts], most_property_bytes)
             if changed is not None:
                 output = _output(message, changed, self._edge.retry(delay))
                 return Fate(output, failures, delay, trace)
         told = {**attempts, **self._origin, "x-failed-at": datetime.now(UTC).isoformat()}
         said = {"x-error-type": type(error).__name__, "x-error-message": describe(error)}
-        kept = _fitting(properties, [{**told, **said}, told])
+        kept = _fitting(properties, [{**told, **said}, told], most_property_bytes)
         output = _output(message, kept or properties, self._edge.dead)
         return Fate(output, failures, None, trace)
 
@@ -120,10 +122,12 @@ def _output(message: Message, properties: bytes, exchange: str) -> Output:
     return Output(message.body, properties, message.routing_key, exchange)
 
 
-def _fitting(properties: bytes, choices: list[Mapping[str, str | int]]) -> bytes | None:
+def _fitting(
+    properties: bytes, choices: list[Mapping[str, str | int]], most_bytes: int
+) -> bytes | None:
     """Return the properties with the first of these sets of headers that they can take."""
     for changed in _changed(properties, choices):
-        if len(changed) <= MOST_PROPERTY_BYTES:
+        if len(changed) <= most_bytes:
             return changed
     return None
 

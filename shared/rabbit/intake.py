@@ -213,7 +213,9 @@ class QueueIntake:
         As with outputs, it is acked when the broker has confirmed that.
         """
         self.failed += 1
-        output, attempt, delay, trace = self._failures.fate(delivery, error)
+        output, attempt, delay, trace = self._failures.fate(
+            delivery, error, self.failure_publisher.most_property_bytes
+        )
         self.retried += delay is not None
         self.dead_lettered += delay is None
         self._log.warning(

@@ -148,17 +148,34 @@ class Publisher(Lane, Generic[Owner]):
         count = min(len(self._waiting), WINDOW - len(self._unconfirmed))
         publications = [self._waiting.popleft() for _ in range(count)]
         channel, frame_max = self._channel.channel_number, self._connection.frame_max
+        most = codec.most_property_bytes(frame_max)
+        too_large: list[Publication[Owner]] = []
         frames: list[bytes] = []
         last: tuple[str | None, str | None] | None = None
         method = b""
-        for output, _ in publications:
+        for publication in publications:
+            output = publication[0]
+            if len(output.properties) > most:
+                too_large.append(publication)
+                continue
             target = output.exchange, output.key
             if target != last:
                 last, method = target, self._publish_method(channel, output)
             frames.append(method)
             frames += codec.content(channel, output.properties, output.body, frame_max)
+        if too_large:
+            publications = [each for each in publications if each not in too_large]
         self._unconfirmed.send(publications)
         self._connection.send(frames)
+        for publication in too_large:
+            self._on_refused(publication, self._too_much_beside(publication[0], most))
+
+    def _too_much_beside(self, output: Output, most: int) -> TooLargeError:
+        return TooLargeError(
+            f"headers of {len(output.properties)} bytes for {output.exchange or self.edge.name!r}: "
+            f"the broker takes up to {most}, for they have to fit in a frame; make them smaller, "
+            "or raise frame_max in rabbitmq.conf"
+        )
 
     def _publish_method(self, channel: int, output: Output) -> bytes:
         if output.exchange is not None:

@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -10,15 +11,16 @@ from urllib.parse import unquote, urlsplit
 from pydantic import (
     AfterValidator,
     Field,
-    FilePath,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rabbit.errors import ConfigurationError
+from rabbit.files import check_readable, check_secrets, tls_context
 
 LONGEST_NAME_BYTES = 200
 LONGEST_KEY_BYTES = 255
@@ -66,7 +68,12 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         """Name the broker without its password, for people."""
-        return f"{self.host}:{self.port}"
+        return f"{self.shown_host}:{self.port}"
+
+    @property
+    def shown_host(self) -> str:
+        """The host as it stands in front of a port: an IPv6 address in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def __repr__(self) -> str:
         """Do the same in a log or a traceback."""
@@ -92,17 +99,44 @@ def _endpoint_of_url(url: str) -> Endpoint:
 
 
 def _endpoint_of_host(host: str, default_port: int) -> tuple[str, int]:
-    """Split `host` or `host:port`."""
-    name, colon, port = host.strip().partition(":")
+    """Split `host`, `host:port`, an IPv6 address, or one in brackets with or without a port."""
+    host = host.strip()
+    if host.startswith("["):
+        name, bracket, rest = host[1:].partition("]")
+        IPv6Address(name)
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError
+        colon, port = rest[:1], rest[1:]
+    elif host.count(":") > 1:
+        name, colon, port = str(IPv6Address(host)), "", ""
+    else:
+        name, colon, port = host.partition(":")
     if not name or (colon and not port.isdigit()):
         raise ValueError
     return name, _port(int(port)) if colon else default_port
+
+
+def _told(why: str) -> PydanticCustomError:
+    """Make an error whose line says more than what is allowed; it may show the value."""
+    return PydanticCustomError("told", "{why}", {"why": why})
+
+
+def _readable(path: Path) -> Path:
+    try:
+        check_readable(path)
+    except ValueError as error:
+        raise _told(str(error)) from error
+    return path
 
 
 def _port(number: int) -> int:
     if number not in _PORTS:
         raise ValueError
     return number
+
+
+#: A file that is there, not empty, and may be read.
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
 
 
 class Settings(BaseSettings):
@@ -118,21 +152,24 @@ class Settings(BaseSettings):
     rabbitmq_url: SecretStr | None = Field(
         None, description="amqp:// or amqps://user:password@host:port/vhost, several with commas"
     )
-    rabbitmq_host: str = Field("localhost", description="host or host:port, several with commas")
-    rabbitmq_port: int = Field(5672, ge=1, le=65535, description="a port number, 1 to 65535")
+    rabbitmq_host: str = Field(
+        "localhost",
+        description="host or host:port, several with commas; IPv6 with a port: [::1]:5672",
+    )
+    rabbitmq_port: int | None = Field(None, ge=1, le=65535, description="a port number, 1 to 65535")
     rabbitmq_vhost: Name = Field("/", description="the name of a virtual host")
     rabbitmq_username: Name = Field("guest", description="a user name")
     rabbitmq_password: SecretStr = Field(SecretStr("guest"), description="that user's password")
     rabbitmq_heartbeat: int = Field(
         10, ge=1, le=3600, description="seconds between heartbeats, 1 to 3600"
     )
-    rabbitmq_ca_file: FilePath | None = Field(
+    rabbitmq_ca_file: ReadableFile | None = Field(
         None, description="a PEM file with the CA that signed the broker's certificate"
     )
-    rabbitmq_certificate_file: FilePath | None = Field(
+    rabbitmq_certificate_file: ReadableFile | None = Field(
         None, description="a PEM file with this client's certificate"
     )
-    rabbitmq_key_file: FilePath | None = Field(
+    rabbitmq_key_file: ReadableFile | None = Field(
         None, description="a PEM file with the key of this client's certificate"
     )
 
@@ -218,6 +255,16 @@ class Settings(BaseSettings):
             _endpoint_of_url(url)
         return value
 
+    @field_validator("rabbitmq_port", mode="before")
+    @classmethod
+    def _check_port(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise _told(
+                "Kubernetes sets this for a Service named rabbitmq: give the pod "
+                "enableServiceLinks: false, or set RABBITMQ_PORT"
+            )
+        return value
+
     @field_validator("rabbitmq_host")
     @classmethod
     def _check_host(cls, value: str) -> str:
@@ -234,31 +281,36 @@ class Settings(BaseSettings):
         if self.input_keys and not routed:
             msg = f"INPUT_KEYS is set, but INPUT_KIND={self.input_kind} takes no routing keys"
             raise ValueError(msg)
+        self._check_tls()
+        return self
+
+    def _check_tls(self) -> None:
+        """Refuse what means TLS, and would be without it."""
         if bool(self.rabbitmq_certificate_file) != bool(self.rabbitmq_key_file):
             msg = "RABBITMQ_CERTIFICATE_FILE and RABBITMQ_KEY_FILE go together: set both or none"
             raise ValueError(msg)
-        if self.rabbitmq_ca_file or self.rabbitmq_certificate_file:
-            self.ssl_context()
-        return self
+        if not (self.rabbitmq_ca_file or self.rabbitmq_certificate_file):
+            return
+        if not all(endpoint.tls for endpoint in self.endpoints):
+            name = "CA" if self.rabbitmq_ca_file else "CERTIFICATE"
+            cure = (
+                "RABBITMQ_CA_FILE is not, and without it there is no TLS: set it too"
+                if self.rabbitmq_url is None
+                else "RABBITMQ_URL has amqp://, which is without TLS: use amqps://"
+            )
+            raise ValueError(f"RABBITMQ_{name}_FILE is set, but {cure}")
+        self.ssl_context()
 
     def ssl_context(self) -> ssl.SSLContext:
         """Return how to check the broker's certificate, and which one to show it.
 
         Raises:
-            ValueError: when one of the files is no PEM file of its kind.
+            ValueError: one of the files cannot be read, or is no PEM file of its kind. What was
+                right when the process started may be away when it connects again.
         """
-        try:
-            context = ssl.create_default_context(cafile=self.rabbitmq_ca_file)
-        except ssl.SSLError as error:
-            msg = f"RABBITMQ_CA_FILE: {self.rabbitmq_ca_file} has no PEM certificates: {error}"
-            raise ValueError(msg) from error
-        try:
-            if self.rabbitmq_certificate_file and self.rabbitmq_key_file:
-                context.load_cert_chain(self.rabbitmq_certificate_file, self.rabbitmq_key_file)
-        except ssl.SSLError as error:
-            msg = f"RABBITMQ_CERTIFICATE_FILE, RABBITMQ_KEY_FILE: not a PEM pair: {error}"
-            raise ValueError(msg) from error
-        return context
+        return tls_context(
+            self.rabbitmq_ca_file, self.rabbitmq_certificate_file, self.rabbitmq_key_file
+        )
 
     @classmethod
     def load(cls, **given: Any) -> Self:  # noqa: ANN401 - the values are checked by the model
@@ -270,6 +322,10 @@ class Settings(BaseSettings):
         unknown = sorted(set(given) - set(cls.model_fields))
         if unknown:
             raise ConfigurationError(f"{unknown[0]} is no setting: is it spelt right?")
+        try:
+            check_secrets(SECRETS_DIRECTORY, cls.model_fields)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
         chosen = {name: value for name, value in given.items() if value is not None}
         return cls._checked(_secrets_dir=secrets, **chosen)
@@ -309,7 +365,8 @@ class Settings(BaseSettings):
         secret = "SecretStr" in str(field.annotation)
         shown = "the value (not shown)" if secret else repr(finding["input"])
         allowed = field.description or finding["msg"]
-        return f"{name.upper()}: {shown} is not allowed; allowed: {allowed}"
+        why = f"; {finding['msg']}" if finding["type"] == "told" else ""
+        return f"{name.upper()}: {shown} is not allowed; allowed: {allowed}{why}"
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -317,9 +374,9 @@ class Settings(BaseSettings):
         if self.rabbitmq_url is not None:
             urls = self.rabbitmq_url.get_secret_value().split(",")
             return [_endpoint_of_url(url) for url in urls]
-        addresses = [
-            _endpoint_of_host(host, self.rabbitmq_port) for host in self.rabbitmq_host.split(",")
-        ]
+        tls = self.rabbitmq_ca_file is not None
+        port = self.rabbitmq_port or _AMQP_PORTS["amqps" if tls else "amqp"]
+        addresses = [_endpoint_of_host(host, port) for host in self.rabbitmq_host.split(",")]
         return [
             Endpoint(
                 host,
@@ -327,7 +384,7 @@ class Settings(BaseSettings):
                 self.rabbitmq_vhost,
                 self.rabbitmq_username,
                 self.rabbitmq_password.get_secret_value(),
-                tls=self.rabbitmq_ca_file is not None,
+                tls=tls,
             )
             for host, port in addresses
         ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from unittest.mock import patch
 
+from rabbit import codec
 from rabbit.connection import BasicProperties, encode_properties
 from rabbit.failures import Failures
 from rabbit.message import Message, new_id
@@ -90,7 +91,9 @@ class Harness(Generic[S]):
         if error is None:
             return "acked"
         edge = Edge("input", delays=self.stage.settings.retry_delays)
-        fate = Failures(edge, self.stage.stage, self.stage.name).fate(message, error)
+        fate = Failures(edge, self.stage.stage, self.stage.name).fate(
+            message, error, codec.most_property_bytes(codec.FRAME_MAX)
+        )
         return "dead-lettered" if fate.delay is None else "retried"
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
+from rabbit import codec
 from rabbit.connection import BasicProperties, decode_properties, encode_properties
 from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
-from rabbit.failures import LONGEST_ERROR, MOST_PROPERTY_BYTES, Failures, Fate
+from rabbit.failures import LONGEST_ERROR, Failures, Fate
 from rabbit.message import Message
 from rabbit.topology import Edge
 
 DELAYS = (1.0, 5.0, 30.0)
+MOST = codec.most_property_bytes(codec.FRAME_MAX)
 KEPT = {"x-failed-stage", "x-failed-replica", "x-failed-at", "x-error-type", "x-error-message"}
 
 
@@ -22,9 +24,11 @@ def message(body: bytes = b"a", **properties: Any) -> Message:
     return Message(body, raw, redelivered=False, routing_key="red")
 
 
-def fate(of: Message, error: BaseException, delays: tuple[float, ...] = DELAYS) -> Fate:
+def fate(
+    of: Message, error: BaseException, delays: tuple[float, ...] = DELAYS, most: int = MOST
+) -> Fate:
     """Decide as the replica `printer/host-1` that reads `upper`."""
-    return Failures(Edge("upper", delays=delays), "printer", "host-1").fate(of, error)
+    return Failures(Edge("upper", delays=delays), "printer", "host-1").fate(of, error, most)
 
 
 def headers(decided: Fate) -> dict[str, Any]:
@@ -176,13 +180,14 @@ def test_headers_that_cannot_be_decoded_are_kept() -> None:
     assert b"UndecodableError" in properties
 
 
-def test_properties_without_room_are_left_as_they_are() -> None:
+@pytest.mark.parametrize("most", [codec.most_property_bytes(8192), MOST])
+def test_properties_without_room_are_left_as_they_are(most: int) -> None:
     """They have to fit in one frame; what has no room for a count is given up."""
-    almost = message(headers={"mine": (MOST_PROPERTY_BYTES - 400) * "x"})
-    full = message(headers={"mine": MOST_PROPERTY_BYTES * "x"})
+    almost = message(headers={"mine": (most - 400) * "x"})
+    full = message(headers={"mine": most * "x"})
 
-    assert "x-attempts" in headers(fate(almost, ValueError("no")))
-    assert "x-error-type" not in headers(fate(almost, Reject(500 * "x")))
-    assert headers(fate(almost, Reject(500 * "x")))["x-failed-stage"] == "printer"
-    decided = fate(full, ValueError("no"))
+    assert "x-attempts" in headers(fate(almost, ValueError("no"), most=most))
+    assert "x-error-type" not in headers(fate(almost, Reject(500 * "x"), most=most))
+    assert headers(fate(almost, Reject(500 * "x"), most=most))["x-failed-stage"] == "printer"
+    decided = fate(full, ValueError("no"), most=most)
     assert (decided.delay, decided.output.properties) == (None, full.properties)

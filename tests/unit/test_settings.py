@@ -250,3 +250,20 @@ def test_an_endpoint_does_not_show_its_password() -> None:
     [endpoint] = Settings.load(rabbitmq_password="hunter2").endpoints  # noqa: S106 - of nobody
 
     assert "hunter2" not in repr(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("::1", "[::1]:5672"),
+        ("[::1]", "[::1]:5672"),
+        ("[::1]:5673", "[::1]:5673"),
+        ("[2001:db8::7]:1, fe80::1%eth0 ,one:2", "[2001:db8::7]:1 [fe80::1%eth0]:5672 one:2"),
+    ],
+)
+def test_a_host_may_be_an_ipv6_address(given: str, told: str) -> None:
+    """With or without a port, which needs brackets; it is shown with them."""
+    endpoints = Settings.load(rabbitmq_host=given).endpoints
+
+    assert told == " ".join(map(str, endpoints))
+    assert not any("[" in endpoint.host for endpoint in endpoints)

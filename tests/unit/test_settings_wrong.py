@@ -22,7 +22,10 @@ WRONG: dict[str, list[str]] = {
         "amqp://broker:70000",
         "amqp://one,",
     ],
-    "RABBITMQ_HOST": ["", "one,", "broker:", "broker:garbage", ":5672"],
+    "RABBITMQ_HOST": [
+        *("", "one,", "broker:", "broker:garbage", ":5672"),
+        *("[::1", "[::1]5672", "[::1]:", "[broker]:5672", "::1::", "a:b:c"),
+    ],
     "RABBITMQ_PORT": [*NUMBER, "65536"],
     "RABBITMQ_VHOST": [""],
     "RABBITMQ_USERNAME": [""],
@@ -76,6 +79,22 @@ TOGETHER = [
         {"RABBITMQ_KEY_FILE": __file__},
         "RABBITMQ_CERTIFICATE_FILE and RABBITMQ_KEY_FILE go together",
     ),
+    (
+        {"RABBITMQ_CERTIFICATE_FILE": __file__, "RABBITMQ_KEY_FILE": __file__},
+        "RABBITMQ_CERTIFICATE_FILE is set, but RABBITMQ_CA_FILE is not, and without it there is no",
+    ),
+    (
+        {"RABBITMQ_CA_FILE": __file__, "RABBITMQ_URL": "amqps://one,amqp://two"},
+        "RABBITMQ_CA_FILE is set, but RABBITMQ_URL has amqp://, which is without TLS: use amqps://",
+    ),
+    (
+        {
+            "RABBITMQ_CERTIFICATE_FILE": __file__,
+            "RABBITMQ_KEY_FILE": __file__,
+            "RABBITMQ_URL": "amqp://one",
+        },
+        "RABBITMQ_CERTIFICATE_FILE is set, but RABBITMQ_URL has amqp://",
+    ),
 ]
 
 
@@ -107,7 +126,8 @@ def test_a_wrong_value_is_one_line(
     with pytest.raises(ConfigurationError) as raised:
         settings.load()
 
-    assert f"{variable}: {shown} is not allowed; allowed: {allowed}" == str(raised.value)
+    line = f"{variable}: {shown} is not allowed; allowed: {allowed}"
+    assert line == str(raised.value).partition("; it cannot be read: ")[0]
     assert len(str(raised.value).splitlines()) == 1
 
 
@@ -153,3 +173,15 @@ def test_a_secret_is_never_shown(value: str, monkeypatch: pytest.MonkeyPatch) ->
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
+
+
+def test_what_kubernetes_sets_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service named rabbitmq puts an address into RABBITMQ_PORT of every pod."""
+    monkeypatch.setenv("RABBITMQ_PORT", "tcp://10.0.0.1:5672")
+
+    with pytest.raises(ConfigurationError) as raised:
+        Settings.load()
+
+    assert str(raised.value).startswith("RABBITMQ_PORT: 'tcp://10.0.0.1:5672' is not allowed")
+    assert "a Service named rabbitmq" in str(raised.value)
+    assert "enableServiceLinks: false" in str(raised.value)

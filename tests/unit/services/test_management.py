@@ -100,6 +100,13 @@ def management(*urls: str) -> Management:
     return Management(settings, patience_seconds=0)
 
 
+def test_with_tls_the_api_is_asked_over_https() -> None:
+    """The password does not travel in clear; an IPv6 address has its brackets."""
+    found = apis(ControlSettings.load(rabbitmq_url="amqps://a:1@one,amqps://a:1@[::1]:5673"))
+
+    assert [each.url for each in found] == ["https://one:15671", "https://[::1]:15671"]
+
+
 def test_each_broker_has_an_api() -> None:
     """At port 15672 of its host, each host once, with its own login."""
     url = "amqp://a:1@one, amqp://b:2@two:5673/shop, amqp://a:1@one:5673"
