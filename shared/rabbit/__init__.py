@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 from rabbit.errors import (
     BrokerUnavailableError,
+    ClosedError,
     ConfigurationError,
     DrainTimeoutError,
     Halted,
@@ -31,6 +32,7 @@ from rabbit.stage import Consumer, Producer, Worker
 
 __all__ = [
     "BrokerUnavailableError",
+    "ClosedError",
     "ConfigurationError",
     "Consumer",
     "DrainTimeoutError",

@@ -1,23 +1,32 @@
-"""A loop in a thread of its own, for callers that wait: MessageQueue and RollCall."""
+"""A loop in a thread of its own, for callers that wait: MessageQueue, RollCall and DeadLetters."""
 
 import atexit
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
 
 from rabbit.availability import Availability
 from rabbit.connection import Connection, Loop
-from rabbit.errors import BrokerUnavailableError
+from rabbit.errors import BrokerUnavailableError, ClosedError, RabbitError
 from rabbit.logs import Logger
 from rabbit.settings import Settings
 
 #: How long closing in order may take before the connections are simply dropped.
 CLOSE_SECONDS = 5.0
 
+#: How much longer the thread may take to end.
+_MARGIN_SECONDS = 1.0
+
 _END = object()
 
 
 class Background:
-    """Owns the connections of one caller; they are closed in order at the latest at exit."""
+    """Owns the connections of one caller; they are closed in order at the latest at exit.
+
+    Its thread knows nothing of that caller, who may so be forgotten.
+    """
 
     def __init__(self, settings: Settings, log: Logger, on_turn: Callable[[], None]) -> None:
         """Start the thread; nothing is connected yet.
@@ -26,16 +35,35 @@ class Background:
             settings: where to connect.
             log: told when the broker goes away and comes back.
             on_turn: called on the loop's thread at the end of each turn.
+
+        Raises:
+            RabbitError: there is no file descriptor or no thread left for it.
         """
         self._settings = settings
         self._on_turn = on_turn
+        self._log = log
         self.availability = Availability(log)
         self._connections: list[Connection] = []
         self._stories: list[Iterator[None]] = []
-        self._loop = Loop(self._turn)
-        self._thread = threading.Thread(target=self._loop.start, name="rabbit", daemon=True)
-        self._thread.start()
-        atexit.register(self.close)
+        self._ended: RabbitError | None = None
+        self._waiting: list[Callable[[RabbitError], object]] = []
+        self._is_closing = False
+        try:
+            self._loop = Loop(self._turn)
+            self._thread = threading.Thread(target=self._run, name="rabbit", daemon=True)
+            self._thread.start()
+        except (OSError, RuntimeError) as error:
+            msg = (
+                f"no connection can be made in this process: {error}. Is there a limit (ulimit), "
+                "or does each call make a MessageQueue of its own? Keep one"
+            )
+            raise RabbitError(msg) from error
+        _living.add(self)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has ended: closed, failed, or left behind in the parent process."""
+        return self._ended is not None
 
     def connection(self, name: str) -> Connection:
         """Return a new connection; its users are added before `call(connection.connect)`."""
@@ -46,11 +74,35 @@ class Background:
         return connection
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Run `function` on the loop's thread, soon."""
+        """Run `function` on the loop's thread, soon.
+
+        Raises:
+            RabbitError: the loop has ended, and why.
+        """
+        self._check()
         self._loop.call(function, *arguments)
 
+    def begin(self, story: Iterator[None]) -> None:
+        """Have the loop's thread go through a story, a step a turn. Raises as `call`."""
+        self.call(self._stories.append, story)
+
+    @contextmanager
+    def waking(self, fail: Callable[[RabbitError], object]) -> Iterator[None]:
+        """Have `fail` called if the loop ends meanwhile: whoever waits for it is to be woken.
+
+        Raises:
+            RabbitError: it has ended already, and why.
+        """
+        self._waiting.append(fail)  # before the look: `_end` does it the other way round
+        try:
+            self._check()
+            yield
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(fail)
+
     def see_through(self, story: Iterator[None], timeout: float | None = CLOSE_SECONDS) -> bool:
-        """Have the loop's thread go through a story, a step a turn; wait for its end.
+        """Have the loop's thread go through a story; wait for its end.
 
         Args:
             story: yields while it has to wait for something.
@@ -58,15 +110,25 @@ class Background:
 
         Returns:
             whether the story has ended in time.
+
+        Raises:
+            RabbitError: the loop has ended before it, and why.
         """
-        ended = threading.Event()
+        over = threading.Event()
+        is_told = False
 
         def whole() -> Iterator[None]:
+            nonlocal is_told
             yield from story
-            ended.set()
+            is_told = True
+            over.set()
 
-        self.call(self._stories.append, whole())
-        return ended.wait(timeout)
+        with self.waking(lambda _error: over.set()):
+            self.begin(whole())
+            in_time = over.wait(timeout)
+        if in_time and not is_told:
+            self._check()
+        return in_time
 
     def wait(self, story: Iterator[None], timeout: float, missing: str) -> None:
         """See a story through that waits for the broker.
@@ -93,15 +155,104 @@ class Background:
             if connection in self._connections:  # or somebody else has waited for it, too
                 self._connections.remove(connection)
 
-    def close(self) -> None:
-        """Close all connections in order and end the thread."""
-        atexit.unregister(self.close)
-        self.see_through(self.disconnect(list(self._connections)))
-        self.call(self._loop.stop)
-        self._thread.join(CLOSE_SECONDS)
+    def close(self, story: Iterable[None] = ()) -> None:
+        """Go through a last story, close all connections in order, and end the thread.
+
+        It takes no longer than some seconds, and raises nothing: what is not closed in order by
+        then is dropped, and the broker gives what was not acked out again.
+        """
+        self.begin_to_close(story)
+        self._join(CLOSE_SECONDS + _MARGIN_SECONDS)
+
+    def begin_to_close(self, story: Iterable[None] = ()) -> None:
+        """Do the same without waiting for it: safe anywhere, in a finaliser too."""
+        if self._ended is None:
+            self._loop.call(self._leave, story)
+
+    def _join(self, seconds: float) -> None:
+        if self._ended is None and threading.current_thread() is not self._thread:
+            self._thread.join(max(0.0, seconds))
+            self._end(None)
+
+    def _leave(self, story: Iterable[None]) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._loop.call_later(CLOSE_SECONDS, self._loop.stop)
+            self._stories.append(self._last(story))
+
+    def _last(self, story: Iterable[None]) -> Iterator[None]:
+        yield from story
+        yield from self.disconnect(list(self._connections))
+        self._loop.stop()
+
+    def _run(self) -> None:
+        """Be the loop's thread. A loop that has ended runs nothing any more: tell who waits."""
+        cause: BaseException | None = None
+        try:
+            self._loop.start()
+        except BaseException as error:  # noqa: BLE001 - told to everybody who waits
+            cause = error
+        self._end(cause)
+        if cause is not None:
+            self._log.error("the connection's thread has failed", exc_info=cause)
+        with suppress(Exception):
+            self._loop.close()
+        _living.discard(self)
+
+    def _end(self, cause: BaseException | None) -> None:
+        if self._ended is not None:
+            return
+        if cause is None:
+            self._ended = ClosedError()
+        else:
+            self._ended = RabbitError(f"the connection's thread has failed: {cause!r}")
+            self._ended.__cause__ = cause
+        for fail in list(self._waiting):
+            fail(self._reason(self._ended))
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise self._reason(self._ended)
+
+    @staticmethod
+    def _reason(ended: RabbitError) -> RabbitError:
+        """Return an error of its own for each thread that it is raised in."""
+        error = type(ended)(str(ended))
+        error.__cause__ = ended.__cause__
+        return error
+
+    def _disown(self) -> None:
+        """Leave all to the parent process, after a fork: its thread and its connections."""
+        self._ended = RabbitError("this connection is the parent process's: nothing was done")
+        for connection in list(self._connections):
+            connection.disown()
 
     def _turn(self) -> None:
         self._on_turn()
         self._stories[:] = [story for story in self._stories if next(story, _END) is not _END]
         for connection in self._connections:
             connection.flush()
+
+
+_living: set[Background] = set()
+
+
+def _close_all() -> None:
+    """Close what is open still, all at once, at exit."""
+    living = list(_living)
+    for background in living:
+        background.begin_to_close()
+    deadline = monotonic() + CLOSE_SECONDS + _MARGIN_SECONDS
+    for background in living:
+        background._join(deadline - monotonic())  # noqa: SLF001 - of this file
+
+
+def _disown_all() -> None:
+    """Leave all to the parent process, in a child that was forked: there are no threads here."""
+    for background in list(_living):
+        background._disown()  # noqa: SLF001 - of this file
+    _living.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_disown_all)

@@ -5,6 +5,7 @@ Everything here runs on the loop's thread; only `Loop.call` may be used from ano
 
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -97,6 +98,8 @@ class Loop(IOLoop):
     def __init__(self, on_turn: Callable[[], None]) -> None:
         """Call `on_turn` at the end of each turn: when all that was ready has been read."""
         super().__init__()
+        # A finaliser may wake us within any allocation, one of `wake_threadsafe` itself included.
+        self._poller._waking_mutex = threading.RLock()  # type: ignore[assignment] # noqa: SLF001
         self._on_turn = on_turn
 
     def process_timeouts(self) -> None:
@@ -394,6 +397,14 @@ class Connection:
             self._availability.forget(self, *self.users)
             if self._pika and self._pika.is_open:
                 self._pika.close()
+
+    def disown(self) -> None:
+        """Close this process's copy of the socket without a word: in a child that was forked."""
+        transport = self._pika and self._pika._transport  # noqa: SLF001
+        copy = getattr(transport, "_socket", None) or getattr(transport, "_sock", None)
+        if copy is not None:
+            with suppress(OSError):
+                copy.close()
 
     def flush(self) -> int:
         """Send what this turn has produced; call it at the end of each turn.

@@ -4,6 +4,7 @@
     ├── ConfigurationError     a setting is missing or wrong            exit code 2
     ├── TopologyError          the broker refuses what we declare       exit code 2
     ├── BrokerUnavailableError no connection within the time allowed
+    ├── ClosedError            the queue was closed while somebody waited
     ├── PublishError
     │   ├── RefusedError       the broker said no (basic.nack)
     │   ├── TooLargeError      the message is larger than allowed
@@ -57,6 +58,10 @@ class ProtocolError(ValueError):
         """Say what is wrong with it."""
         super().__init__(message)
         self.data = data
+
+
+class ClosedError(RabbitError):
+    """The queue was closed meanwhile: what was not confirmed may or may not have been published."""
 
 
 class PublishError(RabbitError):

@@ -44,6 +44,15 @@ class Inputs:
         del self._open[tag]
         self._settled.append(tag)
 
+    def drop(self, tag: int) -> None:
+        """Note that the broker is told of a delivery otherwise. Raises KeyError unless it is open.
+
+        It must be told before the next of the acks, which may reach beyond it.
+        """
+        if tag in self._returning:
+            raise KeyError(tag)
+        del self._open[tag]
+
     def give_back(self, tag: int) -> None:
         """Note that a delivery is to be returned. Raises KeyError unless it is open."""
         if tag not in self._open:

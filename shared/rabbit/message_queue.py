@@ -4,51 +4,107 @@ with MessageQueue("my_queue") as queue:
     queue.publish("hello")
 """
 
+import inspect
+import os
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import islice
-from queue import SimpleQueue
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, get_args
 
-from rabbit.background import Background
-from rabbit.batch import Batch, confirmed, refused
-from rabbit.connection import Basic, BasicProperties, Connection, decode_properties
-from rabbit.errors import RabbitError
+from rabbit.background import CLOSE_SECONDS, Background
+from rabbit.batch import Batch
+from rabbit.connection import Basic, BasicProperties, decode_properties
+from rabbit.consuming import Consuming, Received
+from rabbit.errors import ClosedError, ConfigurationError, RabbitError
+from rabbit.failures import Failures
 from rabbit.logs import logger
-from rabbit.message import Output, check_key, new_id, text_output
-from rabbit.prefetch import FixedPrefetch
-from rabbit.publisher import Publisher
+from rabbit.message import Output, new_id, text_output
+from rabbit.outlet import Outlet
 from rabbit.settings import Kind, Settings
-from rabbit.subscription import Delivery, Subscription
-from rabbit.topology import Edge
+from rabbit.subscription import Delivery
+from rabbit.topology import LONGEST_SHORT_STRING_BYTES, Edge, check_declarations, check_name
 
 #: `publish_many` waits while so many messages are not confirmed, and hands over so many at a time.
 WINDOW = 1000
 _CHUNK = 100
 
+#: basic.qos carries 16 bits, and 0 would be no limit.
+_PREFETCHES = range(1, 65536)
+
+_ASYNC = (
+    "is asynchronous, and would be called without being run: register a plain function, which "
+    "may use asyncio.run, or asyncio.run_coroutine_threadsafe for a loop that runs elsewhere"
+)
+
 
 class CallbackChannel:
-    """What a callback gets as its channel: safe to use from the callback's thread."""
+    """What a callback gets as its channel: safe to use from any thread.
 
-    def __init__(self, ack: Callable[[Basic.Deliver], None], method: Basic.Deliver) -> None:
-        """Ack this delivery with `ack`."""
-        self._ack = ack
+    Each of its methods is about the callback's own message. Saying the same twice changes nothing,
+    and neither does what is said after the connection was lost: the message comes again then.
+
+    Raises:
+        ValueError: for another message's tag, `multiple`, or the contrary of what was said before.
+    """
+
+    def __init__(self, consuming: Consuming, method: Received) -> None:
+        """Settle this delivery."""
+        self._consuming = consuming
         self._method = method
 
-    def basic_ack(self, delivery_tag: int) -> None:
-        """Ack the callback's own message (basic.ack). Raises ValueError for any other tag."""
-        if delivery_tag != self._method.delivery_tag:
-            msg = f"delivery tag {delivery_tag} is not this message's: use MessageQueue.ack"
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Ack the message (basic.ack): it is done."""
+        self._consuming.ack(self._own(delivery_tag, multiple=multiple))
+
+    def basic_nack(
+        self,
+        delivery_tag: int,
+        multiple: bool = False,  # noqa: FBT001, FBT002 - as in pika
+        requeue: bool = True,  # noqa: FBT001, FBT002
+    ) -> None:
+        """Give the message back to its queue, which is no failure (basic.nack).
+
+        Args:
+            delivery_tag: that of the callback's `method`.
+            multiple: False.
+            requeue: False: to the dead letters instead; a queue of one process only has none.
+        """
+        method = self._own(delivery_tag, multiple=multiple)
+        self._consuming.nack(method, requeue=requeue)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Give the message back as one that has failed: that counts for the delivery limit.
+
+        Args:
+            delivery_tag: that of the callback's `method`.
+            requeue: as with `basic_nack`.
+        """
+        self._consuming.reject(self._own(delivery_tag), requeue=requeue)
+
+    def _own(self, tag: int, *, multiple: bool = False) -> Received:
+        if tag != self._method.delivery_tag:
+            msg = f"delivery tag {tag} is not this message's: use MessageQueue.ack"
             raise ValueError(msg)
-        self._ack(self._method)
+        if multiple:
+            msg = "multiple=True: only the callback's own message can be settled here"
+            raise ValueError(msg)
+        return self._method
 
 
-Callback: TypeAlias = Callable[[CallbackChannel, Basic.Deliver, BasicProperties, str], object]
+#: Called with the channel, the method, the properties, and the message: str or bytes.
+Callback: TypeAlias = Callable[[CallbackChannel, Basic.Deliver, BasicProperties, Any], object]
 
 
 class MessageQueue:
-    """A queue by name. It connects when it is first used and reconnects by itself."""
+    """A queue by name. It connects when it is first used and reconnects by itself.
+
+    Any number of threads may use it. One that nobody holds any more closes itself; one that is
+    used again after `close`, after an error, or in a process that was forked connects anew.
+    """
 
     def __init__(
         self,
@@ -72,24 +128,29 @@ class MessageQueue:
             given: settings by name, such as rabbitmq_host; they win over the environment.
 
         Raises:
-            ConfigurationError: when a setting is wrong.
+            ConfigurationError: when a setting or an argument is wrong.
         """
-        self.name = name
         self._settings = Settings.load(**given)
-        self._log = logger(self._settings, queue=name)
+        self._edge = _edge(name, kind, keys, group, self._settings)
+        if type(prefetch) is not int or prefetch not in _PREFETCHES:
+            raise ConfigurationError(f"prefetch: {prefetch!r} is not a number from 1 to 65535")
+        self.name = name
         self._prefetch = prefetch
-        private = kind != "work" and group is None
-        group = group or uuid.uuid4().hex[:12]
-        self._edge = Edge(name, kind, tuple(keys), group, private, self._settings.queue_type)
-        self._lock = threading.RLock()
-        self._background: Background | None = None
-        self._publisher: Publisher[Batch] | None = None
-        self._subscription: Subscription | None = None
+        self._log = logger(self._settings, queue=name)
         self._callback: Callback | None = None
-        self._inbox: SimpleQueue[Delivery | RabbitError | None] = SimpleQueue()
+        self._type: type[str | bytes] = str
         self._is_stopping = False
-        self._held: dict[int, tuple[Basic.Deliver, Delivery]] = {}  # by the id() of its method
-        self._batches: set[Batch] = set()
+        self._begin_anew()
+        _queues.add(self)
+
+    def _begin_anew(self) -> None:
+        """Have no connection, and locks that nobody holds."""
+        self._lock = threading.RLock()
+        self._starting = threading.Lock()
+        self._background: Background | None = None
+        self._finalizer: weakref.finalize[[Background], MessageQueue] | None = None
+        self._outlet: Outlet | None = None
+        self._consuming: Consuming | None = None
 
     def __enter__(self) -> Self:
         """Return the queue itself."""
@@ -99,27 +160,45 @@ class MessageQueue:
         """Close it."""
         self.close()
 
-    def publish(self, text: str, key: str | None = None, timeout: float | None = None) -> None:
+    def publish(
+        self,
+        text: str,
+        key: str | None = None,
+        timeout: float | None = None,
+        *,
+        message_id: str | None = None,
+    ) -> None:
         """Publish one message; return once the broker has confirmed it.
+
+        When it was not confirmed in time, or the queue was closed meanwhile, whether the message
+        has arrived is unknown. Whoever publishes it again had better give both the same
+        `message_id`, by which a consumer can drop the second one.
 
         Args:
             text: any text.
             key: the routing key, for direct and topic.
-            timeout: seconds to wait; None: for as long as it takes.
+            timeout: seconds to wait, above 0; None: for as long as it takes. While the broker is
+                away or refuses connections, the log says so.
+            message_id: 1 to 255 bytes; None: a new one.
 
         Raises:
             RefusedError: the queue is full or not available.
             TooLargeError: it is larger than the broker allows.
             UnroutableError: no queue is bound for it.
             BrokerUnavailableError: not confirmed in time.
+            ClosedError: the queue was closed meanwhile.
             TopologyError: the broker refuses the queue itself.
+            ValueError, TypeError: an argument is wrong; nothing was published.
         """
-        self.publish_many([text], key, timeout)
+        output = self._output(text, key, _check_id(message_id))
+        self._publish(iter([output]), _check_timeout(timeout))
 
     def publish_many(
         self, texts: Iterable[str], key: str | None = None, timeout: float | None = None
     ) -> int:
         """Publish all of `texts` in order, many at a time; return how many were confirmed: all.
+
+        Each gets a message id of its own; see `publish` for one of yours.
 
         Args:
             texts: any texts; read only as fast as they are confirmed.
@@ -127,158 +206,288 @@ class MessageQueue:
             timeout: seconds without progress after which to give up; None: never.
 
         Raises:
-            RefusedError, TooLargeError, UnroutableError, BrokerUnavailableError, TopologyError: as
-                `publish`; messages after the first that failed may or may not have been published.
+            RefusedError, TooLargeError, UnroutableError, BrokerUnavailableError, ClosedError,
+            TopologyError, ValueError, TypeError: as `publish`; messages after the first that
+                failed may or may not have been published.
         """
-        background, publisher = self._open_publisher()
-        batch, count, remaining = Batch(), 0, iter(texts)
-        self._batches.add(batch)
-        try:
-            while chunk := list(islice(remaining, _CHUNK)):
-                batch.add(len(chunk))
-                background.call(publisher.send, [self._output(text, key) for text in chunk], batch)
-                count += len(chunk)
-                batch.wait(WINDOW, timeout)
-            batch.wait(0, timeout)
-        except BaseException:  # nobody waits for the rest: it must not pile up
-            background.call(publisher.discard, lambda owner: owner is batch)
-            raise
-        finally:
-            self._batches.discard(batch)
-        return count
+        if isinstance(texts, str | bytes):
+            msg = "publish_many() takes texts, and publish() one text"
+            raise TypeError(msg)
+        outputs = (self._output(text, key, new_id()) for text in texts)
+        return self._publish(outputs, _check_timeout(timeout))
 
-    def register(self, callback: Callback) -> None:
-        """Set what `start` calls per message: `callback(channel, method, properties, text)`."""
-        self._callback = callback
+    def register(self, callback: Callback, type: type[str | bytes] = str) -> None:  # noqa: A002 - as it will be called for stages
+        """Set what `start` calls per message: `callback(channel, method, properties, message)`.
 
-    def ack(self, method: Basic.Deliver) -> None:
-        """Ack the message that came with `method`; a message that is not acked comes again."""
-        held = self._held.pop(id(method), None)
-        if held is not None and self._background and self._subscription:
-            self._background.call(self._subscription.settle, held[1])
-
-    def start(self) -> None:
-        """Consume, and call the callback in this thread for each message, until `stop`.
+        Args:
+            callback: a plain function; each message is acked by `ack`, or by its channel.
+            type: what a message is: str, or bytes. With str, what is no UTF-8 never reaches the
+                callback; likewise what has properties that cannot be decoded, with either. It is a
+                dead letter at once; a queue of one process only has none, and drops it.
 
         Raises:
-            RabbitError: when no callback is registered.
+            TypeError: `callback` cannot be called, or is an `async def`; or it is another type.
+        """
+        if not callable(callback):
+            msg = f"{callback!r} cannot be called: register a function"
+            raise TypeError(msg)
+        if _is_async(callback):
+            msg = f"{callback!r} {_ASYNC}"
+            raise TypeError(msg)
+        if type not in (str, bytes):
+            msg = f"type: {type!r} is neither str nor bytes"
+            raise TypeError(msg)
+        self._callback, self._type = callback, type
+
+    def ack(self, method: Basic.Deliver) -> None:
+        """Ack the message that came with `method`; a message that is not acked comes again.
+
+        Safe from any thread. A second ack, or one after the connection was lost, does nothing.
+
+        Raises:
+            ValueError: it has been rejected or given back already, or is not of this queue.
+        """
+        if not isinstance(method, Received) or method.consuming.edge is not self._edge:
+            msg = f"{method!r} is not what a callback of {self.name!r} was given as its method"
+            raise ValueError(msg)
+        method.consuming.ack(method)
+
+    def start(self) -> None:
+        """Consume, and call the callback in this thread for each message, until `stop` or `close`.
+
+        It may be called again after it has ended, but not while it runs. After a `stop` that found
+        nothing to end, it returns at once.
+
+        Raises:
+            RabbitError: no callback is registered, or another `start` is running.
+            ConfigurationError: of kind direct or topic, and there are no keys.
             TopologyError: the broker refuses the queue.
+            TypeError: the callback returns a coroutine or the like, which nobody runs.
         """
         if self._callback is None:
             msg = f"nothing to do with the messages of {self.name!r}: register a callback first"
             raise RabbitError(msg)
-        background, connection, subscription = self._open_subscription()
+        if self._edge.kind in {"direct", "topic"} and not self._edge.keys:
+            raise ConfigurationError(f"keys: {self.name!r} is of kind {self._edge.kind}: name some")
+        starting = self._starting
+        if not starting.acquire(blocking=False):
+            raise RabbitError(f"start() of {self.name!r} is running already: stop() ends it")
         try:
-            while not self._is_stopping:
-                item = self._inbox.get()
-                if isinstance(item, RabbitError):
-                    raise item
-                if item is not None and subscription.is_current(item):
-                    self._call_back(self._callback, item)
+            if not self._is_stopping:
+                self._start(self._callback)
         finally:
-            background.see_through(self._unsubscribe(subscription))
-            background.see_through(background.disconnect([connection]))
-            self._subscription = None
-            self._held.clear()
-            self._inbox = SimpleQueue()
             self._is_stopping = False
+            starting.release()
 
     def stop(self) -> None:
-        """Make `start` return after the running callback. Safe anywhere, even in a signal."""
+        """Make `start` return after the running callback; if none runs, the next one, at once.
+
+        Safe anywhere, even in a signal.
+        """
         self._is_stopping = True
-        self._inbox.put(None)  # wakes `start` up; SimpleQueue.put is reentrant
+        consuming = self._consuming
+        if consuming is not None:
+            consuming.wake()
 
     @property
     def is_consuming(self) -> bool:
         """Whether the broker has registered the consumer that `start` asked for."""
-        return self._subscription is not None and self._subscription.is_consuming
+        consuming = self._consuming
+        return consuming is not None and consuming.is_consuming
 
     def close(self) -> None:
-        """Close the connections in order. The queue can be used again afterwards."""
+        """Close the connections in order; it takes some seconds at most.
+
+        A `start` that runs ends as with `stop`, and has five seconds for its callback; then what
+        is not acked goes back to the queue. A `publish` that waits raises ClosedError. Called by
+        the callback, it closes as soon as that has returned. Used again, the queue connects anew.
+        """
         with self._lock:
-            if self._background is not None:
-                self._background.close()
-            self._background = self._publisher = None
+            background, outlet, consuming = self._background, self._outlet, self._consuming
+            self._background = self._outlet = None
+            if self._finalizer is not None:
+                self._finalizer.detach()
+        if outlet is not None:
+            outlet.fail(ClosedError())
+        if background is None:
+            return
+        if consuming is None:
+            background.close()
+            return
+        consuming.end()
+        if consuming.thread is threading.current_thread():
+            consuming.closes = True
+            return
+        consuming.left.wait(CLOSE_SECONDS)
+        background.close(consuming.leave())
 
     def _open(self) -> Background:
-        if self._background is None:
-            self._background = Background(self._settings, self._log, self._turn)
+        if self._background is None or self._background.has_ended:
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            self._outlet = None
+            self._background = Background(self._settings, self._log, _nothing)
+            # Whoever has forgotten it waits for nothing; at exit, Background sees to it itself.
+            self._finalizer = weakref.finalize(self, _close_soon, self._background)
+            self._finalizer.atexit = False
         return self._background
 
-    def _open_publisher(self) -> tuple[Background, Publisher[Batch]]:
+    def _publish(self, outputs: Iterator[Output], timeout: float | None) -> int:
         with self._lock:
             background = self._open()
-            if self._publisher is None:
-                connection = background.connection(f"publishes to {self.name}")
-                self._publisher = Publisher(
-                    connection,
-                    self._edge,
-                    self._log,
-                    on_confirmed=confirmed,
-                    on_refused=refused,
-                    on_failed=self._fail,
-                )
-                background.call(connection.connect)
-            return background, self._publisher
+            if self._outlet is None or self._outlet.error is not None:
+                self._outlet = Outlet(background, self._edge, self._log)
+            outlet = self._outlet
+        batch, count = Batch(), 0
+        with outlet.taking(batch):
+            while chunk := list(islice(outputs, _CHUNK)):
+                outlet.send(chunk, batch)
+                count += len(chunk)
+                batch.wait(WINDOW, timeout)
+            batch.wait(0, timeout)
+        return count
 
-    def _open_subscription(self) -> tuple[Background, Connection, Subscription]:
+    def _start(self, callback: Callback) -> None:
         with self._lock:
             background = self._open()
-            connection = background.connection(f"consumes {self.name}")
-            self._subscription = Subscription(
-                connection,
-                self._edge,
-                FixedPrefetch(self._prefetch),
-                self._log,
-                on_surplus=_keep,
-                on_lost=self._held.clear,
-                on_failed=self._fail,
+            failures = Failures(
+                self._edge, self._settings.stage or self.name, self._settings.replica
             )
-            background.call(connection.connect)
-            return background, connection, self._subscription
-
-    def _unsubscribe(self, subscription: Subscription) -> Iterator[None]:
-        """Stop consuming, give back what is not acked, and leave."""
-        subscription.cancel()
-        while not subscription.is_cancelled:
-            yield
-        subscription.take_arrived()
-        subscription.give_back_all()
-        if self._edge.private:
-            yield from subscription.delete()
-            return
-        yield from subscription.close()
-
-    def _call_back(self, callback: Callback, delivery: Delivery) -> None:
-        method = Basic.Deliver(  # type: ignore[no-untyped-call]
-            None, delivery.tag, delivery.redelivered, self._edge.name, delivery.routing_key
-        )
-        self._held[id(method)] = method, delivery
+            consuming = Consuming(background, self._edge, self._prefetch, failures, self._log)
+            self._consuming = consuming
         try:
-            text, properties = delivery.text, decode_properties(delivery.properties)
+            with background.waking(consuming.end):
+                while not (self._is_stopping or consuming.is_ending):
+                    delivery = consuming.next()
+                    if delivery is not None and not (self._is_stopping or consuming.is_ending):
+                        self._call_back(callback, consuming, delivery)
+        finally:
+            if self._consuming is consuming:  # not in a child that the callback has forked
+                self._consuming = None
+            with suppress(RabbitError):
+                background.see_through(consuming.leave(), 2 * CLOSE_SECONDS)
+            consuming.left.set()
+            if consuming.closes:
+                background.close()
+        if consuming.error is not None:
+            raise consuming.error
+
+    def _call_back(self, callback: Callback, consuming: Consuming, delivery: Delivery) -> None:
+        try:
+            message = delivery.text if self._type is str else delivery.body
+            properties = decode_properties(delivery.properties)
         except ValueError as error:
-            self._log.warning("not readable, left unacked", message_id=delivery.id, reason=error)
+            consuming.give_up(delivery, error)
             return
-        callback(CallbackChannel(self.ack, method), method, properties, text)
+        method = Received(consuming, delivery)
+        returned = callback(CallbackChannel(consuming, method), method, properties, message)
+        if inspect.isawaitable(returned) or inspect.isgenerator(returned):
+            if inspect.iscoroutine(returned):
+                returned.close()
+            msg = f"{callback!r} {_ASYNC}"
+            raise TypeError(msg)
 
-    def _turn(self) -> None:
-        """End a turn of the loop: hand over what arrived, send what is to be sent."""
-        subscription = self._subscription
-        if subscription is not None:
-            for delivery in subscription.take_arrived():
-                self._inbox.put(delivery)
-            subscription.flush()
+    def _output(self, text: str, key: str | None, message_id: str) -> Output:
+        if not isinstance(text, str):
+            msg = f"a message is a text, not {type(text).__name__}: decode it first"
+            raise TypeError(msg)
+        if key is not None and not isinstance(key, str):
+            msg = f"a routing key is a text, not {type(key).__name__}"
+            raise TypeError(msg)
+        checked = self._edge.check_key(key)
+        return text_output(text.encode(), message_id, message_id, checked)
 
-    def _fail(self, error: RabbitError) -> None:
-        self._inbox.put(error)
-        for batch in list(self._batches):
-            batch.fail(error)
+    def _leave_to_parent(self) -> None:
+        """Use nothing that the parent process has, in a child that was forked."""
+        error = RabbitError(f"{self.name!r} was in use when this process was forked: use it anew")
+        if self._outlet is not None:
+            self._outlet.error = error
+        if self._consuming is not None:
+            self._consuming.end(error)
+        self._begin_anew()
 
-    @staticmethod
-    def _output(text: str, key: str | None) -> Output:
-        message_id = new_id()
-        return text_output(text.encode(), message_id, message_id, check_key(key))
+
+def _edge(
+    name: str, kind: Kind, keys: Iterable[str], group: str | None, settings: Settings
+) -> Edge:
+    """Check what a queue is given, before anything is connected."""
+    if kind not in get_args(Kind):
+        raise ConfigurationError(f"kind: {kind!r} is none of {', '.join(get_args(Kind))}")
+    if isinstance(keys, str | bytes):
+        raise ConfigurationError(f"keys: {keys!r} is one key: give a list of them")
+    keys = tuple(keys)
+    if keys and kind not in {"direct", "topic"}:
+        raise ConfigurationError(f"keys: {name!r} is of kind {kind}, which has no keys")
+    if group is not None and kind == "work":
+        raise ConfigurationError(f"group: {name!r} is of kind work, whose consumers always share")
+    for what, text in [("name", name), *(("keys", key) for key in keys), ("group", group or "-")]:
+        if not isinstance(text, str):
+            raise ConfigurationError(f"{what}: {text!r} is not a text")
+    private = kind != "work" and group is None
+    shared = uuid.uuid4().hex[:12] if group is None else group
+    edge = Edge(name, kind, keys, shared, private, settings.queue_type)
+    try:
+        check_name(name)
+        if group is not None:
+            check_name(group)
+        check_declarations(edge.for_consuming())
+    except ValueError as error:
+        raise ConfigurationError(f"MessageQueue: {error}") from None
+    return edge
 
 
-def _keep() -> None:
-    """Give back nothing early: what the callback has not seen is given back by `stop`."""
+def _check_timeout(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        msg = f"timeout: {timeout!r} is not a number of seconds"
+        raise TypeError(msg)
+    if not timeout > 0:
+        msg = f"timeout: {timeout!r} is not above 0; None waits for as long as it takes"
+        raise ValueError(msg)
+    return min(timeout, threading.TIMEOUT_MAX)
+
+
+def _check_id(message_id: str | None) -> str:
+    if message_id is None:
+        return new_id()
+    if not isinstance(message_id, str):
+        msg = f"message_id: {message_id!r} is not a text"
+        raise TypeError(msg)
+    size = len(message_id.encode())
+    if not 1 <= size <= LONGEST_SHORT_STRING_BYTES:
+        msg = f"message_id: {size} bytes; 1 to {LONGEST_SHORT_STRING_BYTES} are allowed"
+        raise ValueError(msg)
+    return message_id
+
+
+def _is_async(callback: Callable[..., object]) -> bool:
+    """Tell whether calling it runs nothing: coroutines and generators, wrapped or not."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    kinds = (
+        inspect.iscoroutinefunction,
+        inspect.isgeneratorfunction,
+        inspect.isasyncgenfunction,
+    )
+    called = getattr(callback, "__call__", None)  # noqa: B004 - of an object, or of a function
+    return any(is_kind(each) for is_kind in kinds for each in (callback, called))
+
+
+def _close_soon(background: Background) -> None:
+    background.begin_to_close()
+
+
+def _nothing() -> None:
+    """Do nothing at the end of a turn: what consumes has its own."""
+
+
+_queues: weakref.WeakSet[MessageQueue] = weakref.WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for queue in list(_queues):
+        queue._leave_to_parent()  # noqa: SLF001 - of this file
+
+
+os.register_at_fork(after_in_child=_leave_all_to_parent)

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 from rabbit.background import Background
@@ -70,7 +71,8 @@ class Replay:
 
     def close(self) -> None:
         """Disconnect."""
-        self._background.see_through(self._background.disconnect([self._connection]))
+        with suppress(RabbitError):  # the loop has ended: told by what waits for the visit
+            self._background.see_through(self._background.disconnect([self._connection]))
 
     def _send(self, visit: Visit, output: Output, delivery: Delivery) -> None:
         self._under_way.add(output.id)

@@ -96,8 +96,7 @@ class RollCall:
 
     def __exit__(self, *_: object) -> None:
         """Delete the queue of replies and disconnect."""
-        self._background.see_through(self._replies.delete())
-        self._background.close()
+        self._background.close(self._replies.delete())
 
     @property
     def is_blocked(self) -> bool:

@@ -205,6 +205,12 @@ class Subscription(Lane):
                 self._patient_until = monotonic() + PATIENCE_SECONDS
             self._inputs.give_back(delivery.tag)
 
+    def reject(self, delivery: Delivery, *, requeue: bool) -> None:
+        """Return a delivery to its queue as a failure, or to the dead letters (basic.reject)."""
+        if self.is_current(delivery) and self._channel and self._channel.is_open:
+            self._inputs.drop(delivery.tag)
+            self._channel.basic_reject(delivery.tag, requeue=requeue)
+
     def give_back_all(self) -> int:
         """Return every open delivery to the queue with the next flush; say how many these are."""
         return self._inputs.give_back_all()
