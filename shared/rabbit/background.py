@@ -193,11 +193,12 @@ class Background:
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits
             cause = error
         self._end(cause)
-        if cause is not None:
-            self._log.error("the connection's thread has failed", exc_info=cause)
+        _living.discard(self)
         with suppress(Exception):
             self._loop.close()
-        _living.discard(self)
+        if cause is not None:
+            with suppress(Exception):  # a log that cannot be written
+                self._log.error("the connection's thread has failed", exc_info=cause)
 
     def _end(self, cause: BaseException | None) -> None:
         if self._ended is not None:

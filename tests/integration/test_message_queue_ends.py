@@ -1,10 +1,10 @@
 """What makes a call of MessageQueue wait, and what ends it: errors, close, stop, a fork."""
 
 import gc
-import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ def threads() -> int:
 
 def descriptors() -> int:
     """Count what this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def declared_otherwise(broker: Broker, name: str) -> None:
@@ -80,13 +80,13 @@ def test_start_knows_nothing_of_an_old_error(broker: Broker, queue: MessageQueue
             wait_until(lambda: texts == ["b"], 20, "the message arrives")
 
 
-class Bug(Exception):
+class BugError(Exception):
     """Something that nobody has thought of."""
 
 
 def fail() -> None:
     """Do what nobody expects."""
-    raise Bug
+    raise BugError
 
 
 def inside(queue: MessageQueue, *names: str) -> Any:
@@ -103,9 +103,10 @@ def waiting(queue: MessageQueue) -> int:
 
 
 def test_a_bug_in_the_loop_fails_every_caller(
-    capfd: pytest.CaptureFixture[str], away: MessageQueue
+    unique: Unique, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All that wait raise an error that names it; it is logged once, with its traceback."""
+    away = MessageQueue(unique("queue"), rabbitmq_port=free_port(), log_level="error")
     collecting(away)
     with away:
         calls = [
@@ -116,7 +117,7 @@ def test_a_bug_in_the_loop_fails_every_caller(
         wait_until(lambda: waiting(away) == 2 and inside(away, "_consuming"), 20, "all wait")
         inside(away, "_background").call(fail)
         for call in calls:
-            with pytest.raises(RabbitError, match=r"has failed: Bug\(\)"):
+            with pytest.raises(RabbitError, match=r"has failed: BugError\(\)"):
                 call.join()
         with pytest.raises(BrokerUnavailableError, match="not confirmed"):  # with a new thread
             away.publish("a", timeout=0.2)
@@ -125,8 +126,8 @@ def test_a_bug_in_the_loop_fails_every_caller(
 
     def is_told() -> bool:
         nonlocal told
-        told += capfd.readouterr().err
-        return "Bug" in told
+        told += capsys.readouterr().err
+        return "BugError" in told
 
     wait_until(is_told, 20, "it is logged")
     assert told.count("Traceback (most recent call last)") == 1
@@ -134,18 +135,18 @@ def test_a_bug_in_the_loop_fails_every_caller(
 
 def test_a_bug_in_the_loop_fails_what_waits_for_a_story() -> None:
     """`see_through`, by which RollCall and DeadLetters wait, raises it; later calls do as well."""
-    settings = Settings()
+    settings = Settings.load()
     background = Background(settings, logger(settings), lambda: None)
 
     def failing() -> Iterator[None]:
         yield
-        raise Bug
+        raise BugError
 
-    with pytest.raises(RabbitError, match=r"Bug\(\)"):
+    with pytest.raises(RabbitError, match=r"BugError\(\)"):
         background.see_through(failing(), None)
-    with pytest.raises(RabbitError, match=r"Bug\(\)"):
+    with pytest.raises(RabbitError, match=r"BugError\(\)"):
         background.see_through(iter(()), None)
-    with pytest.raises(RabbitError, match=r"Bug\(\)"):
+    with pytest.raises(RabbitError, match=r"BugError\(\)"):
         background.call(print)
     background.close()
 

@@ -5,6 +5,7 @@ import pytest
 import rabbit
 from rabbit.errors import (
     BrokerUnavailableError,
+    ClosedError,
     ConfigurationError,
     DrainTimeoutError,
     Halted,
@@ -26,6 +27,12 @@ TREE = [
         "The broker refuses an exchange, a queue or a binding that this stage declares.",
     ),
     (BrokerUnavailableError, RabbitError, 1, "RabbitMQ could not be reached in time."),
+    (
+        ClosedError,
+        RabbitError,
+        1,
+        "The queue was closed meanwhile: what was not confirmed may or may not have been published.",
+    ),
     (PublishError, RabbitError, 1, "A message was published and no queue has taken it."),
     (
         RefusedError,
