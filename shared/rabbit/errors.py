@@ -61,7 +61,7 @@ class ProtocolError(ValueError):
 
 
 class ClosedError(RabbitError):
-    """The queue was closed meanwhile: what was not confirmed may or may not have been published."""
+    """The queue was closed meanwhile; what was not confirmed may have been published."""
 
 
 class PublishError(RabbitError):

@@ -31,7 +31,7 @@ TREE = [
         ClosedError,
         RabbitError,
         1,
-        "The queue was closed meanwhile: what was not confirmed may or may not have been published.",
+        "The queue was closed meanwhile; what was not confirmed may have been published.",
     ),
     (PublishError, RabbitError, 1, "A message was published and no queue has taken it."),
     (
