@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
+from rabbit import codec
 from rabbit.background import Background
 from rabbit.connection import Basic, Connection
 from rabbit.errors import ClosedError, PublishError, RabbitError
 from rabbit.failure_publisher import FailurePublisher
 from rabbit.failures import Failures, describe
 from rabbit.logs import Logger
-from rabbit.message import Output
 from rabbit.prefetch import FixedPrefetch
 from rabbit.publisher import Publication
 from rabbit.subscription import Delivery, Subscription
@@ -145,8 +145,7 @@ class Consuming:
             reason=describe(error),
         )
         if is_kept:
-            output = self._failures.fate(delivery, error).output
-            self._background.call(self._keep_letter, output, delivery)
+            self._background.call(self._keep_letter, delivery, error)
         else:
             self._background.call(self._subscription.settle, delivery)
 
@@ -191,10 +190,13 @@ class Consuming:
     def _fail(self, delivery: Delivery) -> None:
         self._subscription.reject(delivery, requeue=True)
 
-    def _keep_letter(self, output: Output, delivery: Delivery) -> None:
+    def _keep_letter(self, delivery: Delivery, error: ValueError) -> None:
+        if not self._subscription.is_current(delivery):
+            return  # it comes again
         if self._failure_publisher is None:
             self._failure_publisher = self._connect_failures()
-        self._failure_publisher.send([output], delivery)
+        most = codec.most_property_bytes(self._connections[0].frame_max)
+        self._failure_publisher.send([self._failures.fate(delivery, error, most).output], delivery)
 
     def _connect_failures(self) -> FailurePublisher[Delivery]:
         connection: Connection = self._background.connection(f"dead-letters {self.edge.queue}")
