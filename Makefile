@@ -18,14 +18,14 @@ up: preflight ours ## set up what is missing, build, start; ends when all stages
 publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
 	@deploy/bin/publish $(given)
 
-halt: running ## stop all stages now, with proof; what is queued stays queued
-	@docker compose run --rm --no-deps control halt
+halt: running ## stop all stages now, with proof, or ARGS='to_upper printer/1b0ad5cf6fa4'; the queued stays
+	@docker compose run --rm --no-deps control halt $(ARGS)
 
 drain: running ## stop the stages in flow order, each after its queue is empty
-	@docker compose run --rm --no-deps control drain
+	@docker compose run --rm --no-deps control drain $(ARGS)
 
-status: running ## the replicas and their states, and what each queue holds
-	@docker compose run --rm --no-deps control status
+status: running ## the replicas and their states, what each queue holds; ARGS='printer --format json'
+	@docker compose run --rm --no-deps control status $(ARGS)
 
 dead-letters: running ## what was given up, and why; ARGS='--reason ValueError' or '--queue upper'
 	@docker compose run --rm --no-deps control dead-letters list $(ARGS)

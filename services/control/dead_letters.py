@@ -1,7 +1,6 @@
 """Dead letters: list them, show one, replay them, purge them."""
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,11 +13,11 @@ from rabbit.dead_letters import DeadLetters, Tell
 from rabbit.letter import Letter
 from rabbit.logs import logger
 from rabbit.message import Message
-from rabbit.text import escape, visible
 from rabbit.topology import Edge
 
 from .letters import Overview, shown, to_json
 from .management import ControlSettings, Management
+from .outcome import Outcome, no_such
 from .room import Format, Formats, console, one_line_errors, spinner
 from .selection import Selection
 from .text import count
@@ -107,7 +106,7 @@ def show(
             lambda name, tell: room.dead_letters.look(name, keep, tell),
         )
         if not found:
-            raise RabbitError(_no_such([message_id]))
+            raise RabbitError(no_such([message_id]))
     if form is Format.JSON:
         typer.echo(to_json(found))
     else:
@@ -121,39 +120,36 @@ def replay(
     ids: Ids = None,
     reason: Reason = None,
     queue: Queue = None,
+    form: Formats = Format.TABLE,
 ) -> None:
     """Publish dead letters again, to the queue they came from, each of them once."""
     selection = Selection(everything, frozenset(ids or ()), reason, queue)
-    replayed: Counter[str] = Counter()
-    stays: Counter[tuple[str, str]] = Counter()
-    found: set[str] = set()
+    outcome = Outcome(selection, "replayed", "message", form)
 
     with _room() as room:
         selection.require("replay")
-        selects = _noting(selection, found)
 
         def work(name: str, tell: Tell) -> None:
             if not room.management.is_bound(Edge(name).back):
                 room.dead_letters.look(
-                    name, lambda letter, _: stays.update([(name, _NO_WAY)] * selects(letter)), tell
+                    name,
+                    lambda letter, _: outcome.stays.update(
+                        [(name, _NO_WAY)] * outcome.selects(letter)
+                    ),
+                    tell,
                 )
                 return
-            done = room.dead_letters.replay(name, selects, tell)
-            replayed[name] += done.count
-            stays.update({(name, why): number for why, number in done.stays.items()})
+            done = room.dead_letters.replay(name, outcome.selects, tell)
+            outcome.done[name] += done.count
+            outcome.stays.update({(name, why): number for why, number in done.stays.items()})
 
         try:
             room.each_queue(selection, "replaying", work)
         except RabbitError:
-            if replayed:
-                typer.echo(f"replayed {_by_queue(replayed, 'message')}")
+            if outcome.done:
+                outcome.tell_done()
             raise
-    typer.echo(f"replayed {_by_queue(replayed, 'message')}")
-    for (name, why), number in stays.items():
-        stay = "stays" if number == 1 else "stay"
-        where = escape(Edge(name).dead)
-        typer.echo(f"{count(number, 'dead letter')} {stay} in {where}: {visible(why)}", err=True)
-    _end(selection, found, failed=bool(stays))
+    outcome.tell()
 
 
 @app.command()
@@ -164,11 +160,11 @@ def purge(
     reason: Reason = None,
     queue: Queue = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    form: Formats = Format.TABLE,
 ) -> None:
     """Delete dead letters for good. It asks first."""
     selection = Selection(everything, frozenset(ids or ()), reason, queue)
-    deleted: Counter[str] = Counter()
-    found: set[str] = set()
+    outcome = Outcome(selection, "deleted", "dead letter", form)
 
     with _room() as room:
         selection.require("purge")
@@ -176,11 +172,10 @@ def purge(
             _ask(room, selection)
 
         def work(name: str, tell: Tell) -> None:
-            deleted[name] += room.dead_letters.purge(name, _noting(selection, found), tell)
+            outcome.done[name] += room.dead_letters.purge(name, outcome.selects, tell)
 
         room.each_queue(selection, "purging", work)
-    typer.echo(f"deleted {_by_queue(deleted, 'dead letter')}")
-    _end(selection, found, failed=False)
+    outcome.tell()
 
 
 _NO_WAY = (
@@ -200,34 +195,3 @@ def _ask(room: _Room, selection: Selection) -> None:
         selection, "counting", lambda name, tell: room.dead_letters.look(name, overview.add, tell)
     )
     typer.confirm(f"Delete {count(overview.counts.total(), 'dead letter')} for good?", abort=True)
-
-
-def _noting(selection: Selection, found: set[str]) -> Callable[[Letter], bool]:
-    """Return what tells whether a letter is meant, and notes which of the ids there are."""
-
-    def selects(letter: Letter) -> bool:
-        meant = selection.matches(letter)
-        if meant and selection.ids:
-            found.add(letter.id)
-        return meant
-
-    return selects
-
-
-def _by_queue(counts: Counter[str], noun: str) -> str:
-    parts = ", ".join(
-        f"{number} {escape(queue)}" for queue, number in sorted(counts.items()) if number
-    )
-    return f"{count(counts.total(), noun)}{': ' if parts else ''}{parts}"
-
-
-def _no_such(ids: list[str]) -> str:
-    return f"there is no such dead letter: {', '.join(map(escape, ids))}; see dead-letters list"
-
-
-def _end(selection: Selection, found: set[str], *, failed: bool) -> None:
-    missing = sorted(set(selection.ids) - found)
-    if missing:
-        typer.echo(f"control: {_no_such(missing)}", err=True)
-    if failed or missing:
-        raise typer.Exit(1)

@@ -443,3 +443,20 @@ def test_letters_of_the_broker(broker: Broker, vhost: str, command: Command) -> 
     assert letter["failed_at"].startswith("20")
     [message] = broker.take("one", 1, vhost=vhost)
     assert dict(message.headers) == {}
+
+
+def test_programs_are_told_too(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """`--format json`: what was done, what stays and why, and which ids there are not."""
+    bury("q", ["a", "b"])
+    with broker.channel(vhost) as channel:
+        channel.queue_unbind("q", "q.back", routing_key="")
+
+    stays = command("replay", "--all", "--format", "json")
+    purged = command("purge", "--id", "q-ValueError-1", "--id", "no", "--yes", "--format", "json")
+
+    assert stays.wait() == 1
+    [why] = json.loads(stays.out)["stays"]
+    assert (why["queue"], why["count"], json.loads(stays.out)["replayed"]) == ("q", 2, {})
+    assert "no way back" in why["reason"]
+    assert purged.wait() == 1
+    assert json.loads(purged.out) == {"deleted": {"q": 1}, "stays": [], "not_found": ["no"]}

@@ -1,0 +1,85 @@
+"""What has become of the dead letters that were to be replayed or purged."""
+
+import json
+from collections import Counter
+
+import typer
+
+from rabbit.letter import Letter
+from rabbit.text import escape, visible
+from rabbit.topology import Edge
+
+from .room import Format
+from .selection import Selection
+from .text import count
+
+
+class Outcome:
+    """Counts, for people and for programs.
+
+    Attributes:
+        done: how many of each queue it was done to.
+        stays: how many stay, by queue and reason.
+    """
+
+    def __init__(self, selection: Selection, verb: str, noun: str, form: Format) -> None:
+        """Begin with none.
+
+        Args:
+            selection: which were asked for.
+            verb: what is done, in the past tense.
+            noun: what is counted then.
+            form: for whom to print.
+        """
+        self.done: Counter[str] = Counter()
+        self.stays: Counter[tuple[str, str]] = Counter()
+        self._selection = selection
+        self._verb = verb
+        self._noun = noun
+        self._form = form
+        self._found: set[str] = set()
+
+    def selects(self, letter: Letter) -> bool:
+        """Tell whether a letter is meant, and note which of the ids there are."""
+        meant = self._selection.matches(letter)
+        if meant and self._selection.ids:
+            self._found.add(letter.id)
+        return meant
+
+    def tell(self) -> None:
+        """Print it; end with 1 when not all that was asked for is done."""
+        self.tell_done()
+        missing = self._missing
+        if self._form is Format.TABLE:
+            for (name, why), number in self.stays.items():
+                stay = f"{count(number, 'dead letter')} {'stays' if number == 1 else 'stay'}"
+                typer.echo(f"{stay} in {escape(Edge(name).dead)}: {visible(why)}", err=True)
+            if missing:
+                typer.echo(f"control: {no_such(missing)}", err=True)
+        if self.stays or missing:
+            raise typer.Exit(1)
+
+    def tell_done(self) -> None:
+        """Print what was done so far."""
+        if self._form is Format.JSON:
+            stays = [
+                {"queue": queue, "reason": reason, "count": number}
+                for (queue, reason), number in sorted(self.stays.items())
+            ]
+            told = {self._verb: +self.done, "stays": stays, "not_found": self._missing}
+            typer.echo(json.dumps(told, indent=2))
+            return
+        parts = ", ".join(
+            f"{number} {escape(queue)}" for queue, number in sorted(self.done.items()) if number
+        )
+        total = count(self.done.total(), self._noun)
+        typer.echo(f"{self._verb} {total}{': ' if parts else ''}{parts}")
+
+    @property
+    def _missing(self) -> list[str]:
+        return sorted(set(self._selection.ids) - self._found)
+
+
+def no_such(ids: list[str]) -> str:
+    """Say that there are no dead letters with these ids."""
+    return f"there is no such dead letter: {', '.join(map(escape, ids))}; see dead-letters list"
