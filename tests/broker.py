@@ -128,15 +128,16 @@ class Operator:
         """Remove a virtual host with all that is in it."""
         self.api("DELETE", f"vhosts/{vhost}")
 
-    def add_user(self, name: str, password: str, *, write: str = ".*") -> None:
+    def add_user(self, name: str, password: str, *, write: str = ".*", tags: str = "") -> None:
         """Make a user of the default virtual host, or give it another password.
 
         Args:
             name: the user's name.
             password: it may change.
             write: a pattern of the exchanges the user may publish to.
+            tags: what else the user may do, such as `monitoring`.
         """
-        self.api("PUT", f"users/{name}", {"password": password, "tags": ""})
+        self.api("PUT", f"users/{name}", {"password": password, "tags": tags})
         rights = {"configure": ".*", "write": write, "read": ".*"}
         self.api("PUT", f"permissions/%2F/{name}", rights)
 
@@ -189,9 +190,12 @@ class Operator:
             channel.queue_bind(queue, exchange, routing_key=key)
 
     def queues(self, vhost: str = "/") -> dict[str, dict[str, Any]]:
-        """Return what the management API knows of each queue; figures lag a little."""
+        """Return what the management API knows of each queue; figures lag a little.
+
+        Those that belong to one connection are left out: nobody else can do anything with them.
+        """
         listed = self.api("GET", f"queues/{quote(vhost, safe='')}")
-        return {queue["name"]: queue for queue in listed}
+        return {queue["name"]: queue for queue in listed if not queue.get("exclusive")}
 
     def connections(self, name: str) -> list[str]:
         """Return the broker's names of the connections whose own name contains `name`."""

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from rabbit.logs import logger
 from rabbit.roll_call import RollCall
+from rabbit.text import visible
 
 from . import dead_letters
+from .containers import Containers
 from .doctor import doctor
 from .drain import Drain
 from .halt import Halt
@@ -22,27 +24,34 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor)
 Timeout = Annotated[float | None, typer.Option(help="Seconds; default: HALT_TIMEOUT, or else 60.")]
+Told = Annotated[
+    str | None,
+    typer.Option(envvar="CONTAINERS", hidden=True, help="What deploy/bin/containers prints."),
+]
 
 
 class _Room:
     """What every command works with."""
 
-    def __init__(self, settings: ControlSettings, roll_call: RollCall) -> None:
+    def __init__(
+        self, settings: ControlSettings, roll_call: RollCall, containers: Containers
+    ) -> None:
         self.settings = settings
         self.roll_call = roll_call
         self.management = Management(settings)
-        self.replicas = Replicas(roll_call, self.management)
+        self.replicas = Replicas(roll_call, self.management, containers)
         self.console = console()
 
 
 @contextmanager
-def _room() -> Iterator[_Room]:
+def _room(containers: str | None = None) -> Iterator[_Room]:
     """Connect; a failure that a person can mend ends in one line."""
     with one_line_errors():
         settings = ControlSettings.load()
+        known = Containers.read(containers)
         log = logger(settings, stage="control")
         with RollCall(settings, log, settings.halt_timeout) as roll_call:
-            yield _Room(settings, roll_call)
+            yield _Room(settings, roll_call, known)
 
 
 @app.command()
@@ -51,26 +60,39 @@ def halt(
         str | None, typer.Argument(help="A stage, or stage/replica; default: all.")
     ] = None,
     timeout: Timeout = None,
+    containers: Told = None,
 ) -> None:
     """Stop every replica now, and prove it. Queued messages stay queued."""
-    with _room() as room:
-        attempt = Halt(room.roll_call, room.replicas, target)
+    with _room(containers) as room:
+        attempt = Halt(room.roll_call, room.replicas, (target,) if target else ())
         with room.console.status("halting") as spinner:
             proved = attempt.run(timeout or room.settings.halt_timeout, spinner.update)
-        missing = [] if proved else attempt.missing
-        halted = [each for each in attempt.concerned if each not in missing]
+        for line in attempt.forgotten:
+            room.console.print(f"forgotten: {visible(line)}", soft_wrap=True)
+        halted = attempt.halted
         room.console.print(f"halted {len(halted)}/{len(attempt.concerned)}", _names(halted))
         if not proved:
-            _give_up(room, missing)
+            for line in attempt.missing:
+                room.console.print(f"not proved halted: {visible(line)}", soft_wrap=True)
+            raise typer.Exit(1)
 
 
 @app.command()
-def drain(timeout: Timeout = None) -> None:
+def forget(names: Annotated[list[str], typer.Argument(help="stage/replica, as told.")]) -> None:
+    """Let go of replicas that are cut off and will not come back; nobody waits for them then."""
+    with _room() as room:
+        for name in names:
+            room.replicas.forget(name)
+            room.console.print(f"forgotten: {visible(name)}")
+
+
+@app.command()
+def drain(timeout: Timeout = None, containers: Told = None) -> None:
     """Stop the pipeline in flow order: each stage finishes its whole queue first.
 
     It takes as long as it takes; it gives up when it gets no further for the time-out.
     """
-    with _room() as room:
+    with _room(containers) as room:
         work = Drain(room.roll_call, room.management, room.replicas)
         with room.console.status("draining") as spinner:
             stages = work.run(timeout or room.settings.halt_timeout, spinner.update)
@@ -94,17 +116,7 @@ def status(
 
 
 def _names(replicas: list[Replica]) -> str:
-    return ", ".join(each.name for each in replicas)
-
-
-def _give_up(room: _Room, missing: list[Replica]) -> NoReturn:
-    for each in missing:
-        room.console.print(f"not proved halted: {each.name}: {room.replicas.explain(each)}")
-    if missing:
-        room.console.print("The command waits for them: they halt when they come back.")
-    else:
-        room.console.print("A replica still answers, or still consumes: run it again.")
-    raise typer.Exit(1)
+    return ", ".join(visible(each.name) for each in replicas)
 
 
 app()

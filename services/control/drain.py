@@ -52,10 +52,19 @@ class Drain:
             tell: given a line of progress, now and then.
 
         Raises:
-            RabbitError: a stage gets no further, or is not proved halted, within `timeout`.
+            RabbitError: nobody is there, or a stage gets no further, or is not proved halted,
+                within `timeout`.
         """
         self._replicas.call()
-        silent = [each.name for each in self._replicas if each.report is None]
+        for each in self._replicas:
+            self._replicas.weigh(each)
+        there = [each for each in self._replicas if each.is_there]
+        if not there:
+            known = self._replicas.containers
+            raise RabbitError(f"nobody to drain: no replica is at the broker; {known}")
+        silent = [
+            f"{each.name} ({self._replicas.explain(each)})" for each in there if not each.report
+        ]
         if silent:
             msg = f"no answer from {', '.join(silent)}: not drained, nothing was stopped"
             raise RabbitError(msg)
@@ -78,11 +87,16 @@ class Drain:
                 )
                 raise RabbitError(msg)
             self._replicas.listen(lambda: False, BETWEEN_LOOKS_SECONDS)
-        halt = Halt(self._roll_call, self._replicas, stage.name)
-        if not halt.run(timeout, tell):
-            names = ", ".join(each.name for each in halt.missing)
-            msg = f"{stage.name} is drained, but not proved halted: {names}"
-            raise RabbitError(msg)
+        halt = Halt(self._roll_call, self._replicas, (stage.name,))
+        try:
+            if halt.run(timeout, tell):
+                return
+        except RabbitError:
+            if halt.is_nobody:
+                return  # a source that has ended meanwhile, by itself and in order
+            raise
+        msg = f"{stage.name} is drained, but not proved halted: {'; '.join(halt.missing)}"
+        raise RabbitError(msg)
 
     def _left(self, stage: Flow) -> int:
         """Count what the stage has still to do: ready, in flight, waiting for another attempt."""

@@ -1,82 +1,161 @@
 """Halt, with proof that it reached everybody."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
+from rabbit import RabbitError
 from rabbit.control import Command
 from rabbit.roll_call import RollCall
 
-from .replicas import REPEAT_SECONDS, SILENCE_SECONDS, Replica, Replicas
+from .replicas import (
+    POLL_SECONDS,
+    REPEAT_SECONDS,
+    SILENCE_SECONDS,
+    Replica,
+    Replicas,
+    are_meant,
+    is_meant,
+)
 
 
 class Halt:
-    """One halt of all replicas, or of a target, as far as it has come.
+    """One halt of all replicas, or of targets, as far as it has come.
 
-    It is proved when every replica has said `halted` and taken its control queue away, the broker
-    counts no consumer on any queue they consumed, and a last roll call stays without an answer.
+    It is proved when each replica that was there has said `halted`, the broker counts no consumer
+    on any queue they consumed, and a last roll call stays without an answer. There is who has a
+    control queue after the command was confirmed, and who comes later.
     """
 
-    def __init__(self, roll_call: RollCall, replicas: Replicas, target: str | None = None) -> None:
-        """Halt `target`: a stage, or `stage/replica`; None: everybody."""
+    def __init__(
+        self, roll_call: RollCall, replicas: Replicas, targets: Sequence[str] = ()
+    ) -> None:
+        """Halt `targets`, each a stage or `stage/replica`; none: everybody."""
         self._roll_call = roll_call
         self._replicas = replicas
-        self._target = target
+        self._targets = targets
+        self.is_nobody = False
+        self._consumed = ""
 
     @property
     def concerned(self) -> list[Replica]:
         """The replicas that are to halt, as far as they are known."""
-        return [each for each in self._replicas if self._is_concerned(each.queue)]
+        meant = [each for each in self._replicas if are_meant(each.name, self._targets)]
+        return [each for each in meant if not (each.forgotten or each.has_left)]
 
     @property
-    def missing(self) -> list[Replica]:
-        """Those of them that have not been proved halted."""
-        bound = self._replicas.bound()
-        return [each for each in self.concerned if each.queue in bound and not each.is_halted]
+    def halted(self) -> list[Replica]:
+        """Those of them that have said so."""
+        return [each for each in self.concerned if each.is_halted]
+
+    @property
+    def missing(self) -> list[str]:
+        """Why it is not proved: each replica that has not said so, or else what contradicts it."""
+        unsaid = [each for each in self.concerned if not each.is_halted]
+        named = [f"{each.name}: {self._replicas.explain(each)}" for each in unsaid]
+        return named or [self._consumed or "a replica still answers: run it again"]
+
+    @property
+    def forgotten(self) -> list[str]:
+        """The replicas that nobody waits for any more, and why."""
+        return [f"{each.name}: {each.forgotten}" for each in self._replicas if each.forgotten]
 
     def run(self, timeout: float, tell: Callable[[str], None]) -> bool:
         """Broadcast until it is proved; return whether it was within `timeout` seconds.
 
-        A command that a replica missed is sent again; the second one does no harm.
-        `tell` is given a line of progress, now and then.
+        It ends earlier when nothing can prove it any more. A command that a replica missed is sent
+        again; the second one does no harm.
+
+        Args:
+            timeout: seconds.
+            tell: given a line of progress, now and then.
+
+        Raises:
+            RabbitError: nobody is there, or nobody of a target's name (`is_nobody`).
         """
-        deadline = monotonic() + timeout
+        self._replicas.look()
+        self._require_somebody()
+        is_proved = self._broadcast_until(monotonic() + timeout, tell)
+        self._clear_away()
+        return is_proved
+
+    def _broadcast_until(self, deadline: float, tell: Callable[[str], None]) -> bool:
         while True:
-            self._replicas.bound()
-            self._replicas.send(Command(command="halt", target=self._target))
-            self._replicas.listen(lambda: not self._waiting(), REPEAT_SECONDS)
-            done = len(self.concerned) - len(self._waiting())
-            tell(f"halting {done}/{len(self.concerned)}")
-            if self._is_proved():
-                return True
+            self._broadcast()
+            self._replicas.listen(self._is_said, REPEAT_SECONDS)
+            for replica in self.concerned:
+                self._replicas.weigh(replica)
+            self._replicas.look()
+            if not self.concerned:
+                self._require_somebody()
+            tell(f"halting {len(self.halted)}/{len(self.concerned)}")
+            if self._is_said():
+                if self._is_proved():
+                    return True
+            elif all(each.is_settled for each in self.concerned):
+                # The last words of one that has just gone may still be on their way.
+                return self._replicas.listen(self._is_said, SILENCE_SECONDS) and self._is_proved()
             if monotonic() > deadline:
                 return False
 
-    def _waiting(self) -> list[Replica]:
-        return [each for each in self.concerned if not each.is_halted]
+    def _clear_away(self) -> None:
+        """Delete the queues that only say how their replicas have ended."""
+        deadline = monotonic() + SILENCE_SECONDS
+        while monotonic() < deadline:
+            left = [each for each in self.concerned if each.is_there and each.has_ended]
+            if not left:
+                return
+            for replica in left:
+                self._replicas.weigh(replica)
+            self._replicas.listen(lambda: False, POLL_SECONDS)
+
+    def _broadcast(self) -> None:
+        self._replicas.reach()
+        for target in self._targets or (None,):
+            self._replicas.send(Command(command="halt", target=target))
+        self._replicas.look(commanded=True)
+
+    def _is_said(self) -> bool:
+        return all(each.is_halted for each in self.concerned)
 
     def _is_proved(self) -> bool:
-        if any(self._is_concerned(queue) for queue in self._replicas.bound()):
-            return False
-        return not self._is_consuming() and self._is_silent()
+        return not self._is_consumed() and self._is_silent()
 
-    def _is_consuming(self) -> bool:
+    def _is_consumed(self) -> bool:
         """Ask the broker whether a queue of theirs has consumers; other replicas may have some."""
-        if "/" in (self._target or ""):
-            return False
-        queues = {each.report.consumes for each in self.concerned if each.report} - {None}
-        counts = [self._roll_call.count(str(queue)) for queue in queues]
-        return any(count.consumers > 0 for count in counts if count)
+        self._consumed = ""
+        whole = [each for each in self.concerned if are_whole(each.name, self._targets)]
+        for queue in sorted({each.report.consumes or "" for each in whole if each.report} - {""}):
+            count = self._roll_call.count(queue)
+            if count and count.consumers:
+                number = count.consumers
+                self._consumed = f"{queue} still has consumers, by the broker's count: {number}"
+        return bool(self._consumed)
 
     def _is_silent(self) -> bool:
         """Ask once more who is there: nobody answers."""
-        question = Command(command="report", target=self._target)
-        self._replicas.send(question)
+        questions = [Command(command="report", target=each) for each in self._targets or (None,)]
+        for question in questions:
+            self._replicas.send(question)
+        asked = {each.id for each in questions}
         return not self._replicas.listen(
-            lambda: any(
-                each.report and each.report.command_id == question.id for each in self.concerned
-            ),
+            lambda: any(each.report and each.report.command_id in asked for each in self._replicas),
             SILENCE_SECONDS,
         )
 
-    def _is_concerned(self, queue: str) -> bool:
-        return self._replicas.concerns(queue, self._target)
+    def _require_somebody(self) -> None:
+        there = [each.name for each in self._replicas if each.is_there]
+        unknown = [
+            target for target in self._targets if not any(is_meant(name, target) for name in there)
+        ]
+        if unknown or not self.concerned:
+            names = f" of the name {', '.join(unknown)}" if unknown else ""
+            known = f"there are {', '.join(there)}" if there else "no replica is at the broker"
+            forgotten = "".join(f"; forgotten: {each}" for each in self.forgotten)
+            msg = f"nobody to halt{names}: {known}; {self._replicas.containers}{forgotten}"
+            self.is_nobody = True
+            raise RabbitError(msg)
+
+
+def are_whole(name: str, targets: Sequence[str]) -> bool:
+    """Tell whether all replicas of this one's stage are to halt."""
+    return not targets or name.partition("/")[0] in targets

@@ -20,7 +20,7 @@ from tenacity import (
 )
 
 from rabbit import BrokerUnavailableError, ConfigurationError, Settings
-from rabbit.topology import CONTROL_EXCHANGE, Edge
+from rabbit.topology import CONTROL_EXCHANGE, Edge, is_control_queue
 
 #: How long one request may take, at most and at least: one that is frozen takes the connection.
 REQUEST_SECONDS = 5.0
@@ -135,10 +135,18 @@ class Management:
             reraise=True,
         )
 
-    def control_queues(self) -> set[str]:
-        """Return the queues bound to the control exchange: one for each replica there is."""
+    def control_bindings(self) -> dict[str, set[str]]:
+        """Return the routing keys of each queue bound to the control exchange."""
         path = f"exchanges/{self._vhost}/{CONTROL_EXCHANGE}/bindings/source"
-        return {binding["destination"] for binding in self._ask(path) or []}
+        bound: dict[str, set[str]] = {}
+        for binding in self._ask(path) or []:
+            bound.setdefault(binding["destination"], set()).add(binding["routing_key"])
+        return bound
+
+    def control_queues(self) -> set[str]:
+        """Return the queues in which commands wait for replicas, those too that are not bound."""
+        queues = ((each["name"], each["arguments"]) for each in self.queues())
+        return {name for name, arguments in queues if is_control_queue(name, arguments)}
 
     def broadcast(self, command: str, reply_to: str) -> None:
         """Publish a command: an alarm blocks connections that publish, but not this API."""

@@ -1,14 +1,16 @@
 """Who is there: what replicas say of themselves, held against what the broker knows."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic, sleep
 
-from rabbit.control import Command, Report, State
-from rabbit.roll_call import RollCall
+from rabbit import RabbitError
+from rabbit.control import SAID_BY_BINDING, Command, Report, State
+from rabbit.roll_call import Count, RollCall
 from rabbit.topology import CONTROL_EXCHANGE, control_queue
 
+from .containers import Containers
 from .management import Management
 
 #: How often reports are collected, and how often a command is sent again.
@@ -30,6 +32,13 @@ class Replica:
         report: the last thing it said; None: nothing yet.
         heard: when it said that.
         missed: when it was first seen to have no connection; None while it has one.
+        processes: the last thing that each process of this name has said.
+        said: how it has ended, by a binding, because it could not publish.
+        is_there: whether its control queue was there at the last look.
+        is_bound: whether commands got to it then.
+        must_say: whether it was there after a command: it has an answer to give.
+        unreachable: why its control queue, which is not bound, could not be bound again.
+        forgotten: why nobody waits for it any more.
     """
 
     name: str
@@ -37,40 +46,107 @@ class Replica:
     report: Report | None = None
     heard: datetime | None = None
     missed: datetime | None = None
+    processes: dict[str, Report] = field(default_factory=dict)
+    said: State | None = None
+    is_there: bool = False
+    is_bound: bool = True
+    must_say: bool = False
+    unreachable: str | None = None
+    forgotten: str | None = None
+
+    def hear(self, report: Report) -> None:
+        """Note what a process of this name says."""
+        self.report, self.heard, self.missed = report, datetime.now(UTC), None
+        self.processes[report.process or str(report.since)] = report
+
+    @property
+    def states(self) -> set[State]:
+        """The last states of all processes of this name."""
+        said = {self.said} if self.said else set()
+        return said | {each.state for each in self.processes.values()}
 
     @property
     def is_halted(self) -> bool:
-        """Whether it has said that it is halted."""
-        return self.report is not None and self.report.state is State.HALTED
+        """Whether it has said that it is halted: each process of this name has."""
+        return self.said is State.HALTED or self.states == {State.HALTED}
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it has ended before it could hear a command."""
+        has_heard = self.states & {State.HALTING, State.HALTED, State.GAVE_UP}
+        return not (self.is_there or self.must_say or has_heard)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has said that it ends, halted or not."""
+        return self.is_halted or State.GAVE_UP in self.states
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is to come of it."""
+        return self.has_ended or bool(self.forgotten) or not self.is_there
 
 
 class Replicas:
     """All replicas: each has a queue bound to the control exchange, those cut off included."""
 
-    def __init__(self, roll_call: RollCall, management: Management) -> None:
-        """Know nobody yet."""
+    def __init__(
+        self, roll_call: RollCall, management: Management, containers: Containers | None = None
+    ) -> None:
+        """Know nobody yet, but what Compose says of its containers."""
         self._roll_call = roll_call
         self._management = management
+        self.containers = containers or Containers()
         self._known: dict[str, Replica] = {}
 
     def __iter__(self) -> Iterator[Replica]:
         """Go through all that have been seen, by name."""
         return iter(sorted(self._known.values(), key=lambda replica: replica.name))
 
-    def bound(self) -> set[str]:
-        """Return the control queues there are now; a replica that ends in order deletes its own."""
-        queues = self._management.control_queues()
+    def look(self, *, commanded: bool = False) -> set[str]:
+        """Look at the control queues there are; a replica that ends in order deletes its own.
+
+        Args:
+            commanded: a command was confirmed before: whoever is bound now has got it.
+
+        Returns:
+            their names.
+        """
+        # In this order: who is bound is not leaving, since a replica unbinds its queue first.
+        bound = self._management.control_bindings()
+        queues = self._management.control_queues() | bound.keys()
         for queue in queues:
             name = queue.removeprefix(f"{CONTROL_EXCHANGE}.").replace(".", "/", 1)
             self._known.setdefault(queue, Replica(name, queue))
+        for queue, replica in self._known.items():
+            replica.is_there = queue in queues
+            replica.is_bound = queue in bound
+            replica.must_say |= commanded and replica.is_bound
+            for key in bound.get(queue, ()):
+                replica.said = SAID_BY_BINDING.get(key, replica.said)
         return queues
+
+    def reach(self) -> None:
+        """Bind those again that are cut off from the exchange: it was deleted, for instance.
+
+        A replica that ends unbinds its queue as well, for a moment: look first, and once more.
+        """
+        loose = [each for each in self if each.is_there and not each.is_bound]
+        if not loose:
+            return
+        self.look()
+        for replica in loose:
+            if not replica.is_there or replica.is_bound:
+                continue
+            try:
+                self._roll_call.bind(replica.queue)
+            except RabbitError as error:
+                replica.unreachable = str(error)
 
     def send(self, command: Command) -> None:
         """Broadcast a command; the management API takes it also during an alarm."""
-        if self._roll_call.is_blocked:
+        if not self._roll_call.send(command):
             self._management.broadcast(command.model_dump_json(), self._roll_call.id)
-        else:
-            self._roll_call.send(command)
 
     def listen(self, until: Callable[[], bool], seconds: float) -> bool:
         """Collect reports until `until` is true, at most for `seconds`; return whether it is."""
@@ -85,28 +161,57 @@ class Replicas:
     def call(self, target: str | None = None) -> None:
         """Ask who is there; wait until all that the broker knows have answered, but not long."""
         asked = datetime.now(UTC)
-        queues = {queue for queue in self.bound() if self.concerns(queue, target)}
+        queues = {queue for queue in self.look() if is_meant(self._known[queue].name, target)}
         self.send(Command(command="report", target=target))
         self.listen(lambda: all(self._answered(queue, asked) for queue in queues), ANSWER_SECONDS)
 
-    def concerns(self, queue: str, target: str | None) -> bool:
-        """Tell whether a command with this target is for the replica with this control queue."""
-        name = self._known[queue].name
-        return target in {None, name, name.partition("/")[0]}
+    def weigh(self, replica: Replica) -> None:
+        """Let go of a replica that is known not to run, and of the queue of one that has ended."""
+        if not replica.is_there or not (count := self._count(replica)) or count.consumers:
+            return
+        dead = None if replica.has_ended else self.containers.why_dead(replica.name)
+        if replica.has_ended or dead:
+            self._roll_call.delete(replica.queue)
+            replica.is_there, replica.forgotten = False, dead
+
+    def forget(self, name: str) -> None:
+        """Let go of a replica that is cut off, and of the commands that wait for it.
+
+        Raises:
+            RabbitError: there is no such replica, or it is connected.
+        """
+        stage, _, replica = name.partition("/")
+        queue = control_queue(stage, replica)
+        count = self._roll_call.count(queue) if stage and replica else None
+        if count is None:
+            self.look()
+            there = ", ".join(each.name for each in self if each.is_there) or "none"
+            raise RabbitError(f"no replica {name!r} is known to the broker; there are: {there}")
+        if count.consumers:
+            raise RabbitError(f"{name} is connected: halt it, do not forget it")
+        self._roll_call.delete(queue)
 
     def explain(self, replica: Replica) -> str:
         """Say why a replica has not said that it is halted."""
-        count = self._roll_call.count(replica.queue)
+        said = _said(replica)
+        if said:
+            return said
+        count = self._count(replica)
         if count is None:
             return "has ended without a word"
-        if count.consumers == 0:
-            replica.missed = replica.missed or datetime.now(UTC)
-            since = _clock(replica.missed)
-            return f"cut off since {since} or longer; commands that wait for it: {count.ready}"
-        if replica.report and replica.report.state is State.HALTING:
-            return f"still halting, {replica.report.in_flight} messages in flight"
-        heard = f" since {_clock(replica.heard)}" if replica.heard else ""
-        return f"not answering{heard}"
+        if replica.unreachable:
+            return f"out of reach: {replica.unreachable}"
+        return self._missed(replica, count) if count.consumers == 0 else _why_silent(replica)
+
+    def _missed(self, replica: Replica, count: Count) -> str:
+        replica.missed = replica.missed or datetime.now(UTC)
+        since = _clock(replica.missed)
+        hint = self.containers.hint(replica.name)
+        waiting = f"commands that wait for it: {count.ready}"
+        return f"cut off or killed, since {since} or longer; {waiting}; {hint}"
+
+    def _count(self, replica: Replica) -> Count | None:
+        return self._roll_call.count(replica.queue)
 
     def _answered(self, queue: str, asked: datetime) -> bool:
         heard = self._known[queue].heard
@@ -115,8 +220,41 @@ class Replicas:
     def _hear(self, report: Report) -> None:
         name = f"{report.stage}/{report.replica}"
         queue = control_queue(report.stage, report.replica)
-        replica = self._known.setdefault(queue, Replica(name, queue))
-        replica.report, replica.heard, replica.missed = report, datetime.now(UTC), None
+        self._known.setdefault(queue, Replica(name, queue)).hear(report)
+
+
+def is_meant(name: str, target: str | None) -> bool:
+    """Tell whether a command with this target is for the replica of this name."""
+    return target in {None, name, name.partition("/")[0]}
+
+
+def are_meant(name: str, targets: Sequence[str]) -> bool:
+    """Tell whether one of the targets, or all replicas when there is none, means this one."""
+    return not targets or any(is_meant(name, target) for target in targets)
+
+
+def _said(replica: Replica) -> str | None:
+    """Say what its processes have said, if that settles it."""
+    is_halted = replica.report and replica.report.state is State.HALTED
+    if State.GAVE_UP in replica.states:
+        return _gave_up(replica)
+    if is_halted and len(replica.processes) > 1:
+        return "was restarted before it had said halted; its new process has halted"
+    return None
+
+
+def _why_silent(replica: Replica) -> str:
+    report = replica.report
+    if report and report.state is State.HALTING:
+        return f"still halting, {report.in_flight} messages in flight"
+    heard = f" since {_clock(replica.heard)}" if replica.heard else ""
+    return f"not answering{heard}"
+
+
+def _gave_up(replica: Replica) -> str:
+    left = [each for each in replica.processes.values() if each.state is State.GAVE_UP]
+    number = f" with {left[-1].in_flight} messages in flight, which come again" if left else ""
+    return f"gave up after DRAIN_TIMEOUT{number}; it has ended, and does not come back by itself"
 
 
 def _clock(moment: datetime) -> str:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from rabbit.connection import (
     Arrival,
     Channel,
     Connection,
+    Frame,
     Lane,
     consume,
     declare,
@@ -28,7 +29,7 @@ from rabbit.connection import (
 from rabbit.errors import TopologyError
 from rabbit.logs import Logger
 from rabbit.refusals import explain_refusal, is_hopeless
-from rabbit.topology import control_queue, control_subscription
+from rabbit.topology import CONTROL_EXCHANGE, control_queue, control_subscription
 
 #: The version of the commands and reports in this file. Unknown fields are ignored, so that
 #: neighbours of different versions understand each other; a higher version is not understood.
@@ -61,6 +62,11 @@ class State(StrEnum):
     BLOCKED = "blocked"  # the broker takes no messages from it now
     HALTING = "halting"
     HALTED = "halted"
+    GAVE_UP = "gave_up"  # halting took longer than DRAIN_TIMEOUT: it ends with something left
+
+
+#: How a replica has ended, as the routing key of a binding of its control queue.
+SAID_BY_BINDING = {each.value: each for each in (State.HALTED, State.GAVE_UP)}
 
 
 class Command(BaseModel):
@@ -105,6 +111,7 @@ class Report(BaseModel):
         retried: those of them that come again after a delay.
         dead_lettered: those of them that were given up.
         since: when it started.
+        process: names the process: another one, later or beside it, has another name.
         trouble: what the broker refuses it, or has refused it last, in one line of up to
             LONGEST_REASON characters; None: nothing.
     """
@@ -125,6 +132,7 @@ class Report(BaseModel):
     retried: _Number = 0  # an older version does not say
     dead_lettered: _Number = 0
     since: Annotated[AwareDatetime, AfterValidator(_in_utc)]
+    process: _Id | None = None  # an older version does not say
     trouble: str | None = Field(default=None, max_length=LONGEST_REASON)
 
 
@@ -161,6 +169,7 @@ class ControlRoom(Lane):
         """
         self.ignored = 0
         self.is_subscribed = False
+        self.is_heard = False
         self.is_removed = False
         self._connection = connection
         self._stage = stage
@@ -170,7 +179,9 @@ class ControlRoom(Lane):
         self._on_failed = on_failed
         self._channel: Channel | None = None
         self._fresh = True
+        self._leaving = False
         self._removing = False
+        self._unsaid: State | None = None
         self._is_counting = False
         self._ignored_told = 0
         self._ignored_for = ""
@@ -185,29 +196,60 @@ class ControlRoom(Lane):
         self._channel = None
         self.is_subscribed = False
 
-    def remove(self) -> None:
-        """Delete the queue: this replica has ended, and nobody has to wait for it.
+    def leave(self) -> None:
+        """Let no more commands come (queue.unbind), and hear those that have: `is_heard` tells.
 
+        Whoever has seen a bound queue after its command was confirmed gets an answer to it.
         While the connection is away the queue stays. It goes if that is back before we have ended.
         """
-        self._removing = True
+        self._leaving = True
         if self._channel is not None:
-            self._delete(self._channel)
+            self._unbind(self._channel)
         elif self._fresh:
-            self.is_removed = True  # it has not begun to be ours
+            self.is_heard = True  # the queue has not begun to be ours
         else:
             self._connection.hurry()
 
-    def _delete(self, channel: Channel) -> None:
-        def deleted(_frame: object) -> None:
+    def remove(self, unsaid: State | None) -> None:
+        """Delete the queue: this replica has ended, and nobody has to wait for it.
+
+        Args:
+            unsaid: what could not be published: the broker takes no messages now. The queue stays
+                and says it, by a binding, to who has asked; that is who deletes it.
+        """
+        self._removing, self._unsaid = True, unsaid
+        if self._channel is not None:
+            self._delete(self._channel)
+        elif self._fresh:
             self.is_removed = True
 
-        channel.queue_delete(control_queue(self._stage, self._replica), callback=deleted)
+    def _unbind(self, channel: Channel) -> None:
+        def counted(frame: "Frame[Any]") -> None:
+            self.is_heard = frame.method.message_count == 0
+            if not self.is_heard:
+                channel.queue_declare(queue, passive=True, callback=counted)
+
+        queue = control_queue(self._stage, self._replica)
+        channel.queue_unbind(queue, CONTROL_EXCHANGE, routing_key="")
+        channel.queue_declare(queue, passive=True, callback=counted)
+
+    def _delete(self, channel: Channel) -> None:
+        def removed(_frame: object) -> None:
+            self.is_removed = True
+
+        queue = control_queue(self._stage, self._replica)
+        if self._unsaid is None:
+            channel.queue_delete(queue, callback=removed)
+        else:
+            key = self._unsaid.value
+            channel.queue_bind(queue, CONTROL_EXCHANGE, routing_key=key, callback=removed)
 
     def _subscribe(self, channel: Channel) -> None:
         def subscribed(_frame: object) -> None:
             self.is_subscribed = True
             self._fresh = False
+            if self._leaving:
+                self._unbind(channel)
 
         if self._removing:
             self._delete(channel)
@@ -215,7 +257,11 @@ class ControlRoom(Lane):
         self._channel = channel
         channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
         declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))
-        consume(channel, control_queue(self._stage, self._replica), self, subscribed)
+        queue = control_queue(self._stage, self._replica)
+        if self._fresh:
+            for key in SAID_BY_BINDING:  # by an earlier process of this name
+                channel.queue_unbind(queue, CONTROL_EXCHANGE, routing_key=key)
+        consume(channel, queue, self, subscribed)
 
     def delivered(self, arrivals: list[Arrival]) -> None:
         """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
@@ -253,7 +299,7 @@ class ControlRoom(Lane):
 
     def _cancelled_by_broker(self, channel: Channel) -> None:
         """Subscribe anew when somebody has deleted the queue: once for each channel."""
-        if self._removing or channel is not self._channel:
+        if self._leaving or channel is not self._channel:
             return
         self._connection.close_channel(channel)
         self.lost()
@@ -262,7 +308,7 @@ class ControlRoom(Lane):
     def _closed(self, code: int, text: str) -> None:
         self.lost()
         if is_hopeless(code, text):
-            self.is_removed = True  # as good as that: nobody opens another channel
+            self.is_heard = self.is_removed = True  # as good: nobody opens another channel
             self._on_failed(
                 TopologyError(f"cannot hear the control exchange: {explain_refusal(text)}")
             )

@@ -15,12 +15,13 @@ from time import sleep
 from typing import NamedTuple, Protocol
 
 from rabbit.availability import Availability
-from rabbit.connection import Connection, Loop
+from rabbit.connection import Connection, Loop, User
 from rabbit.control import Command, ControlRoom, Report, State
 from rabbit.errors import DrainTimeoutError
 from rabbit.health import ReadyFile
 from rabbit.logs import Logger
 from rabbit.message import new_id, text_output
+from rabbit.name_lock import NameLock
 from rabbit.publisher import Publisher
 from rabbit.settings import Settings
 from rabbit.signals import stop_signals
@@ -121,6 +122,14 @@ class Engine:
             on_command=self._obey,
             on_failed=self.fail,
         )
+        self._lock = NameLock(
+            self.consuming,
+            role.stage,
+            role.replica,
+            settings.rabbitmq_heartbeat,
+            on_first=self._let_in,
+            on_failed=self.fail,
+        )
         self._replies: Publisher[None] = Publisher(
             self.publishing,
             Edge(REPLIES_EXCHANGE, "direct"),
@@ -135,13 +144,17 @@ class Engine:
         self._askers: dict[str, str] = {}  # reply_to → the halt command's id
         self._stopping: Iterator[None] | None = None
         self._state_said = State.STARTING
-        self._has_said_halted = False
+        self._process = new_id()
+        self._was_commanded = False
+        self._kept_out: list[tuple[Connection, list[User]]] = []
+        self._last_word: State | None = None
         self._is_closing = False
         self._error: BaseException | None = None
 
     def run(self) -> None:
         """Run until halted. Raises what made it end, unless that was in order."""
         with stop_signals(self.loop, self.halt):
+            self._keep_out()
             self.consuming.connect()
             self.publishing.connect()
             self._tick()
@@ -150,6 +163,24 @@ class Engine:
         self.loop.close()
         if self._error:
             raise self._error
+
+    @property
+    def was_commanded(self) -> bool:
+        """Whether a halt was broadcast: then nothing may start this replica again by itself."""
+        return self._was_commanded
+
+    def _keep_out(self) -> None:
+        """Let nobody on the connections do anything before it is certain that our name is ours."""
+        self._kept_out = [(each, each.users[:]) for each in (self.consuming, self.publishing)]
+        self.publishing.users.clear()
+        self.consuming.users[:] = [self._lock]
+
+    def _let_in(self) -> None:
+        for connection, users in self._kept_out:
+            connection.users += users
+            if connection.is_open:
+                for user in users:
+                    user.open()
 
     def stop(self) -> None:
         """Halt; safe from any thread, and when the engine has ended already."""
@@ -186,22 +217,33 @@ class Engine:
     def _stop_in_order(self) -> Iterator[None]:
         """Stop as a story; each turn of the loop continues it where it waits."""
         yield from self.intake.halt()  # finish what runs, return the rest, have the acks taken
-        for reply_to, command_id in self._askers.items():
-            self._say(reply_to, command_id, State.HALTED)
-        self._has_said_halted = True
+        self._say_last(State.HALTED)
         while self._replies.pending and self._replies.is_flowing:
             yield
         self.log.info("halted", handled=self.intake.handled, failed=self.intake.failed)
         yield from self._close()
 
+    def _say_last(self, state: State) -> None:
+        """Tell all who have commanded this halt how it ended; nobody hears more from us."""
+        self._last_word = state
+        for reply_to, command_id in self._askers.items():
+            self._say(reply_to, command_id, state)
+
     def _close(self) -> Iterator[None]:
         """Say goodbye to the broker; one that blocks us, or is gone, does not answer.
 
-        The control queue goes too: who ends, in order or not, needs no command any more.
+        The control queue goes too: who ends, in order or not, needs no command any more. A command
+        that it has got before that is answered.
         """
         self._is_closing = True
         self.loop.call_later(LAST_WORDS_SECONDS, self.loop.stop)
-        self._control.remove()
+        self._control.leave()
+        while not self._control.is_heard:
+            yield
+        while self._replies.pending and self._replies.is_flowing:
+            yield
+        is_unsaid = self._askers and self._replies.pending
+        self._control.remove(self._last_word if is_unsaid else None)
         while not self._control.is_removed:
             yield
         for connection in (self.consuming, self.publishing):
@@ -214,6 +256,8 @@ class Engine:
         """End although something is left: nothing is lost, some of it may come twice."""
         if self._is_closing:
             return
+        if self._last_word is None:
+            self._say_last(State.GAVE_UP)
         left = self.intake.give_up()
         error = DrainTimeoutError(f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s: {left}")
         self._error = self._error or error
@@ -242,14 +286,14 @@ class Engine:
             self.log.info(_NEWS[state])
 
     def _obey(self, command: Command, reply_to: str | None) -> None:
-        if self._has_said_halted:
-            return
-        if command.command == "halt":
+        is_halt = command.command == "halt"
+        if is_halt:
+            self._was_commanded = True
             if reply_to:
                 self._askers[reply_to] = command.id
             self.halt("halt was broadcast")
-        if reply_to:
-            self._say(reply_to, command.id, self.state)
+        if reply_to and (is_halt or self._last_word is None):
+            self._say(reply_to, command.id, self._last_word or self.state)
 
     def _say(self, reply_to: str, command_id: str, state: State) -> None:
         report = Report(
@@ -266,6 +310,7 @@ class Engine:
             retried=self.intake.retried,
             dead_lettered=self.intake.dead_lettered,
             since=self._since,
+            process=self._process,
             trouble=self.availability.reason,
         )
         message_id = new_id()

@@ -1,23 +1,29 @@
 """The asking side of the control exchange: send commands, hear reports, ask the broker."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 from rabbit.background import Background
-from rabbit.connection import Channel, Connection, Frame
+from rabbit.connection import Channel, Frame, declare
 from rabbit.control import Command, Report, bounded
-from rabbit.errors import BrokerUnavailableError, RabbitError
+from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError, UnroutableError
 from rabbit.logs import Logger
 from rabbit.message import new_id, text_output
 from rabbit.prefetch import FixedPrefetch
-from rabbit.publisher import Publisher
+from rabbit.publisher import Publication, Publisher
 from rabbit.settings import Settings
 from rabbit.subscription import Subscription
-from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Edge
+from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Edge, Exchange
 
 #: How long connecting, and then each answer of the broker, may take unless it is said.
 PATIENCE_SECONDS = 60.0
+
+#: How long the broker may take to confirm a command; after that the command goes another way, too.
+CONFIRM_SECONDS = 5.0
+
+_NOT_FOUND = 404
 
 #: How many reports are held that nobody has asked for yet, and how many more are delivered.
 MOST_HEARD = 1000
@@ -65,12 +71,13 @@ class RollCall:
         self._background = Background(settings, log, self._turn)
         self._asking = self._background.connection("asks")
         self._hearing = self._background.connection("hears")
-        self._commands: Publisher[None] = Publisher(
+        self._taken: set[str] = set()  # ids of commands that the broker has taken, or nobody gets
+        self._commands: Publisher[str] = Publisher(
             self._asking,
             Edge(CONTROL_EXCHANGE, "broadcast"),
             log,
-            on_confirmed=_no_matter,
-            on_refused=_no_matter,  # unroutable: no replica is there
+            on_confirmed=self._taken.update,
+            on_refused=self._refused,
             on_failed=self._fail,
         )
         self._replies = Subscription(
@@ -103,12 +110,25 @@ class RollCall:
         """Whether an alarm keeps the broker from taking commands."""
         return self._asking.blocked
 
-    def send(self, command: Command) -> None:
-        """Broadcast a command."""
+    def send(self, command: Command) -> bool:
+        """Broadcast a command; return whether the broker has taken it, within a few seconds."""
         message_id = new_id()
         body = command.model_dump_json().encode()
         output = text_output(body, message_id, message_id, reply_to=self.id)
-        self._background.call(self._commands.send, [output], None)
+        self._background.call(self._commands.send, [output], command.id)
+        self._background.see_through(self._taking(command.id), CONFIRM_SECONDS)
+        is_taken = command.id in self._taken
+        self._taken.clear()
+        return is_taken
+
+    def _taking(self, command_id: str) -> Iterator[None]:
+        while command_id not in self._taken and not self._asking.blocked:
+            yield
+
+    def _refused(self, publication: Publication[str], error: PublishError) -> None:
+        """Take it for sent when no replica is there; what a full queue refuses is sent again."""
+        if isinstance(error, UnroutableError):
+            self._taken.add(publication[1])
 
     def reports(self) -> list[Report]:
         """Return what replicas have said since the last call. Raises what the broker refused."""
@@ -122,31 +142,70 @@ class RollCall:
 
         Raises:
             BrokerUnavailableError: no answer, of whichever broker, in time.
+            RabbitError: the broker does not say: this user may not look at it, for instance.
         """
-        answers: list[Count | None] = []
-        story = self._count(self._asking, queue, answers)
-        self._background.wait(story, self._patience, "no answer from RabbitMQ")
+
+        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
+            def counted(frame: "Frame[Any]") -> None:
+                answer(Count(frame.method.message_count, frame.method.consumer_count))
+
+            channel.queue_declare(queue, passive=True, callback=counted)
+
+        return self._ask(f"cannot look at {queue!r}", ask)
+
+    def bind(self, queue: str) -> None:
+        """Bind a control queue to the control exchange again; there is nothing to do without one.
+
+        Raises as `count` does.
+        """
+
+        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
+            declare(channel, [Exchange(CONTROL_EXCHANGE, "fanout")])
+            done = partial(_tell, answer)
+            channel.queue_bind(queue, CONTROL_EXCHANGE, routing_key="", callback=done)
+
+        self._ask(f"cannot bind {queue!r}", ask)
+
+    def delete(self, queue: str) -> None:
+        """Delete a queue, with what is in it. Raises as `count` does."""
+
+        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
+            channel.queue_delete(queue, callback=partial(_tell, answer))
+
+        self._ask(f"cannot delete {queue!r}", ask)
+
+    def _ask(
+        self, trouble: str, ask: Callable[[Channel, Callable[[Count], None]], None]
+    ) -> Count | None:
+        """Have `ask` ask on a channel of its own; return the answer, or None for not found."""
+        answers: list[Count | RabbitError | None] = []
+
+        def opened(channel: Channel) -> None:
+            def answer(count: Count) -> None:
+                answers.append(count)
+                channel.close()
+
+            ask(channel, answer)
+
+        def closed(code: int, text: str) -> None:
+            error = RabbitError(f"{trouble}: {code} {text}")
+            answers.append(None if code == _NOT_FOUND else error)
+
+        def story() -> Iterator[None]:
+            connection, asked = self._hearing, None  # an alarm blocks the one that publishes
+            while not answers:
+                if connection.is_open and connection.epoch != asked:  # or it was lost meanwhile
+                    asked = connection.epoch
+                    connection.channel(opened, closed)
+                yield
+
+        self._background.wait(story(), self._patience, "no answer from RabbitMQ")
+        if isinstance(answers[0], RabbitError):
+            raise answers[0]
         return answers[0]
 
     def _ready(self) -> Iterator[None]:
         while not (self._replies.is_consuming and self._commands.is_flowing) and not self._error:
-            yield
-
-    def _count(
-        self, connection: Connection, queue: str, answers: list[Count | None]
-    ) -> Iterator[None]:
-        def opened(channel: Channel) -> None:
-            def counted(frame: "Frame[Any]") -> None:
-                answers.append(Count(frame.method.message_count, frame.method.consumer_count))
-                channel.close()
-
-            channel.queue_declare(queue, passive=True, callback=counted)
-
-        asked = None
-        while not answers:
-            if connection.is_open and connection.epoch != asked:  # or it was lost with the question
-                asked = connection.epoch
-                connection.channel(opened, lambda _code, _text: answers.append(None))
             yield
 
     def _turn(self) -> None:
@@ -161,6 +220,10 @@ class RollCall:
 
     def _fail(self, error: RabbitError) -> None:
         self._error = error
+
+
+def _tell(answer: Callable[[Count], None], _frame: object) -> None:
+    answer(Count(0, 0))
 
 
 def _no_matter(*_: object) -> None:

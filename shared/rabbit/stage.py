@@ -81,15 +81,33 @@ class Stage(ABC):
     def main(cls) -> NoReturn:
         """Run as a process: settings from the environment, exit code 0, 1 or 2.
 
-        0: halted in order. 1: gave up or failed. 2: bad configuration.
+        0: halted in order, or by a broadcast halt, however it ended: what is halted stays down, and
+        a restart policy starts again what ends with another code. 1: gave up or failed. 2: bad
+        configuration.
         """
+        stage: Stage | None = None
+        code = 0
         try:
-            cls().start()
+            stage = cls()
+            stage.start()
         except RabbitError as error:
             said = visible(str(error))
             print(f"{_snake_case(cls.__name__)}: {said}", file=sys.stderr)  # noqa: T201 - for a person
-            sys.exit(error.exit_code)
-        sys.exit(0)
+            code = error.exit_code
+        except Exception:
+            if not (stage and stage._was_commanded):
+                raise
+            stage._log.exception("failed while halting")
+            code = 1
+        if code and stage and stage._was_commanded:
+            stage._log.error("ends with 0 all the same: a halt was broadcast")
+            code = 0
+        sys.exit(code)
+
+    @property
+    def _was_commanded(self) -> bool:
+        """Whether a broadcast halt was heard."""
+        return self._engine is not None and self._engine.was_commanded
 
     @abstractmethod
     def _furnish(self, engine: Engine) -> None:

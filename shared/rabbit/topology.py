@@ -279,6 +279,22 @@ def control_queue(stage: str, replica: str) -> str:
     return f"{CONTROL_EXCHANGE}.{stage}.{replica}"
 
 
+def name_lock(stage: str, replica: str) -> str:
+    """Name the queue that only one connection can have: no second process has the replica's name.
+
+    A slash is in no stage's and no replica's name, so that it is no control queue.
+    """
+    return f"{CONTROL_EXCHANGE}/{stage}/{replica}"
+
+
+def is_control_queue(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether a queue, bound or not, is one in which commands wait for a replica."""
+    is_reply = name.startswith(f"{REPLIES_EXCHANGE}.")
+    stage, _, replica = name.removeprefix(f"{CONTROL_EXCHANGE}.").partition(".")
+    looks_so = name.startswith(f"{CONTROL_EXCHANGE}.") and bool(stage and replica)
+    return looks_so and not is_reply and dict(arguments) == dict(_PRIVATE)
+
+
 def control_subscription(stage: str, replica: str, *, purge: bool) -> Iterator[Declaration]:
     """Yield what a replica needs to hear commands and to answer them.
 

@@ -84,12 +84,24 @@ def test_halt_ends_everybody_and_names_them(
     assert broker.consumers("two", vhost) == 0
 
 
-def test_halt_of_nobody_is_proved_at_once(control: Control) -> None:
-    """Without a single replica: `halted 0/0`, exit code 0."""
-    halt = control("halt")
+def test_halt_of_nobody_is_no_success(control: Control) -> None:
+    """Without a single replica: exit code 1, and a line that says so; a drain likewise."""
+    halt, drain = control("halt"), control("drain")
 
-    assert halt.wait() == 0, halt.log
-    assert halt.out.startswith("halted 0/0")
+    assert [halt.wait(), drain.wait()] == [1, 1]
+    assert "nobody to halt: no replica is at the broker" in halt.log
+    assert "nobody to drain: no replica is at the broker" in drain.log
+
+
+def test_halt_of_nobody_of_that_name_is_no_success(pipeline: Pipeline, control: Control) -> None:
+    """A typo: exit code 1, the name, and those there are; all go on running."""
+    workers, sinks = pipeline()
+
+    halt = control("halt", "recoder")
+
+    assert halt.wait() == 1
+    assert "nobody to halt of the name recoder: there are recorder/s1, recorder/s2," in halt.log
+    assert all(each.is_running for each in (*workers, *sinks))
 
 
 @pytest.mark.parametrize(
@@ -169,8 +181,8 @@ def test_a_replica_that_does_not_answer_is_named(pipeline: Pipeline, control: Co
 
     assert workers[0].wait() == 0
     again = control("halt")
-    assert again.wait() == 0
-    assert again.out.startswith("halted 0/0")
+    assert again.wait() == 1
+    assert "no replica is at the broker" in again.log
 
 
 def test_a_killed_replica_is_named_as_cut_off(pipeline: Pipeline, control: Control) -> None:
@@ -181,7 +193,188 @@ def test_a_killed_replica_is_named_as_cut_off(pipeline: Pipeline, control: Contr
     halt = control("halt", "--timeout", "3")
 
     assert halt.wait() == 1
-    assert "not proved halted: relay/w1: cut off" in halt.out
+    assert "not proved halted: relay/w1: cut off or killed" in halt.out
+    assert "make forget ARGS=relay/w1" in halt.out
+
+
+def test_a_killed_replica_can_be_forgotten(pipeline: Pipeline, control: Control) -> None:
+    """Nobody waits for it any more: the next halt is proved. One that is connected is refused."""
+    workers, sinks = pipeline()
+    workers[0].kill()
+
+    forget, refused, unknown = (control("forget", f"relay/{each}") for each in ("w1", "w2", "w3"))
+
+    assert [forget.wait(), refused.wait(), unknown.wait()] == [0, 1, 1]
+    assert forget.out == "forgotten: relay/w1\n"
+    assert "relay/w2 is connected" in refused.log
+    assert "no replica 'relay/w3' is known to the broker; there are: recorder/s1" in unknown.log
+    halt = control("halt")
+    assert [each.wait() for each in (halt, workers[1], *sinks)] == [0] * 4
+    assert halt.out.startswith("halted 3/3")
+
+
+def _told(*containers: tuple[str, str, str, int]) -> str:
+    return "\n".join(
+        json.dumps(
+            {
+                "service": stage,
+                "hostname": name,
+                "state": state,
+                "exit_code": code,
+                "environment": [f"STAGE={stage}", None],
+            }
+        )
+        for stage, name, state, code in containers
+    )
+
+
+def test_a_replica_whose_container_has_ended_is_forgotten(
+    pipeline: Pipeline, control: Control
+) -> None:
+    """Compose knows that it does not run: it is told, and the halt is proved without it."""
+    workers, sinks = pipeline()
+    workers[0].kill()
+
+    halt = control("halt", "--containers", _told(("relay", "w1", "exited", 137)))
+
+    assert [each.wait() for each in (halt, workers[1], *sinks)] == [0] * 4, halt.out + halt.log
+    forgotten, halted = halt.out.splitlines()
+    assert forgotten == "forgotten: relay/w1: its container has ended: exited (137)"
+    assert halted.startswith("halted 3/3")
+
+
+def test_a_replica_whose_container_runs_is_waited_for(pipeline: Pipeline, control: Control) -> None:
+    """Compose says that it runs: it may be cut off, and will come back."""
+    workers, _ = pipeline()
+    workers[0].kill()
+    told = _told(("relay", "w1", "running", 0))
+
+    halt = control("halt", "--timeout", "3", "--containers", told)
+
+    assert halt.wait() == 1
+    assert "not proved halted: relay/w1: cut off or killed" in halt.out
+    assert "its container, of relay, is running" in halt.out
+
+
+def test_a_replica_that_gives_up_is_named(
+    broker: Broker, vhost: str, start: Start, control: Control
+) -> None:
+    """Exit code 1, who, and what is left; it ends with 0, so that no policy starts it again."""
+    broker.put("one", ["a"], vhost)
+    sink = start(
+        *RECORDER, RABBITMQ_VHOST=vhost, INPUT_QUEUE="one", REPLICA="s", DELAY=60, DRAIN_TIMEOUT=1
+    )
+    wait_until(lambda: sink.lines, 20, "it handles the message")
+
+    halt = control("halt")
+
+    assert [halt.wait(), sink.wait()] == [1, 0], sink.log
+    assert halt.out.startswith("halted 0/1")
+    said = "not proved halted: recorder/s: gave up after DRAIN_TIMEOUT with 1 messages in flight"
+    assert said in halt.out
+    assert "gave up after DRAIN_TIMEOUT=1 s" in sink.log
+    assert "[error" in sink.log
+    assert "control.recorder.s" not in broker.queues(vhost)
+
+
+def test_a_replica_that_gives_up_during_an_alarm_is_named(
+    broker: Broker, vhost: str, start: Start, control: Control
+) -> None:
+    """What it cannot publish it says by its control queue, which is gone afterwards."""
+    broker.put("one", ["a", "b"], vhost)
+    edges: dict[str, Any] = {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two", "REPLICA": "w"}
+    slow: dict[str, Any] = {"DELAY": 4, "PREFETCH": 2, "DRAIN_TIMEOUT": 1}
+    worker = start(*RELAY, RABBITMQ_VHOST=vhost, **slow, **edges)
+    with broker.memory_alarm():
+        worker.wait_log("blocked")
+
+        halt = control("halt")
+
+        assert [halt.wait(), worker.wait()] == [1, 0], worker.log
+    assert "not proved halted: relay/w: gave up after DRAIN_TIMEOUT" in halt.out
+    assert "control.relay.w" not in broker.queues(vhost)
+
+
+def test_a_halt_reaches_replicas_whose_exchange_was_deleted(
+    broker: Broker, vhost: str, pipeline: Pipeline, control: Control
+) -> None:
+    """The control queues are still there: they are bound again, and the halt is proved."""
+    workers, sinks = pipeline()
+    with broker.channel(vhost) as channel:
+        channel.exchange_delete("control")
+
+    halt = control("halt")
+
+    assert [each.wait() for each in (halt, *workers, *sinks)] == [0] * 5, halt.out + halt.log
+    assert halt.out.startswith("halted 4/4")
+
+
+def test_a_replica_that_is_restarted_meanwhile_is_named(
+    vhost: str, start: Start, broker: Broker
+) -> None:
+    """The first process never said halted: exit code 1, although its successor did."""
+    broker.put("one", ["a"], vhost)
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "s"}
+    first = start(*RECORDER, DELAY=60, DRAIN_TIMEOUT=60, **edge)
+    wait_until(lambda: first.lines, 20, "it handles the message")
+    halt = start("-m", "services.control", "halt", ready=False, RABBITMQ_VHOST=vhost)
+    first.wait_log("halting")
+    wait_until(lambda: broker.depth("control.recorder.s", vhost) == 0, 20, "it has answered")
+    first.kill()
+
+    second = start(*RECORDER, ready=False, **edge)
+
+    assert [halt.wait(60), second.wait()] == [1, 0], halt.out + halt.log
+    assert "recorder/s: was restarted before it had said halted" in halt.out
+
+
+def test_what_may_not_be_counted_is_not_proved(
+    broker: Broker, vhost: str, pipeline: Pipeline, start: Start
+) -> None:
+    """A user who may not look at the queues: exit code 1, and the broker's words."""
+    workers, sinks = pipeline()
+    broker.add_user("blind", "blind", tags="monitoring")
+    rights = {"configure": "^control.*", "write": "^control.*", "read": "^control.*"}
+    broker.api("PUT", f"permissions/{vhost}/blind", rights)
+    login: dict[str, Any] = {"RABBITMQ_USERNAME": "blind", "RABBITMQ_PASSWORD": "blind"}
+
+    halt = start("-m", "services.control", "halt", ready=False, RABBITMQ_VHOST=vhost, **login)
+
+    assert halt.wait() == 1
+    assert "cannot look at 'one': 403 ACCESS_REFUSED" in halt.log
+    assert [each.wait() for each in (*workers, *sinks)] == [0] * 4
+
+
+def test_a_second_process_of_one_name_is_refused(
+    broker: Broker, vhost: str, start: Start, control: Control
+) -> None:
+    """Exit code 2 and one line; the first one goes on, and a halt proves that nobody is left."""
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "twin"}
+    first = start(*RECORDER, **edge)
+
+    second = start(*RECORDER, ready=False, **edge)
+
+    assert second.wait() == 2
+    assert "another process runs as recorder/twin: give each replica a name" in second.log
+    assert "Traceback" not in second.log
+    assert "ready" not in second.log
+    broker.put("one", ["a", "b"], vhost)
+    wait_until(lambda: len(first.lines) == 2, 20, "the first one has all")
+    halt = control("halt")
+    assert [halt.wait(), first.wait()] == [0, 0]
+    assert halt.out.startswith("halted 1/1")
+
+
+@pytest.mark.parametrize("how", ["kill", "halt"])
+def test_a_name_is_free_as_soon_as_its_process_has_ended(
+    vhost: str, start: Start, how: str
+) -> None:
+    """In order or killed: the next process of the name is ready at once."""
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "same"}
+    first = start(*RECORDER, **edge)
+    getattr(first, how)()
+
+    assert start(*RECORDER, **edge).is_ready
 
 
 IGNORED = [
