@@ -1,0 +1,143 @@
+"""TLS to a real broker: what works, and what is told of what does not."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Start
+from tests.integration.tls import Certificates, TlsBroker
+from tests.waiting import wait_until
+
+RECORDER = ("-m", "tests.integration.stages.recorder")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Make them once."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def tls(certificates: Certificates) -> Iterator[TlsBroker]:
+    """Run a broker that demands client certificates."""
+    with TlsBroker(certificates) as made:
+        yield made
+
+
+def settings(tls: TlsBroker, **changed: object) -> dict[str, Any]:
+    """Name the broker as its certificate does."""
+    given = {"RABBITMQ_HOST": "localhost", "RABBITMQ_PORT": tls.tls_port, "INPUT_QUEUE": "in"}
+    return {**tls.environment, **given, **changed}
+
+
+def test_a_stage_works_and_is_halted_with_tls_only(
+    tls: TlsBroker, certificates: Certificates, start: Start
+) -> None:
+    """Also the management API is asked with the same CA and client certificate."""
+    secured = settings(tls, RABBITMQ_CA_FILE=certificates.ca, **certificates.client)
+    sink = start(*RECORDER, **secured)
+    tls.put("in", ["a"])
+    wait_until(lambda: sink.lines, 20, "it consumes")
+
+    management = {"RABBITMQ_MANAGEMENT_URL": tls.tls_management_url}
+    halt = start("-m", "services.control", "halt", ready=False, **{**secured, **management})
+
+    assert halt.wait() == 0, halt.log
+    assert sink.wait() == 0
+
+
+def test_a_management_api_with_another_ca_is_not_asked(
+    tls: TlsBroker, certificates: Certificates, start: Start
+) -> None:
+    """Whoever answers there does not get the password."""
+    secured = settings(tls, RABBITMQ_CA_FILE=certificates.other_ca, HALT_TIMEOUT=2)
+    secured |= {"RABBITMQ_MANAGEMENT_URL": tls.tls_management_url}
+
+    listed = start("-m", "services.control", "dead-letters", "list", ready=False, **secured)
+
+    assert listed.wait() == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in listed.log or "not signed by a CA" in listed.log
+
+
+WRONG: list[tuple[str, Callable[[TlsBroker, Certificates], dict[str, Any]], str]] = [
+    (
+        "no client certificate",
+        lambda _, made: {"RABBITMQ_CA_FILE": made.ca},
+        "demands a client certificate: set RABBITMQ_CERTIFICATE_FILE and RABBITMQ_KEY_FILE",
+    ),
+    (
+        "an unknown client",
+        lambda _, made: {"RABBITMQ_CA_FILE": made.ca, **made.unknown},
+        "does not know the CA of our client certificate: check RABBITMQ_CERTIFICATE_FILE",
+    ),
+    (
+        "an expired client",
+        lambda _, made: {"RABBITMQ_CA_FILE": made.ca, **made.expired},
+        "our client certificate has expired",
+    ),
+    (
+        "an unknown broker",
+        lambda _, made: {"RABBITMQ_CA_FILE": made.other_ca, **made.client},
+        "is not signed by a CA that is known here",
+    ),
+    (
+        "another name",
+        lambda _, made: {
+            "RABBITMQ_CA_FILE": made.ca,
+            "RABBITMQ_HOST": "127.0.0.1",
+            **made.client,
+        },
+        "name the broker in RABBITMQ_HOST as its certificate does",
+    ),
+    (
+        "TLS to a plain port",
+        lambda broker, made: {"RABBITMQ_CA_FILE": made.ca, "RABBITMQ_PORT": broker.port},
+        "does not speak TLS: name its TLS port in RABBITMQ_PORT",
+    ),
+    (
+        "no TLS to a TLS port",
+        lambda _broker, _made: {},
+        "speaks TLS there: name its plain port in RABBITMQ_PORT, or set RABBITMQ_CA_FILE",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [each[1:] for each in WRONG], ids=[each[0] for each in WRONG]
+)
+def test_what_keeps_tls_from_working_is_told(
+    tls: TlsBroker,
+    certificates: Certificates,
+    start: Start,
+    change: Callable[[TlsBroker, Certificates], dict[str, Any]],
+    told: str,
+) -> None:
+    """One line that names the cause and the variable; the stage goes on trying."""
+    stage = start(*RECORDER, ready=False, **settings(tls, **change(tls, certificates)))
+    stage.wait_log(told)
+
+    assert stage.halt() == 0
+    assert stage.log.count("broker unavailable") == 1
+    assert "Traceback" not in stage.log
+
+
+def test_a_file_that_is_away_while_reconnecting_is_a_failed_attempt(
+    tls: TlsBroker, certificates: Certificates, start: Start, tmp_path: Path
+) -> None:
+    """It is told, and tried again: certificates are renewed while stages run."""
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(certificates.ca.read_bytes())
+    queue = "renewed"
+    given = settings(tls, RABBITMQ_CA_FILE=ca, INPUT_QUEUE=queue, REPLICA="renewed")
+    sink = start(*RECORDER, **given, **certificates.client)
+    ca.unlink()
+    wait_until(lambda: tls.close_connections("renewed") == 2, 10, "two connections are closed")
+    sink.wait_log(f"RABBITMQ_CA_FILE: {ca}: it cannot be read: No such file")
+
+    ca.write_bytes(certificates.ca.read_bytes())
+
+    tls.put(queue, ["a"])
+    wait_until(lambda: sink.lines, 40, lambda: f"it consumes again\n{sink.log}")
+    assert sink.halt() == 0

@@ -1,0 +1,83 @@
+"""A broker that speaks TLS and demands client certificates, and the certificates for it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import trustme
+
+from tests.broker import Broker
+from tests.integration.proxy import free_port
+
+_INSIDE = "/etc/rabbitmq"
+
+_OPTIONS = """
+{prefix}.cacertfile = /etc/rabbitmq/ca.pem
+{prefix}.certfile = /etc/rabbitmq/server.pem
+{prefix}.keyfile = /etc/rabbitmq/server.key
+{prefix}.verify = verify_peer
+{prefix}.fail_if_no_peer_cert = true
+"""
+
+#: AMQP and the management API with TLS, beside those without.
+CONFIGURATION = f"""
+listeners.ssl.default = 5671
+{_OPTIONS.format(prefix="ssl_options")}
+management.tcp.port = 15672
+management.ssl.port = 15671
+{_OPTIONS.format(prefix="management.ssl")}
+"""
+
+
+class Certificates:
+    """A CA, what it has issued, and a CA that nobody knows."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write them into a folder."""
+        self._folder = folder
+        self._ca, self._stranger = trustme.CA(), trustme.CA()
+        self.ca = self._write("ca", self._ca.cert_pem)
+        self.other_ca = self._write("other-ca", self._stranger.cert_pem)
+        self.client = self._pair("client", self._ca.issue_cert("client"))
+        self.unknown = self._pair("unknown", self._stranger.issue_cert("client"))
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        self.expired = self._pair("expired", self._ca.issue_cert("client", not_after=long_ago))
+        self.server = self._pair("server", self._ca.issue_cert("localhost"))
+
+    def _write(self, name: str, blob: trustme.Blob) -> Path:
+        path = self._folder / f"{name}.pem"
+        blob.write_to_path(path)
+        return path
+
+    def _pair(self, name: str, made: trustme.LeafCert) -> dict[str, Any]:
+        return {
+            "RABBITMQ_CERTIFICATE_FILE": self._write(name, made.cert_chain_pems[0]),
+            "RABBITMQ_KEY_FILE": self._write(f"{name}-key", made.private_key_pem),
+        }
+
+
+class TlsBroker(Broker):
+    """One broker that speaks TLS at `tls_port`, and at its usual port does not.
+
+    Attributes:
+        tls_port: where AMQP is spoken with TLS.
+        tls_management_url: likewise the management API.
+    """
+
+    def __init__(self, certificates: Certificates) -> None:
+        """Prepare it; see `Broker`."""
+        super().__init__()
+        self.tls_port, management_port = free_port(), free_port()
+        self.tls_management_url = f"https://localhost:{management_port}"
+        for inside, outside in ((5671, self.tls_port), (15671, management_port)):
+            self._container.ports[str(inside)] = cast("int", (self.host, outside))
+        server = certificates.server
+        files: Mapping[str, bytes] = {
+            "ca.pem": certificates.ca.read_bytes(),
+            "server.pem": server["RABBITMQ_CERTIFICATE_FILE"].read_bytes(),
+            "server.key": server["RABBITMQ_KEY_FILE"].read_bytes(),
+            "conf.d/91-tls.conf": CONFIGURATION.encode(),
+        }
+        for name, content in files.items():
+            self._container.with_copy_into_container(content, f"{_INSIDE}/{name}", mode=0o644)
