@@ -413,8 +413,8 @@ def _edge(
     """Check what a queue is given, before anything is connected."""
     if kind not in get_args(Kind):
         raise ConfigurationError(f"kind: {kind!r} is none of {', '.join(get_args(Kind))}")
-    if isinstance(keys, str | bytes):
-        raise ConfigurationError(f"keys: {keys!r} is one key: give a list of them")
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise ConfigurationError(f"keys: {keys!r} is no list of keys: give a list, even of one")
     keys = tuple(keys)
     if keys and kind not in {"direct", "topic"}:
         raise ConfigurationError(f"keys: {name!r} is of kind {kind}, which has no keys")

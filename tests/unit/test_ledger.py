@@ -244,3 +244,17 @@ def test_what_was_given_back_cannot_be_settled() -> None:
 
     with pytest.raises(KeyError):
         inputs.settle(1)
+
+
+def test_what_the_broker_is_told_of_otherwise() -> None:
+    """It is neither acked nor returned any more, and holds up no ack behind it."""
+    inputs = Inputs()
+    inputs.receive([1, 2, 3])
+    inputs.drop(1)
+    inputs.settle(2)
+    assert list(inputs.acks()) == [Settlement(2, multiple=False)]
+    inputs.give_back(3)
+    assert inputs.returns(1) == [Settlement(3, multiple=True)]
+    for tag in (1, 3):
+        with pytest.raises(KeyError):
+            inputs.drop(tag)
