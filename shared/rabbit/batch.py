@@ -1,6 +1,7 @@
 """Messages that one call publishes: how many are under way, and what went wrong."""
 
 import threading
+from collections.abc import Callable
 
 from rabbit.errors import BrokerUnavailableError, PublishError
 from rabbit.publisher import Publication
@@ -9,8 +10,9 @@ from rabbit.publisher import Publication
 class Batch:
     """Lets the thread that publishes wait for what the loop's thread learns."""
 
-    def __init__(self) -> None:
-        """Start with nothing under way."""
+    def __init__(self, reason: Callable[[], str | None] = lambda: None) -> None:
+        """Start with nothing under way; `reason` tells what keeps it from being confirmed."""
+        self._reason = reason
         self._error: Exception | None = None
         self._open = 0
         self._changed = threading.Condition()
@@ -50,7 +52,8 @@ class Batch:
                     lambda: self._error is not None or self._open < before,  # noqa: B023
                     timeout,
                 ):
-                    msg = f"{before} messages not confirmed for {timeout:g} s: is RabbitMQ up?"
+                    why = self._reason() or "is RabbitMQ up, or is there an alarm?"
+                    msg = f"{before} messages not confirmed for {timeout:g} s: {why}"
                     raise BrokerUnavailableError(msg)
             if self._error is not None:
                 raise self._error

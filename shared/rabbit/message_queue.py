@@ -338,7 +338,7 @@ class MessageQueue:
             if self._outlet is None or self._outlet.error is not None:
                 self._outlet = Outlet(background, self._edge, self._log)
             outlet = self._outlet
-        batch, count = Batch(), 0
+        batch, count = Batch(lambda: background.availability.reason), 0
         with outlet.taking(batch):
             while chunk := list(islice(outputs, _CHUNK)):
                 outlet.send(chunk, batch)

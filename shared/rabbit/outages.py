@@ -3,6 +3,7 @@
 Pure: how far a connection had come and what ended it in, a text out.
 """
 
+import errno
 import re
 import socket
 import ssl
@@ -206,6 +207,9 @@ def _template(  # noqa: PLR0911 - one for each case
             return "nothing listens at {broker}: is RabbitMQ up? check {host}", ""
         case ProtocolError():
             return _gibberish(phase, cause), _plain(str(cause))
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            words = "no file descriptor left for {broker}: {words}: raise the limit (ulimit -n)"
+            return words, _plain(_said(cause))
         case None | OSError():
             return _lost(phase), _plain(_said(cause))
         case _:

@@ -38,6 +38,7 @@ CASES: list[tuple[Phase, BaseException | None, list[str]]] = [
     (Phase.REACHING, socket.gaierror(-2, "Name"), ["no such host 'one'", "RABBITMQ_HOST"]),
     (Phase.REACHING, ConnectionRefusedError(111, "refused"), ["nothing listens at one:5672"]),
     (Phase.REACHING, Silence(), ["no answer from one:5672", "RABBITMQ_HOST"]),
+    (Phase.REACHING, OSError(errno.EMFILE, "Too many"), ["no file descriptor left", "ulimit"]),
     (Phase.REACHING, OSError(errno.EHOSTUNREACH, "No route"), ["no way to one:5672: No route"]),
     (Phase.SECURING, unverified(10, "expired"), ["certificate of one:5672 has expired"]),
     (Phase.SECURING, unverified(9, "not yet"), ["not valid yet", "clock"]),
