@@ -196,6 +196,8 @@ class Background:
         _living.discard(self)
         with suppress(Exception):
             self._loop.close()
+        for connection in list(self._connections):
+            connection.drop()
         if cause is not None:
             with suppress(Exception):  # a log that cannot be written
                 self._log.error("the connection's thread has failed", exc_info=cause)
@@ -226,7 +228,7 @@ class Background:
         """Leave all to the parent process, after a fork: its thread and its connections."""
         self._ended = RabbitError("this connection is the parent process's: nothing was done")
         for connection in list(self._connections):
-            connection.disown()
+            connection.drop()  # this process's copy of its socket only
 
     def _turn(self) -> None:
         self._on_turn()

@@ -398,8 +398,8 @@ class Connection:
             if self._pika and self._pika.is_open:
                 self._pika.close()
 
-    def disown(self) -> None:
-        """Close this process's copy of the socket without a word: in a child that was forked."""
+    def drop(self) -> None:
+        """Close the socket without a word: the loop has ended, or stayed in the parent process."""
         transport = self._pika and self._pika._transport  # noqa: SLF001
         copy = getattr(transport, "_socket", None) or getattr(transport, "_sock", None)
         if copy is not None:

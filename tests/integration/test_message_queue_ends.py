@@ -133,6 +133,22 @@ def test_a_bug_in_the_loop_fails_every_caller(
     assert told.count("Traceback (most recent call last)") == 1
 
 
+def test_a_bug_in_the_loop_gives_back_what_was_held(broker: Broker, unique: Unique) -> None:
+    """At once: the connection is not left open until its heartbeats are missed."""
+    settings = {**broker.settings, "rabbitmq_heartbeat": 600}
+    queue = MessageQueue(unique("queue"), **settings)
+    seen: list[object] = []
+    queue.register(lambda *given: seen.append(given))
+    with queue:
+        queue.publish("a", timeout=20)
+        call = InBackground(queue.start)
+        wait_until(lambda: seen, 20, "it is held")
+        inside(queue, "_background").call(fail)
+        with pytest.raises(RabbitError, match="BugError"):
+            call.join()
+        wait_until(lambda: broker.depth(queue.name) == 1, 20, "it is in its queue again")
+
+
 def test_a_bug_in_the_loop_fails_what_waits_for_a_story() -> None:
     """`see_through`, by which RollCall and DeadLetters wait, raises it; later calls do as well."""
     settings = Settings.load()
