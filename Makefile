@@ -1,7 +1,7 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status dead-letters replay doctor logs down clean
+.PHONY: up publish halt drain status forget dead-letters replay doctor logs down clean
 .PHONY: test test-faults soak bench check lock images help
 .PHONY: preflight ours running
 
@@ -19,13 +19,16 @@ publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=
 	@deploy/bin/publish $(given)
 
 halt: running ## stop all stages now, with proof, or ARGS='to_upper printer/1b0ad5cf6fa4'; the queued stays
-	@docker compose run --rm --no-deps control halt $(ARGS)
+	@deploy/bin/control halt $(ARGS)
 
 drain: running ## stop the stages in flow order, each after its queue is empty
-	@docker compose run --rm --no-deps control drain $(ARGS)
+	@deploy/bin/control drain $(ARGS)
 
 status: running ## the replicas and their states, what each queue holds; ARGS='printer --format json'
-	@docker compose run --rm --no-deps control status $(ARGS)
+	@deploy/bin/control status $(ARGS)
+
+forget: running ## let go of replicas that are cut off and never come back: ARGS=printer/1b0ad5cf6fa4
+	@docker compose run --rm --no-deps control forget $(ARGS)
 
 dead-letters: running ## what was given up, and why; ARGS='--reason ValueError' or '--queue upper'
 	@docker compose run --rm --no-deps control dead-letters list $(ARGS)

@@ -78,12 +78,16 @@ def halt(
 
 
 @app.command()
-def forget(names: Annotated[list[str], typer.Argument(help="stage/replica, as told.")]) -> None:
+def forget(
+    names: Annotated[list[str], typer.Argument(help="stage/replica, as told.")],
+    *,
+    missing_ok: Annotated[bool, typer.Option(help="Say nothing of those there are not.")] = False,
+) -> None:
     """Let go of replicas that are cut off and will not come back; nobody waits for them then."""
     with _room() as room:
         for name in names:
-            room.replicas.forget(name)
-            room.console.print(f"forgotten: {visible(name)}")
+            if room.replicas.forget(name, missing_ok=missing_ok):
+                room.console.print(f"forgotten: {visible(name)}")
 
 
 @app.command()
@@ -104,11 +108,13 @@ def status(
     form: Formats = Format.TABLE,
     *,
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
+    containers: Told = None,
 ) -> None:
     """Show who is there, in which state, and how many messages each queue holds."""
-    with _room() as room:
+    with _room(containers) as room:
         room.replicas.call()
-        shown = Status(room.replicas, room.replicas, fold(room.management.messages()))
+        there = room.replicas.weighed()
+        shown = Status(room.replicas, there, fold(room.management.messages()))
         if as_json or form is Format.JSON:
             typer.echo(shown.as_json())
         else:

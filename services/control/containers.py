@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from rabbit import ConfigurationError
 
@@ -59,11 +58,15 @@ class Containers:
         if text is None:
             return cls()
         try:
-            found = [_container(json.loads(line)) for line in text.splitlines() if line.strip()]
-        except (ValueError, LookupError, TypeError, AttributeError):
+            told = [json.loads(line) for line in text.splitlines() if line.strip()]
+            found = [
+                Container(each["service"], each["name"], each["state"], int(each["exit_code"]))
+                for each in told
+            ]
+        except (ValueError, LookupError, TypeError):
             msg = "CONTAINERS: a JSON object a line, as deploy/bin/containers prints them"
             raise ConfigurationError(msg) from None
-        return cls(tuple(each for each in found if each), is_told=True)
+        return cls(tuple(found), is_told=True)
 
     def why_dead(self, name: str) -> str | None:
         """Say why a replica is known not to run; None: it may run."""
@@ -86,12 +89,3 @@ class Containers:
             return "what Compose knows was not told"
         known = ", ".join(sorted({f"{each.service} {each}" for each in self._containers}))
         return f"Compose: {known}" if known else "Compose: no container of a stage"
-
-
-def _container(told: dict[str, Any]) -> Container | None:
-    given = dict(each.split("=", 1) for each in told["environment"] if each)
-    stage = given.get("STAGE")
-    if stage in {None, "control"}:
-        return None
-    name = f"{stage}/{given.get('REPLICA') or told['hostname']}"
-    return Container(told["service"], name, told["state"], int(told["exit_code"]))

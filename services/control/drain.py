@@ -56,9 +56,7 @@ class Drain:
                 within `timeout`.
         """
         self._replicas.call()
-        for each in self._replicas:
-            self._replicas.weigh(each)
-        there = [each for each in self._replicas if each.is_there]
+        there = self._replicas.weighed()
         if not there:
             known = self._replicas.containers
             raise RabbitError(f"nobody to drain: no replica is at the broker; {known}")

@@ -165,6 +165,12 @@ class Replicas:
         self.send(Command(command="report", target=target))
         self.listen(lambda: all(self._answered(queue, asked) for queue in queues), ANSWER_SECONDS)
 
+    def weighed(self) -> list[Replica]:
+        """Return those there are, without those that are known not to run."""
+        for each in self:
+            self.weigh(each)
+        return [each for each in self if each.is_there]
+
     def weigh(self, replica: Replica) -> None:
         """Let go of a replica that is known not to run, and of the queue of one that has ended."""
         if not replica.is_there or not (count := self._count(replica)) or count.consumers:
@@ -174,8 +180,15 @@ class Replicas:
             self._roll_call.delete(replica.queue)
             replica.is_there, replica.forgotten = False, dead
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str, *, missing_ok: bool = False) -> bool:
         """Let go of a replica that is cut off, and of the commands that wait for it.
+
+        Args:
+            name: `stage/replica`.
+            missing_ok: it need not be there.
+
+        Returns:
+            whether it was there.
 
         Raises:
             RabbitError: there is no such replica, or it is connected.
@@ -183,6 +196,8 @@ class Replicas:
         stage, _, replica = name.partition("/")
         queue = control_queue(stage, replica)
         count = self._roll_call.count(queue) if stage and replica else None
+        if count is None and missing_ok:
+            return False
         if count is None:
             self.look()
             there = ", ".join(each.name for each in self if each.is_there) or "none"
@@ -190,6 +205,7 @@ class Replicas:
         if count.consumers:
             raise RabbitError(f"{name} is connected: halt it, do not forget it")
         self._roll_call.delete(queue)
+        return True
 
     def explain(self, replica: Replica) -> str:
         """Say why a replica has not said that it is halted."""

@@ -15,7 +15,7 @@ START_SECONDS = 5.0
 
 #: A connection that is half-open keeps the lock until the broker notices, after two or three
 #: heartbeats: our own, when we are back on another. So long after that it is somebody else's.
-MARGIN_SECONDS = 10.0
+MARGIN_SECONDS = 5.0
 
 PAUSE_SECONDS = 0.25
 LONG_PAUSE_SECONDS = 2.0

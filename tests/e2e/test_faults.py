@@ -187,6 +187,51 @@ def test_halt_names_who_is_cut_off(pipeline: Pipeline) -> None:
     assert "halted 5/5" in pipeline.make("halt").stdout
 
 
+def test_halt_names_who_gave_up(pipeline: Pipeline) -> None:
+    """A work longer than DRAIN_TIMEOUT: exit code 1 and why; the printer is down and stays down."""
+    pipeline.start(PRINTER_DELAY="30", DRAIN_TIMEOUT="3")
+    (printer,) = pipeline.containers("printer")
+    pipeline.publish(["one", "two", "three"])
+    wait_until(
+        lambda: re.search(r"printer .*running .* 1 +│ +0", pipeline.make("status").stdout),
+        PATIENCE_SECONDS,
+        "the printer works on a message",
+    )
+
+    done = pipeline.make("halt", check=False)
+
+    assert done.returncode != 0
+    assert "halted 1/2 to_upper/" in done.stdout
+    assert f"not proved halted: printer/{printer[:12]}: gave up after DRAIN_TIMEOUT" in done.stdout
+    assert pipeline.exit_code(printer) == 0
+    form = "{{.RestartCount}} {{.State.Status}}"
+    said = pipeline.run("docker", "inspect", "--format", form, printer).stdout
+    assert said.split() == ["0", "exited"]
+
+
+def test_a_killed_replica_does_not_block_a_halt(pipeline: Pipeline) -> None:
+    """Compose knows that its container has ended: it is told, and the halt is proved without it."""
+    pipeline.start(printers=2)
+    killed = pipeline.containers("printer")[1]
+    pipeline.run("docker", "kill", killed)
+
+    done = pipeline.make("halt")
+
+    assert f"forgotten: printer/{killed[:12]}: its container has ended: exited (137)" in done.stdout
+    assert "halted 2/2" in done.stdout
+
+
+def test_a_replaced_replica_does_not_block_a_halt(pipeline: Pipeline) -> None:
+    """`make up` forgets those whose containers it has replaced and that could not leave."""
+    (killed,) = pipeline.containers("printer")
+    pipeline.run("docker", "kill", killed)
+
+    said = pipeline.make("up", PRINTER_DELAY="0.001").stdout
+
+    assert f"forgotten: printer/{killed[:12]}" in said
+    assert "halted 2/2" in pipeline.make("halt").stdout
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

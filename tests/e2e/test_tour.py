@@ -153,7 +153,7 @@ def test_halt_proves_itself_and_keeps_the_queues(pipeline: Pipeline, broker: Bro
 
     assert "halted 2/2" in said
     assert all(f"{stage}/" in said for stage in ("to_upper", "printer"))
-    assert [pipeline.wait_exited(each) for each in containers] == [0, 0]
+    assert [pipeline.exit_code(each) for each in containers] == [0, 0], "when make has ended"
     pipeline.make("publish", "MSG=kept")
     wait_until(lambda: broker.ready("my_queue") == 1, PATIENCE_SECONDS, "the message is queued")
     pipeline.start()

@@ -14,8 +14,9 @@ from tests.benchmarks import images
 from tests.benchmarks.containers import Image
 from tests.benchmarks.wire import Wire
 from tests.broker import PASSWORD, USERNAME, Broker
-from tests.faults.replica import Replica
+from tests.faults.replica import GRACE_SECONDS, Replica, stage_image
 from tests.faults.stream import Stream
+from tests.faults.test_processes import is_working
 from tests.waiting import wait_until
 
 _SECONDS = 30.0
@@ -79,6 +80,56 @@ def test_halt_while_the_broker_is_away(stream: Stream, broker: Broker) -> None:
         for replica in stream.replicas:
             assert replica.wait(_SECONDS) == 0
             replica.start()
+
+
+def test_halt_without_its_exchange(stream: Stream, broker: Broker) -> None:
+    """The exchange was deleted: who has a control queue is reached all the same, with proof."""
+    stream.start()
+
+    with stream.fault("halt, the control exchange deleted"):
+        with broker.channel() as channel:
+            channel.exchange_delete(CONTROL_EXCHANGE)
+        proved = _control(stream, "halt")
+        assert proved.wait(_SECONDS) == 0, proved.log()
+        assert "halted 3/3" in "".join(proved.out)
+        for replica in stream.replicas:
+            assert replica.wait(_SECONDS) == 0
+            replica.start()
+
+
+def test_give_up_during_halt(stream: Stream) -> None:
+    """A replica that cannot finish in time is named; it ends with 0 and is not started again."""
+    stream.start()
+    victim = stream.worker(TO_UPPER_DELAY=GRACE_SECONDS, DRAIN_TIMEOUT=2)
+    victim.wait_ready()
+    wait_until(lambda: is_working(stream, victim), _SECONDS, "it has got a message")
+
+    with stream.fault("a give-up during halt", worker=1):
+        attempt = _control(stream, "halt", str(victim))
+        assert attempt.wait(_SECONDS) == 1, attempt.log()
+        assert f"not proved halted: {victim}: gave up after DRAIN_TIMEOUT" in "".join(attempt.out)
+        assert victim.wait(_SECONDS) == 0
+        victim.raw.reload()
+        assert victim.raw.attrs["RestartCount"] == 0
+        stream.workers.remove(victim)
+        victim.remove()
+
+
+def test_twin(stream: Stream) -> None:
+    """A second worker of the same name ends with 2 and one line, and has touched nothing."""
+    stream.start()
+    (worker,) = stream.workers
+    queues = {"INPUT_QUEUE": stream.input, "OUTPUT_QUEUE": stream.output, "STAGE": "to_upper"}
+    environment = {**stream.environment, **queues, "REPLICA": worker.id[:12]}
+
+    with stream.fault("a twin"):
+        twin = Replica.run(
+            stream.containers, stage_image("to_upper"), environment, restart_policy={}
+        )
+        assert twin.wait(_SECONDS) == 2
+        assert f"another process runs as {worker}" in twin.said
+        assert "ready" not in twin.said
+        twin.remove()
 
 
 def test_two_versions(stream: Stream, broker: Broker) -> None:

@@ -68,7 +68,7 @@ def test_second_sigterm(stream: Stream) -> None:
     stream.start()
     victim = stream.worker(TO_UPPER_DELAY=GRACE_SECONDS, DRAIN_TIMEOUT=GRACE_SECONDS)
     victim.wait_ready()
-    wait_until(lambda: _is_working(stream, victim), _SECONDS, "it has got a message")
+    wait_until(lambda: is_working(stream, victim), _SECONDS, "it has got a message")
 
     with stream.fault("SIGTERM twice", worker=1):
         victim.signal()
@@ -79,7 +79,7 @@ def test_second_sigterm(stream: Stream) -> None:
         victim.remove()
 
 
-def _is_working(stream: Stream, replica: Replica) -> bool:
+def is_working(stream: Stream, replica: Replica) -> bool:
     """Tell whether a replica has been delivered something, by the broker's count."""
     mine = stream.broker.connections(replica.id[:12])
     channels = stream.broker.api("GET", "channels")

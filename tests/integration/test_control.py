@@ -11,6 +11,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.conftest import Start, Unique
+from tests.integration.proxy import Proxy
 from tests.process import Process
 from tests.waiting import wait_until
 
@@ -213,19 +214,8 @@ def test_a_killed_replica_can_be_forgotten(pipeline: Pipeline, control: Control)
     assert halt.out.startswith("halted 3/3")
 
 
-def _told(*containers: tuple[str, str, str, int]) -> str:
-    return "\n".join(
-        json.dumps(
-            {
-                "service": stage,
-                "hostname": name,
-                "state": state,
-                "exit_code": code,
-                "environment": [f"STAGE={stage}", None],
-            }
-        )
-        for stage, name, state, code in containers
-    )
+def _told(name: str, state: str, code: int) -> str:
+    return json.dumps({"service": "relay", "name": name, "state": state, "exit_code": code})
 
 
 def test_a_replica_whose_container_has_ended_is_forgotten(
@@ -235,7 +225,7 @@ def test_a_replica_whose_container_has_ended_is_forgotten(
     workers, sinks = pipeline()
     workers[0].kill()
 
-    halt = control("halt", "--containers", _told(("relay", "w1", "exited", 137)))
+    halt = control("halt", "--containers", _told("relay/w1", "exited", 137))
 
     assert [each.wait() for each in (halt, workers[1], *sinks)] == [0] * 4, halt.out + halt.log
     forgotten, halted = halt.out.splitlines()
@@ -247,7 +237,7 @@ def test_a_replica_whose_container_runs_is_waited_for(pipeline: Pipeline, contro
     """Compose says that it runs: it may be cut off, and will come back."""
     workers, _ = pipeline()
     workers[0].kill()
-    told = _told(("relay", "w1", "running", 0))
+    told = _told("relay/w1", "running", 0)
 
     halt = control("halt", "--timeout", "3", "--containers", told)
 
@@ -509,3 +499,52 @@ def test_control_says_what_is_wrong_in_one_line(start: Start, unique: Unique) ->
     assert last.startswith("control: no connection to RabbitMQ within 3 s: ")
     assert last.endswith("check RABBITMQ_USERNAME and RABBITMQ_PASSWORD")
     assert "Traceback" not in halt.log
+
+
+def test_a_twin_on_a_broadcast_edge_is_refused(broker: Broker, vhost: str, start: Start) -> None:
+    """It would share the first one's queue: each message would reach one of them only."""
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "news", "REPLICA": "twin"}
+    first = start(*RECORDER, INPUT_KIND="broadcast", **edge)
+
+    second = start(*RECORDER, ready=False, INPUT_KIND="broadcast", **edge)
+
+    assert second.wait() == 2
+    assert "another process runs as recorder/twin" in second.log
+    assert broker.consumers("news.recorder.twin", vhost) == 1
+    assert first.is_running
+
+
+def test_a_source_of_a_taken_name_does_not_begin(broker: Broker, vhost: str, start: Start) -> None:
+    """Exit code 2, and it has published nothing."""
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "REPLICA": "twin", "STAGE": "same"}
+    first = start(*RECORDER, INPUT_QUEUE="other", **edge)
+
+    source = start(
+        "-m", "services.producer", ready=False, OUTPUT_QUEUE="out", MESSAGES="a b", **edge
+    )
+
+    assert source.wait() == 2, source.log
+    assert broker.depth("out", vhost) == 0
+    assert first.is_running
+
+
+def test_a_replica_that_comes_back_does_not_wait_for_its_lock(
+    broker: Broker, vhost: str, start: Start
+) -> None:
+    """Its own half-open connection may have it still. It consumes at once; whoever keeps the lock
+    for much longer than the broker needs to notice is another process: exit code 2.
+    """
+    with Proxy(broker.port) as proxy, broker.channel(vhost) as other:
+        edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "r"}
+        sink = start(*RECORDER, RABBITMQ_HEARTBEAT=1, RABBITMQ_PORT=proxy.port, **edge)
+        proxy.is_away = True
+        proxy.cut()
+        lock = {"exclusive": True, "arguments": {"x-queue-type": "classic"}}
+        other.queue_declare("control/recorder/r", **lock)
+        broker.put("one", ["a"], vhost)
+
+        proxy.is_away = False
+
+        wait_until(lambda: sink.lines, 20, "it handles a message")
+        assert sink.wait(60) == 2
+        assert "another process runs as recorder/r" in sink.log
