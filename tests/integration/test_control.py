@@ -5,9 +5,12 @@ import os
 import signal
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosedByBroker
 
 from tests.broker import Broker
 from tests.conftest import Start, Unique
@@ -531,16 +534,13 @@ def test_a_source_of_a_taken_name_does_not_begin(broker: Broker, vhost: str, sta
 def test_a_replica_that_comes_back_does_not_wait_for_its_lock(
     broker: Broker, vhost: str, start: Start
 ) -> None:
-    """Its own half-open connection may have it still. It consumes at once; whoever keeps the lock
-    for much longer than the broker needs to notice is another process: exit code 2.
-    """
+    """It consumes at once; who has the lock for longer than a half-open connection is a twin: 2."""
     with Proxy(broker.port) as proxy, broker.channel(vhost) as other:
         edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "r"}
         sink = start(*RECORDER, RABBITMQ_HEARTBEAT=1, RABBITMQ_PORT=proxy.port, **edge)
         proxy.is_away = True
         proxy.cut()
-        lock = {"exclusive": True, "arguments": {"x-queue-type": "classic"}}
-        other.queue_declare("control/recorder/r", **lock)
+        wait_until(lambda: _is_taken(other, "control/recorder/r"), 20, "its name is free")
         broker.put("one", ["a"], vhost)
 
         proxy.is_away = False
@@ -548,3 +548,13 @@ def test_a_replica_that_comes_back_does_not_wait_for_its_lock(
         wait_until(lambda: sink.lines, 20, "it handles a message")
         assert sink.wait(60) == 2
         assert "another process runs as recorder/r" in sink.log
+
+
+def _is_taken(channel: BlockingChannel, lock: str) -> bool:
+    """Take a replica's name for the connection of this channel, if it is free."""
+    with suppress(ChannelClosedByBroker):
+        arguments = {"x-queue-type": "classic"}
+        again = channel.connection.channel()
+        again.queue_declare(lock, exclusive=True, arguments=arguments)
+        return True
+    return False
