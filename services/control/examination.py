@@ -14,6 +14,7 @@ from rabbit.topology import (
     Exchange,
     Queue,
     control_subscription,
+    is_control_queue,
 )
 
 from .compose import DeclaredStage
@@ -67,6 +68,7 @@ class Examination:
             *self._unconsumed(),
             *self._unread(),
             *self._orphaned(),
+            *self._unreached(),
         ]
 
     def _note(self, stage: DeclaredStage) -> None:
@@ -207,6 +209,16 @@ class Examination:
                     f"no stage declares it; messages in it: {number}. Delete it if nobody else does"
                 )
                 yield Finding("orphaned", "queue", name, detail)
+
+    def _unreached(self) -> Iterator[Finding]:
+        """Find replicas whose control queue hears nothing: the exchange was deleted, say."""
+        bound = {
+            each.queue for each in self._existing.bindings if each.exchange == CONTROL_EXCHANGE
+        }
+        for name, arguments in sorted(self._existing.queues.items()):
+            if is_control_queue(name, arguments) and name not in bound:
+                detail = "no command reaches this replica: make halt binds it again, and halts it"
+                yield Finding("missing", "binding", f"{CONTROL_EXCHANGE} → {name}", detail)
 
     def _looks_like_ours(self, name: str) -> bool:
         """Tell by the exchanges beside it whether a queue is of a stage that there was."""

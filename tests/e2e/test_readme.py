@@ -33,6 +33,9 @@ NONE = "\N{EN DASH}"
 RUN_ELSEWHERE = {
     "make logs": "tests/e2e/test_tour.py::test_logs",
     "make clean": "tests/e2e/test_tour.py::test_clean_asks_first",
+    "make forget ARGS=printer/1b0ad5cf6fa4": (
+        "tests/integration/test_control.py::test_a_killed_replica_can_be_forgotten"
+    ),
     "CA_BUNDLE=proxy-ca.pem make up": "tests/e2e/test_readme.py::test_stage_in_the_pipeline",
     "make lock": "tests/e2e/test_readme.py::test_package_of_a_stage_s_own",
     "make bench": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",

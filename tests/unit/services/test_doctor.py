@@ -145,3 +145,16 @@ def test_a_policy_that_loses_what_is_kept() -> None:
         "message-ttl on a.dead, control.stage.r: what is older than 10 ms is dropped; "
         "take message-ttl out of it, or let its pattern leave these queues out"
     )
+
+
+def test_replicas_that_no_command_reaches_are_told() -> None:
+    """Their control queue is there and not bound; queues for replies, and others, are none."""
+    there = broker()
+    private = there.queues["control.stage.r"]
+    others = {"control.replies.1": private, "control/stage/r": {"x-queue-type": "classic"}}
+    alone = replace(there, bindings=frozenset(), queues={**there.queues, **others})
+
+    assert Examination([], there).findings() == []
+    [found] = Examination([], alone).findings()
+    assert (found.problem, found.name) == ("missing", "control → control.stage.r")
+    assert "make halt binds it again" in found.detail
