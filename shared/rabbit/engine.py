@@ -176,6 +176,8 @@ class Engine:
         self.consuming.users[:] = [self._lock]
 
     def _let_in(self) -> None:
+        if self._stopping is not None:
+            return
         for connection, users in self._kept_out:
             connection.users += users
             if connection.is_open:

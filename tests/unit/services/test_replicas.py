@@ -1,0 +1,73 @@
+"""What is concluded from what replicas say."""
+
+from datetime import UTC, datetime
+
+from rabbit.control import Report, State
+from services.control.replicas import Replica, are_meant
+
+
+def said(state: State, process: str | None = "one") -> Report:
+    """Return what a process says."""
+    return Report(
+        command_id="c",
+        stage="s",
+        replica="r",
+        consumes="q",
+        exchange="q",
+        produces=None,
+        state=state,
+        in_flight=0,
+        handled=0,
+        failed=0,
+        since=datetime(2026, 1, 1, tzinfo=UTC),
+        process=process,
+    )
+
+
+def replica(*reports: Report) -> Replica:
+    """Return a replica that has said this."""
+    made = Replica("s/r", "control.s.r", is_there=True)
+    for report in reports:
+        made.hear(report)
+    return made
+
+
+def test_a_replica_is_halted_when_it_has_said_so() -> None:
+    """Also in an older version, without a process; not when only its queue is gone."""
+    gone = Replica("s/r", "control.s.r", must_say=True)
+
+    assert replica(said(State.HALTING), said(State.HALTED)).is_halted
+    assert replica(said(State.HALTING, None), said(State.HALTED, None)).is_halted
+    assert not gone.is_halted
+    assert not gone.has_left
+    assert gone.is_settled
+
+
+def test_each_process_of_a_name_has_to_say_it() -> None:
+    """One that was restarted, or has a twin, is not halted by the other's word."""
+    assert not replica(said(State.HALTING), said(State.HALTED, "two")).is_halted
+    assert replica(said(State.HALTED), said(State.HALTED, "two")).is_halted
+
+
+def test_who_gives_up_has_ended_and_is_not_halted() -> None:
+    """By a report, or by its control queue."""
+    assert replica(said(State.GAVE_UP)).is_settled
+    assert not replica(said(State.GAVE_UP)).is_halted
+    by_queue = Replica("s/r", "control.s.r", said=State.GAVE_UP, is_there=True)
+    assert by_queue.has_ended
+    assert not by_queue.is_halted
+
+
+def test_who_has_left_before_the_command_owes_no_answer() -> None:
+    """A source that ends just then; but not who has begun to halt."""
+    assert Replica("s/r", "control.s.r").has_left
+    halting = replica(said(State.HALTING))
+    halting.is_there = False
+    assert not halting.has_left
+
+
+def test_several_targets_are_meant() -> None:
+    """Stages and replicas; none means all."""
+    assert are_meant("s/r", ())
+    assert are_meant("s/r", ("t", "s/r"))
+    assert not are_meant("s/r", ("t", "s/q", "r"))
