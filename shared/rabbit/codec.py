@@ -17,6 +17,10 @@ from rabbit.errors import ProtocolError
 #: The largest frame before connection.tune: RabbitMQ's default, and what pika offers.
 FRAME_MAX = 131072
 
+#: RabbitMQ does not keep to that in the content header of a message that it dead-letters, and whose
+#: headers nearly filled a frame: it adds x-death. So much more is taken there.
+_OVERDRAFT_BYTES = FRAME_MAX
+
 #: The largest body that is taken: RabbitMQ's max_message_size can be no larger, in bytes.
 MOST_BODY_BYTES = 512 * 1024 * 1024
 
@@ -138,7 +142,9 @@ class Decoder:
             kind, channel, size = _frame.unpack_from(data, at)
             if kind not in _KINDS:
                 raise _no_frame(data[at:])
-            _refuse_larger_frame(size, self.frame_max)
+            _refuse_larger_frame(
+                size, self.frame_max + _OVERDRAFT_BYTES if kind == _HEADER else self.frame_max
+            )
             stop = at + _FRAME_BYTES + size
             if stop > end:
                 self._needed = stop - at
@@ -264,7 +270,7 @@ def _read_delivery(
     if (kind, same, basic) != (_HEADER, channel, _BASIC):
         raise _Unexpected
     _refuse_larger_body(body_size)
-    _refuse_larger_frame(size, frame_max)
+    _refuse_larger_frame(size, frame_max + _OVERDRAFT_BYTES)
     header_end = method_end + _FRAME_BYTES + size
     if body_size:
         if len(data) - header_end < _FRAME_BYTES:

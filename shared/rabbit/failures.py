@@ -80,7 +80,7 @@ class Failures:
                 return Fate(output, failures, delay, trace)
         told = {**attempts, **self._origin, "x-failed-at": datetime.now(UTC).isoformat()}
         said = {"x-error-type": type(error).__name__, "x-error-message": describe(error)}
-        kept = _fitting(properties, [{**told, **said}, told], most_property_bytes)
+        kept = _fitting(properties, [{**told, **said}, told, {}], most_property_bytes)
         output = _output(message, kept or properties, self._edge.dead)
         return Fate(output, failures, None, trace)
 

@@ -272,3 +272,41 @@ def test_a_consumer_that_is_cancelled_many_times_is_registered_once(
     assert worker.log.count("consumer cancelled by the broker") == 1
     assert worker.halt() == 0
     assert broker.depth(queue) == 0
+
+
+def test_a_line_that_is_cut_again_and_again_kills_no_message(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """Connects become rare, and what takes longer than the line lasts is not delivered each time.
+
+    Each delivery that is lost with its connection counts towards the delivery limit. It is one
+    outage: one line, until a connection has lasted.
+    """
+    broker.put(unique("in"), ["a", "b"])
+    with Proxy(broker.port) as proxy:
+        worker = start(*RELAY, DELAY=0.6, RABBITMQ_PORT=proxy.port, ready=False, **edges)
+        wait_until(lambda: proxy.accepted >= 2, 20, "it connects")
+        begun, cuts = monotonic(), 0
+
+        def cut() -> bool:
+            nonlocal cuts
+            if monotonic() - begun > 0.25 * cuts:
+                proxy.cut()
+                cuts += 1
+            return cuts > 60
+
+        wait_until(cut, 60, "60 cuts, four a second")
+        assert proxy.accepted <= 40, "of two connections, in 15 s"
+        wait_until(lambda: broker.depth(unique("out")) >= 2, 60, lambda: worker.log)
+        worker.wait_log("broker available again")
+        assert worker.halt() == 0
+
+    assert {each.text for each in broker.take_all(unique("out"))} == {"a", "b"}
+    assert broker.depth(f"{unique('in')}.dead") == 0
+    assert worker.log.count("broker available again") == 1
+    reasons = [
+        line.partition("reason=")[2].partition("' replica=")[0]
+        for line in worker.log.splitlines()
+        if "broker unavailable" in line
+    ]
+    assert len(reasons) == len(set(reasons))

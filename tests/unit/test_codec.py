@@ -389,7 +389,7 @@ def _unbuffered(data: bytes, frame_max: int = 4096) -> None:
 
 def test_a_frame_larger_than_agreed_upon_is_refused() -> None:
     """Of any kind, also within a delivery, and before it is all there."""
-    properties = spec.BasicProperties(headers={"x": 5000 * "x"})
+    properties = spec.BasicProperties(headers={"x": (codec.FRAME_MAX + 5000) * "x"})
     method = frame.Method(1, spec.Basic.Deliver("c", 1, False, "e", "k")).marshal()
 
     _unbuffered(b"\x01\x00\x01\xff\xff\xff\xff" + 8 * b"x")
@@ -397,6 +397,12 @@ def test_a_frame_larger_than_agreed_upon_is_refused() -> None:
     header = frame.Header(1, 5000, spec.BasicProperties()).marshal()
     _unbuffered(method + header + frame.Body(1, b"x" * 5000).marshal()[:100])
     _unbuffered(method + frame.Header(1, 4, properties).marshal()[:100])
+    whole = deliver(1, 5, b"", spec.BasicProperties(headers={"x": 5000 * "x"}))
+    heard: list[Any] = []
+    decoder = codec.Decoder({1: Lane(heard)}, heard.append)
+    decoder.frame_max = 4096
+    decoder.feed(whole)
+    assert len(heard) == 1, "the broker adds headers of its own to those that fitted"
 
 
 @pytest.mark.parametrize("channel", [1, 2])
