@@ -55,9 +55,34 @@ def slow_line(
     containers: Containers, target: str, latency_seconds: float, bytes_per_second: float
 ) -> Iterator[str]:
     """Put a slow line in front of a host; give the name to connect to."""
-    name = f"{containers.name}-slow-line"
     image = _python("slow_line", target, str(latency_seconds), str(bytes_per_second))
-    proxy = containers.run(image, {}, name=name, init=True)
+    with _proxy(containers, "slow-line", image) as proxy:
+        yield proxy.raw.name
+
+
+@contextmanager
+def flapping_line(
+    containers: Containers, target: str, cuts_per_second: float, seconds: float
+) -> Iterator[Container]:
+    """Put a line in front of a host that is cut again and again, once `flap` says so.
+
+    Its name is that to connect to.
+    """
+    image = _python("flapping_line", target, str(cuts_per_second), str(seconds))
+    with _proxy(containers, "flapping-line", image) as proxy:
+        yield proxy
+
+
+def flap(line: Container, seconds: float) -> int:
+    """Begin to cut a line; return how many connects there were, when it lasts again."""
+    line.raw.exec_run(["touch", "/tmp/flap"])  # noqa: S108 - in the container
+    wait_until(lambda: "connects" in line.log(), seconds + _END_SECONDS, "the line lasts again")
+    return int(line.log().split(" connects")[0].split()[-1])
+
+
+@contextmanager
+def _proxy(containers: Containers, kind: str, image: Image) -> Iterator[Container]:
+    proxy = containers.run(image, {}, name=f"{containers.name}-{kind}", init=True)
     listens = "import socket; socket.create_connection(('127.0.0.1', 5672)).close()"
     wait_until(
         lambda: proxy.raw.exec_run(["python3", "-c", listens]).exit_code == 0,
@@ -65,6 +90,6 @@ def slow_line(
         "the slow line is there",
     )
     try:
-        yield name
+        yield proxy
     finally:
         proxy.remove()

@@ -4,12 +4,20 @@ import pytest
 
 from tests.benchmarks.containers import Container
 from tests.broker import Broker
-from tests.faults.network import slow_line, swallowed
+from tests.faults.network import flap, flapping_line, slow_line, swallowed
 from tests.faults.stream import Stream
 
 #: A slow line: a round trip takes 0.4 s.
 _LATENCY_SECONDS = 0.2
 _BYTES_PER_SECOND = 1e6 / 8
+
+
+#: A line that is cut four times a second.
+_CUTS_PER_SECOND = 4
+_FLAPPING_SECONDS = 30
+#: Two connections of each of three stages; after the first few attempts, each has a pause of five
+#: seconds on average.
+_MOST_CONNECTS = 6 * 16
 
 
 @pytest.fixture
@@ -55,3 +63,23 @@ def test_slow_line(stream: Stream, broker: Broker) -> None:
             stream.start()
         for replica in stream.replicas:
             assert "broker unavailable" not in replica.said
+
+
+def test_flapping_line(stream: Stream, broker: Broker) -> None:
+    """Cut four times a second: connects become rare, and no message pays for it.
+
+    What was delivered on a connection that is lost counts towards its delivery limit; the
+    account has no dead letters in it.
+    """
+    line = flapping_line(stream.containers, broker.name, _CUTS_PER_SECOND, _FLAPPING_SECONDS)
+    with line as proxy:
+        stream.environment["RABBITMQ_HOST"] = str(proxy.raw.name)
+        stream.start()
+        losses = 20
+        with stream.fault("line cut 4 times a second", source=losses, worker=losses, sink=losses):
+            connects = flap(proxy, _FLAPPING_SECONDS)
+
+        assert connects <= _MOST_CONNECTS
+        for replica in stream.replicas:
+            told = replica.said.count("broker unavailable")
+            assert 1 <= told <= 4, replica.said  # one for each kind of reason there was
