@@ -178,7 +178,7 @@ class MessageQueue:
             text: any text.
             key: the routing key, for direct and topic.
             timeout: seconds to wait, above 0; None: for as long as it takes. While the broker is
-                away or refuses connections, the log says so.
+                away, refuses us or has an alarm, the log says so.
             message_id: 1 to 255 bytes; None: a new one.
 
         Raises:
@@ -338,7 +338,7 @@ class MessageQueue:
             if self._outlet is None or self._outlet.error is not None:
                 self._outlet = Outlet(background, self._edge, self._log)
             outlet = self._outlet
-        batch, count = Batch(lambda: background.availability.reason), 0
+        batch, count = Batch(lambda: outlet.reason), 0
         with outlet.taking(batch):
             while chunk := list(islice(outputs, _CHUNK)):
                 outlet.send(chunk, batch)

@@ -11,6 +11,8 @@ from rabbit.message import Output
 from rabbit.publisher import Publisher
 from rabbit.topology import Edge
 
+_ALARM = "a memory or disk alarm (connection.blocked): see the broker's log, or its console"
+
 
 class Outlet:
     """Publishes to one edge until it fails: then there has to be another one.
@@ -23,6 +25,7 @@ class Outlet:
         """Connect, on a connection of its own."""
         self.error: RabbitError | None = None
         self._background = background
+        self._log = log
         self._batches: list[Batch] = []
         self._connection = background.connection(f"publishes to {edge.name}")
         self._publisher: Publisher[Batch] = Publisher(
@@ -34,6 +37,12 @@ class Outlet:
             on_failed=self._fail,
         )
         background.call(self._connection.connect)
+        background.begin(self._tell_of_alarms())
+
+    @property
+    def reason(self) -> str | None:
+        """What keeps the broker from taking messages, as far as is known."""
+        return _ALARM if self._connection.blocked else self._background.availability.reason
 
     @contextmanager
     def taking(self, batch: Batch) -> Iterator[None]:
@@ -66,6 +75,17 @@ class Outlet:
         self.error = self.error or error
         for batch in list(self._batches):
             batch.fail(self.error)
+
+    def _tell_of_alarms(self) -> Iterator[None]:
+        """Say that publishing waits for the end of an alarm, once for each: a story."""
+        was_blocked = False
+        while self.error is None:
+            if self._connection.blocked and not was_blocked:
+                self._log.warning("broker takes no messages, waiting", reason=_ALARM)
+            elif was_blocked and not self._connection.blocked:
+                self._log.info("broker takes messages again")
+            was_blocked = self._connection.blocked
+            yield
 
     def _check(self) -> None:
         if self.error is not None:

@@ -69,6 +69,31 @@ def test_publish_many_reads_only_as_fast_as_the_broker_confirms(
             assert read <= 1200
 
 
+def test_what_waits_for_the_end_of_an_alarm_says_so(
+    broker: Broker, unique: Unique, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the log, once, and in the error of what gives up; when it is over, too."""
+    queue = MessageQueue(unique("queue"), **broker.settings)
+    said = ""
+
+    def is_said(text: str) -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return text in said
+
+    with queue:
+        queue.publish("a")
+        with broker.memory_alarm():
+            waiting = InBackground(lambda: queue.publish("b"))
+            wait_until(lambda: is_said("broker takes no messages"), 20, "it is told")
+            with pytest.raises(BrokerUnavailableError, match="memory or disk alarm"):
+                queue.publish("c", timeout=0.5)
+        waiting.join()
+        wait_until(lambda: is_said("broker takes messages again"), 20, "that is told, too")
+
+    assert said.count("broker takes no messages") == 1
+
+
 def test_publish_raises_when_no_queue_takes_the_message(
     broker: Broker, queue: MessageQueue
 ) -> None:
