@@ -9,9 +9,12 @@ from time import monotonic
 from typing import Any
 
 from rabbit.background import Background
-from rabbit.connection import Channel, Lane
+from rabbit.connection import Basic, Channel, Frame, Lane
 from rabbit.logs import logger
+from rabbit.message import text_output
+from rabbit.publisher import Publisher
 from rabbit.settings import Settings
+from rabbit.topology import Edge
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy
@@ -310,3 +313,46 @@ def test_a_line_that_is_cut_again_and_again_kills_no_message(
         if "broker unavailable" in line
     ]
     assert len(reasons) == len(set(reasons))
+
+
+def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, unique: Unique) -> None:
+    """Its numbers are not those of the channel that what it carried is published again on."""
+    settings = Settings(**broker.settings)
+    log = logger(settings)
+    background = Background(settings, log, lambda: None)
+    connection = background.connection("leaves a channel")
+    confirmed: list[str] = []
+    refused: list[object] = []
+    publisher: Publisher[str] = Publisher(
+        connection,
+        Edge(broker.declare(unique("out"))),
+        log,
+        on_confirmed=confirmed.extend,
+        on_refused=lambda _publication, error: refused.append(error),
+        on_failed=refused.append,
+    )
+    channels: list[Channel] = []
+    publisher._is_ready = channels.append  # type: ignore[method-assign,assignment]  # noqa: SLF001
+
+    def leave() -> None:
+        publisher.lost()
+        publisher.open()
+
+    def publish() -> None:
+        Publisher._is_ready(publisher, channels[1])  # noqa: SLF001
+        publisher.send([text_output(b"a", "id", "id")], "a")
+        nack = Basic.Nack(1)  # type: ignore[no-untyped-call]
+        late = Frame(channels[0].channel_number, nack)
+        connection._pika._process_frame(late)  # type: ignore[union-attr]  # noqa: SLF001
+
+    try:
+        background.call(connection.connect)
+        wait_until(lambda: len(channels) == 1, 20, "a channel is ready")
+        background.call(leave)
+        wait_until(lambda: len(channels) == 2, 20, "another channel is ready")
+        background.call(publish)
+        wait_until(lambda: confirmed or refused, 20, "the broker confirms")
+    finally:
+        background.close()
+
+    assert (confirmed, refused) == (["a"], [])
