@@ -183,7 +183,7 @@ def test_close_ends_what_waits_to_publish(away: MessageQueue) -> None:
     for call in calls:
         with pytest.raises(ClosedError, match="closed"):
             call.join()
-    assert threads() == 0
+    wait_until(lambda: threads() == 0, 20, "its thread has ended")
 
 
 def test_close_ends_publish_many_between_two_messages(broker: Broker, queue: MessageQueue) -> None:
@@ -213,7 +213,7 @@ def test_leaving_ends_start(broker: Broker, queue: MessageQueue) -> None:
         call = InBackground(queue.start)
         wait_consuming(queue)
     call.join()
-    assert threads() == 0
+    wait_until(lambda: threads() == 0, 20, "its thread has ended")
 
     with queue, Running(queue):
         queue.publish("a", timeout=20)
@@ -254,7 +254,7 @@ def test_close_in_the_callback(broker: Broker, queue: MessageQueue) -> None:
     queue.publish_many(["a", "b"])
     InBackground(queue.start).join()
 
-    assert threads() == 0
+    wait_until(lambda: threads() == 0, 20, "its thread has ended")
     assert [message.text for message in broker.take_all(queue.name)] == ["b"]
 
 
@@ -331,6 +331,7 @@ def test_stop_in_the_callback(broker: Broker, queue: MessageQueue) -> None:
 
 def test_what_nobody_holds_closes_itself(broker: Broker, unique: Unique) -> None:
     """The README's one line, again and again, leaves neither threads nor file descriptors."""
+    wait_until(lambda: threads() == 0, 20, "nobody else has any")
     gc.collect()
     before = descriptors()
     for _ in range(20):
