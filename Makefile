@@ -21,7 +21,7 @@ publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=
 halt: running ## stop all stages now, with proof, or ARGS='to_upper printer/1b0ad5cf6fa4'; the queued stays
 	@deploy/bin/control halt $(ARGS)
 
-drain: running ## stop the stages in flow order, each after its queue is empty
+drain: running ## stop the stages in flow order, each after its queue is empty; ARGS=to_upper
 	@deploy/bin/control drain $(ARGS)
 
 status: running ## the replicas and their states, what each queue holds; ARGS='printer --format json'

@@ -1,17 +1,17 @@
 """Drain: stop the pipeline in flow order, each stage once its whole queue is done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from time import monotonic
 
-from rabbit import RabbitError
+from rabbit import ConfigurationError, RabbitError
 from rabbit.control import Report
 from rabbit.roll_call import RollCall
 
 from .halt import Halt
 from .management import Management
-from .replicas import Replicas
+from .replicas import Replicas, are_meant
 
 #: A queue counts as empty when it is seen so twice in a row, with so much time between.
 BETWEEN_LOOKS_SECONDS = 1.0
@@ -44,22 +44,27 @@ class Drain:
         self._management = management
         self._replicas = replicas
 
-    def run(self, timeout: float, tell: Callable[[str], None]) -> list[str]:
+    def run(self, targets: Sequence[str], timeout: float, tell: Callable[[str], None]) -> list[str]:
         """Stop stage after stage; return their names in the order in which they were stopped.
 
         Args:
+            targets: the stages to stop; none: all.
             timeout: seconds without progress after which to give up.
             tell: given a line of progress, now and then.
 
         Raises:
-            RabbitError: nobody is there, or a stage gets no further, or is not proved halted,
-                within `timeout`.
+            ConfigurationError: a target is a replica.
+            RabbitError: nobody is there, or nobody of a target's name, or a stage gets no
+                further, or is not proved halted, within `timeout`.
         """
+        replica = next((each for each in targets if "/" in each), None)
+        if replica:
+            msg = f"{replica}: one replica shares its queue with the others, so halt it, or drain "
+            raise ConfigurationError(f"{msg}the stage {replica.partition('/')[0]}")
         self._replicas.call()
         there = self._replicas.weighed()
-        if not there:
-            known = self._replicas.containers
-            raise RabbitError(f"nobody to drain: no replica is at the broker; {known}")
+        self._replicas.require(targets, "drain")
+        there = [each for each in there if are_meant(each.name, targets)]
         silent = [
             f"{each.name} ({self._replicas.explain(each)})" for each in there if not each.report
         ]
@@ -67,6 +72,7 @@ class Drain:
             msg = f"no answer from {', '.join(silent)}: not drained, nothing was stopped"
             raise RabbitError(msg)
         order = flow_order([each.report for each in self._replicas if each.report])
+        order = [each for each in order if are_meant(each.name, targets)]
         for stage in order:
             self._drain(stage, timeout, tell)
         return [stage.name for stage in order]

@@ -1,6 +1,7 @@
 """Halt, with proof that it reached everybody."""
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from time import monotonic
 
 from rabbit import RabbitError
@@ -14,8 +15,10 @@ from .replicas import (
     Replica,
     Replicas,
     are_meant,
-    is_meant,
 )
+
+#: Of so many it is said why they have not halted, for which the broker is asked of each.
+MOST_EXPLAINED = 100
 
 
 class Halt:
@@ -51,7 +54,8 @@ class Halt:
     def missing(self) -> list[str]:
         """Why it is not proved: each replica that has not said so, or else what contradicts it."""
         unsaid = [each for each in self.concerned if not each.is_halted]
-        named = [f"{each.name}: {self._replicas.explain(each)}" for each in unsaid]
+        named = [f"{each.name}: {self._replicas.explain(each)}" for each in unsaid[:MOST_EXPLAINED]]
+        named += [f"{each.name}: has not said so" for each in unsaid[MOST_EXPLAINED:]]
         return named or [self._consumed or "a replica still answers: run it again"]
 
     @property
@@ -82,7 +86,7 @@ class Halt:
         while True:
             self._broadcast()
             self._replicas.listen(self._is_said, REPEAT_SECONDS)
-            for replica in self.concerned:
+            for replica in takewhile(lambda _: monotonic() < deadline, self.concerned):
                 self._replicas.weigh(replica)
             self._replicas.look()
             if not self.concerned:
@@ -126,7 +130,7 @@ class Halt:
         whole = [each for each in self.concerned if are_whole(each.name, self._targets)]
         for queue in sorted({each.report.consumes or "" for each in whole if each.report} - {""}):
             count = self._roll_call.count(queue)
-            if count and count.consumers:
+            if count and count.consumers and self._replicas.are_alive(queue):
                 number = count.consumers
                 self._consumed = f"{queue} still has consumers, by the broker's count: {number}"
         return bool(self._consumed)
@@ -143,17 +147,12 @@ class Halt:
         )
 
     def _require_somebody(self) -> None:
-        there = [each.name for each in self._replicas if each.is_there]
-        unknown = [
-            target for target in self._targets if not any(is_meant(name, target) for name in there)
-        ]
-        if unknown or not self.concerned:
-            names = f" of the name {', '.join(unknown)}" if unknown else ""
-            known = f"there are {', '.join(there)}" if there else "no replica is at the broker"
-            forgotten = "".join(f"; forgotten: {each}" for each in self.forgotten)
-            msg = f"nobody to halt{names}: {known}; {self._replicas.containers}{forgotten}"
+        try:
+            self._replicas.require(self._targets, "halt")
+        except RabbitError as error:
             self.is_nobody = True
-            raise RabbitError(msg)
+            forgotten = "".join(f"; forgotten: {each}" for each in self.forgotten)
+            raise RabbitError(f"{error}{forgotten}") from None
 
 
 def are_whole(name: str, targets: Sequence[str]) -> bool:

@@ -136,11 +136,13 @@ class Management:
         )
 
     def control_bindings(self) -> dict[str, set[str]]:
-        """Return the routing keys of each queue bound to the control exchange."""
+        """Return the routing keys of each replica's queue bound to the control exchange."""
         path = f"exchanges/{self._vhost}/{CONTROL_EXCHANGE}/bindings/source"
         bound: dict[str, set[str]] = {}
         for binding in self._ask(path) or []:
-            bound.setdefault(binding["destination"], set()).add(binding["routing_key"])
+            queue = binding["destination"]
+            if queue.startswith(f"{CONTROL_EXCHANGE}."):  # or somebody else listens
+                bound.setdefault(queue, set()).add(binding["routing_key"])
         return bound
 
     def control_queues(self) -> set[str]:
@@ -183,6 +185,10 @@ class Management:
     def consumers(self) -> Counter[str]:
         """Count the consumers of each queue."""
         return Counter(each["queue"]["name"] for each in self._list("consumers"))
+
+    def is_whole(self) -> bool:
+        """Tell whether all nodes of the cluster run."""
+        return all(each.get("running") for each in self._ask("nodes?columns=name,running"))
 
     def _list(self, what: str, options: str = "") -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self._ask(f"{what}/{self._vhost}{options}") or []

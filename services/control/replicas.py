@@ -1,8 +1,9 @@
 """Who is there: what replicas say of themselves, held against what the broker knows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic, sleep
 
 from rabbit import RabbitError
@@ -12,6 +13,7 @@ from rabbit.topology import CONTROL_EXCHANGE, control_queue
 
 from .containers import Containers
 from .management import Management
+from .text import count
 
 #: How often reports are collected, and how often a command is sent again.
 POLL_SECONDS = 0.1
@@ -20,6 +22,11 @@ REPEAT_SECONDS = 1.0
 #: How long to listen for replicas that should not answer any more, and for those that should.
 SILENCE_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
+
+#: Anybody who may publish can make reports up: how many processes of one name are told apart, and
+#: how many reports of replicas are kept that the broker does not know, or not yet.
+MOST_PROCESSES = 100
+MOST_STRANGERS = 1000
 
 
 @dataclass
@@ -57,7 +64,9 @@ class Replica:
     def hear(self, report: Report) -> None:
         """Note what a process of this name says."""
         self.report, self.heard, self.missed = report, datetime.now(UTC), None
-        self.processes[report.process or str(report.since)] = report
+        process = report.process or str(report.since)
+        if process in self.processes or len(self.processes) < MOST_PROCESSES:
+            self.processes[process] = report
 
     @property
     def states(self) -> set[State]:
@@ -98,6 +107,8 @@ class Replicas:
         self._management = management
         self.containers = containers or Containers()
         self._known: dict[str, Replica] = {}
+        self._strangers: dict[str, Report] = {}
+        self._strange = 0  # reports of strangers
 
     def __iter__(self) -> Iterator[Replica]:
         """Go through all that have been seen, by name."""
@@ -117,7 +128,10 @@ class Replicas:
         queues = self._management.control_queues() | bound.keys()
         for queue in queues:
             name = queue.removeprefix(f"{CONTROL_EXCHANGE}.").replace(".", "/", 1)
-            self._known.setdefault(queue, Replica(name, queue))
+            replica = self._known.setdefault(queue, Replica(name, queue))
+            if queue in self._strangers:  # it has come since the last look
+                replica.hear(self._strangers.pop(queue))
+                self._strange -= 1
         for queue, replica in self._known.items():
             replica.is_there = queue in queues
             replica.is_bound = queue in bound
@@ -152,18 +166,65 @@ class Replicas:
         """Collect reports until `until` is true, at most for `seconds`; return whether it is."""
         deadline = monotonic() + seconds
         while True:
-            for report in self._roll_call.reports():
+            reports = self._roll_call.reports()  # not more than it holds, however many come
+            for report in reports:
                 self._hear(report)
             if until() or monotonic() >= deadline:
                 return until()
-            sleep(POLL_SECONDS)
+            if not reports:
+                sleep(POLL_SECONDS)
 
     def call(self, target: str | None = None) -> None:
-        """Ask who is there; wait until all that the broker knows have answered, but not long."""
-        asked = datetime.now(UTC)
-        queues = {queue for queue in self.look() if is_meant(self._known[queue].name, target)}
-        self.send(Command(command="report", target=target))
-        self.listen(lambda: all(self._answered(queue, asked) for queue in queues), ANSWER_SECONDS)
+        """Ask who is there; wait until all that the broker knows have answered, but not long.
+
+        When the broker that was to bring the answers has failed meanwhile, another one is asked.
+        """
+        for _ in range(2):
+            asked, epoch = datetime.now(UTC), self._roll_call.epoch
+            queues = {queue for queue in self.look() if is_meant(self._known[queue].name, target)}
+            self.send(Command(command="report", target=target))
+            if self.listen(partial(self._have_answered, queues, asked), ANSWER_SECONDS):
+                return
+            began = monotonic()
+            for queue in sorted(each for each in queues if not self._has_answered(each, asked)):
+                self._roll_call.count(
+                    queue
+                )  # it takes as long as a broker takes to replace another
+                if monotonic() - began > SILENCE_SECONDS:
+                    break
+            else:
+                if self._roll_call.epoch == epoch:
+                    return
+
+    def require(self, targets: Sequence[str], verb: str) -> None:
+        """Tell by the last look whether the targets are there; without any: whether anybody is.
+
+        Raises:
+            RabbitError: nobody is, or nobody of a target's name.
+        """
+        there = [each.name for each in self if each.is_there]
+        unknown = [each for each in targets if not any(is_meant(name, each) for name in there)]
+        if unknown or not there:
+            names = f" of the name {', '.join(unknown)}" if unknown else ""
+            known = f"there are {', '.join(there)}" if there else "no replica is at the broker"
+            raise RabbitError(f"nobody to {verb}{names}: {known}; {self.containers}")
+
+    @property
+    def strange(self) -> str | None:
+        """What there is to say of reports that nobody can have sent; None: there are none."""
+        if not self._strange:
+            return None
+        return (
+            f"{count(self._strange, 'report')} of replicas that have no control queue: not listed; "
+            "who may publish to the exchange replies can make them up"
+        )
+
+    def are_alive(self, queue: str) -> bool:
+        """Tell whether consumers that a queue counts may be those of a process.
+
+        A queue goes on to count those of a node that has failed, until it is back.
+        """
+        return self._management.is_whole() or bool(self._management.consumers()[queue])
 
     def weighed(self) -> list[Replica]:
         """Return those there are, without those that are known not to run."""
@@ -229,14 +290,21 @@ class Replicas:
     def _count(self, replica: Replica) -> Count | None:
         return self._roll_call.count(replica.queue)
 
-    def _answered(self, queue: str, asked: datetime) -> bool:
+    def _have_answered(self, queues: Iterable[str], asked: datetime) -> bool:
+        return all(self._has_answered(queue, asked) for queue in queues)
+
+    def _has_answered(self, queue: str, asked: datetime) -> bool:
         heard = self._known[queue].heard
         return heard is not None and heard >= asked
 
     def _hear(self, report: Report) -> None:
-        name = f"{report.stage}/{report.replica}"
         queue = control_queue(report.stage, report.replica)
-        self._known.setdefault(queue, Replica(name, queue)).hear(report)
+        if queue in self._known:
+            self._known[queue].hear(report)
+            return
+        self._strange += 1
+        if queue in self._strangers or len(self._strangers) < MOST_STRANGERS:
+            self._strangers[queue] = report
 
 
 def is_meant(name: str, target: str | None) -> bool:

@@ -23,7 +23,11 @@ PATIENCE_SECONDS = 60.0
 #: How long the broker may take to confirm a command; after that the command goes another way, too.
 CONFIRM_SECONDS = 5.0
 
+#: How long to wait before a question is asked again that the broker cannot answer now.
+AGAIN_SECONDS = 0.5
+
 _NOT_FOUND = 404
+_ABSENT = "NOT_FOUND - no "  # what it says of a queue whose node is down is 404 as well
 
 #: How many reports are held that nobody has asked for yet, and how many more are delivered.
 MOST_HEARD = 1000
@@ -104,6 +108,11 @@ class RollCall:
     def __exit__(self, *_: object) -> None:
         """Delete the queue of replies and disconnect."""
         self._background.close(self._replies.delete())
+
+    @property
+    def epoch(self) -> int:
+        """A number that changes when the connection that answers come on is lost."""
+        return self._hearing.epoch
 
     @property
     def is_blocked(self) -> bool:
@@ -187,12 +196,23 @@ class RollCall:
 
             ask(channel, answer)
 
+        connection, asked = self._hearing, None  # an alarm blocks the one that publishes
+
         def closed(code: int, text: str) -> None:
-            error = RabbitError(f"{trouble}: {code} {text}")
-            answers.append(None if code == _NOT_FOUND else error)
+            if code == _NOT_FOUND and not text.startswith(_ABSENT):
+                connection.call_later(
+                    AGAIN_SECONDS, again
+                )  # its node failed; no other leads it yet
+            else:
+                error = RabbitError(f"{trouble}: {code} {text}")
+                answers.append(None if code == _NOT_FOUND else error)
+
+        def again() -> None:
+            nonlocal asked
+            asked = None
 
         def story() -> Iterator[None]:
-            connection, asked = self._hearing, None  # an alarm blocks the one that publishes
+            nonlocal asked
             while not answers:
                 if connection.is_open and connection.epoch != asked:  # or it was lost meanwhile
                     asked = connection.epoch

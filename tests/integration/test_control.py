@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -558,3 +559,97 @@ def _is_taken(channel: BlockingChannel, lock: str) -> bool:
         again.queue_declare(lock, exclusive=True, arguments=arguments)
         return True
     return False
+
+
+@pytest.mark.parametrize("command", ["halt", "drain", "status"])
+def test_one_grammar_of_targets(pipeline: Pipeline, control: Control, command: str) -> None:
+    """Several stages; a name that is not there is an error that names what there is."""
+    workers, sinks = pipeline()
+
+    typo = control(command, "relay", "recordr")
+    done = control(command, "relay", "recorder", "--format", "json")
+
+    assert typo.wait() == 1
+    assert "of the name recordr: there are recorder/s1, recorder/s2, relay/w1" in typo.log
+    assert done.wait() == 0, done.log
+    told = json.loads(done.out)
+    if command == "status":
+        assert {each["stage"] for each in told["replicas"]} == {"relay", "recorder"}
+        assert set(told["queues"]) == {"one", "two"}
+        assert all(each.is_running for each in (*workers, *sinks))
+        return
+    assert [each.wait() for each in (*workers, *sinks)] == [0] * 4
+    if command == "halt":
+        names = ["recorder/s1", "recorder/s2", "relay/w1", "relay/w2"]
+        assert told == {"proved": True, "halted": names, "missing": [], "forgotten": []}
+    else:
+        assert told == {"drained": ["relay", "recorder"]}
+
+
+def test_a_stage_is_drained_by_itself(
+    broker: Broker, vhost: str, pipeline: Pipeline, control: Control
+) -> None:
+    """Its queue is empty, the others go on; a replica shares its queue, and is not drained."""
+    workers, sinks = pipeline()
+    broker.put("one", [str(number) for number in range(50)], vhost)
+
+    replica, drain = control("drain", "relay/w1"), control("drain", "relay")
+
+    assert replica.wait() == 2
+    assert "so halt it, or drain the stage relay" in replica.log
+    assert [each.wait() for each in (drain, *workers)] == [0] * 3, drain.log
+    assert drain.out.splitlines()[-1] == "drained 1 stage: relay"
+    assert broker.depth("one", vhost) == 0
+    assert all(each.is_running for each in sinks)
+
+
+def test_forged_reports_stretch_nothing(
+    broker: Broker, vhost: str, pipeline: Pipeline, control: Control
+) -> None:
+    """Of replicas that have no control queue; they are counted and told, whatever they say."""
+    pipeline()
+    ended = threading.Event()
+
+    def forge() -> None:
+        """Answer each command in the name of many."""
+        with broker.channel(vhost) as channel:
+            spy = channel.queue_declare("", exclusive=True).method.queue
+            channel.queue_bind(spy, "control", routing_key="")
+            while not ended.is_set():
+                _, properties, body = channel.basic_get(spy, auto_ack=True)
+                key = properties.reply_to if properties else None
+                for number in range(3000) if body else ():
+                    report = {**FORGED, "replica": f"r{number}"}
+                    broker.send(channel, "control.replies", key or "", json.dumps(report))
+
+    forger = threading.Thread(target=forge)
+    forger.start()
+    try:
+        status = control("status")
+        halt = control("halt", "--timeout", "20")
+    finally:
+        ended.set()
+        forger.join()
+
+    assert status.wait() == 0, status.log
+    assert len(status.out) < 20_000
+    assert "reports of replicas that have no control queue: not listed" in status.out
+    assert "relay" in status.out
+    assert "forged" not in status.out
+    assert halt.out.startswith("halted 4/4")
+    assert halt.wait() == 0, halt.out + halt.log
+
+
+FORGED = {
+    "version": 1,
+    "command_id": "c",
+    "stage": "forged",
+    "consumes": "one",
+    "exchange": "one",
+    "produces": None,
+    "state": "running",
+    "in_flight": 1,
+    "handled": 1,
+    "failed": 0,
+    "since": "2026-11-25T10:00:00Z",
+}
