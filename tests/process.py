@@ -70,6 +70,13 @@ class Process:
         return self._err.read_text()
 
     @property
+    def peak_mebibytes(self) -> float:
+        """The most memory that was ever resident, by the kernel's account."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (peak,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(peak.split()[1]) / 1024
+
+    @property
     def is_ready(self) -> bool:
         """Whether its ready file exists."""
         return self._ready_file.exists()

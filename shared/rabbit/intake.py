@@ -133,8 +133,8 @@ class QueueIntake:
         self._is_looking = False
 
     def tick(self) -> None:
-        """Notice, now and then, a handler that takes long."""
-        self._prefetch.running(self._workers.longest_running())
+        """Notice, now and then, handlers that take long."""
+        self._prefetch.running(self._workers.longest_running(), self.in_flight)
         for delivery in self._stopwatch.overdue() if self._stopwatch else ():
             self._abandon(delivery)
 

@@ -21,7 +21,7 @@ class Inputs:
 
     def __init__(self) -> None:
         """Start a book for a new channel."""
-        self._open: dict[int, None] = {}  # insertion order is tag order
+        self._open: dict[int, int] = {}  # bytes by tag; insertion order is tag order
         self._settled: list[int] = []
         self._returning: set[int] = set()  # open, until the nack is sent
 
@@ -33,9 +33,14 @@ class Inputs:
         """Tell whether a delivery can still be settled or returned."""
         return tag in self._open and tag not in self._returning
 
-    def receive(self, tags: Iterable[int]) -> None:
-        """Note deliveries, in the order in which they came."""
-        self._open.update(dict.fromkeys(tags))
+    @property
+    def held_bytes(self) -> int:
+        """Add up the sizes of the deliveries that are open; it takes a while for many."""
+        return sum(self._open.values())
+
+    def receive(self, tags: Iterable[int], sizes: Iterable[int]) -> None:
+        """Note deliveries, in the order in which they came, and how many bytes each has."""
+        self._open.update(zip(tags, sizes, strict=True))
 
     def settle(self, tag: int) -> None:
         """Note that a delivery may be acked. Raises KeyError unless it is open."""
@@ -57,6 +62,7 @@ class Inputs:
         """Note that a delivery is to be returned. Raises KeyError unless it is open."""
         if tag not in self._open:
             raise KeyError(tag)
+        self._open[tag] = 0  # nobody holds it any more
         self._returning.add(tag)
 
     def give_back_all(self) -> int:
@@ -102,7 +108,7 @@ class Inputs:
         else:
             taken = set(sorted(self._returning)[:singles])
             nacks = [Settlement(tag, multiple=False) for tag in sorted(taken)]
-        self._open = {tag: None for tag in self._open if tag not in taken}
+        self._open = {tag: size for tag, size in self._open.items() if tag not in taken}
         self._returning = self._returning - taken
         return nacks
 

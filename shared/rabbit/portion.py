@@ -59,7 +59,9 @@ class Portion(Lane):
 
     def delivered(self, arrivals: list[Arrival]) -> None:
         """Take deliveries."""
-        self.inputs.receive([arrival[0] for arrival in arrivals])
+        self.inputs.receive(
+            [arrival[0] for arrival in arrivals], [len(arrival[3]) for arrival in arrivals]
+        )
         for arrival in arrivals:
             self._taken(self, Delivery(self._number, *arrival))
 

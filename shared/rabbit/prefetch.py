@@ -5,20 +5,27 @@ slow handler keeps them from another replica that is idle. So hold what is handl
 of a second: one message where a handler takes longer than that, hundreds where it is fast.
 """
 
+import sys
+
 #: Work to hold in advance, in seconds of handler time.
 HORIZON_SECONDS = 0.25
 
 #: The most messages that are ever held in advance; more of them add no throughput, measured.
 DEEPEST = 1000
 
-#: The most bytes that are held in advance; a change of the mean size may exceed it for a while.
+#: The most bytes that are held in advance, and the message beyond which they are that.
 MOST_BYTES = 16 * 1024 * 1024
 
-#: A handler that has been at one message for so long is slow: what waits behind it goes back.
+#: What waits longer than this for a handler goes back: behind one message, or behind many.
 SLOW_SECONDS = 1.0
 
-#: Samples to see before going deeper.
+#: Each pace is that of so much handler time. Two in a row count: a stall spoils only one.
+_PACE_SECONDS = 0.5
+
+#: Samples to see before going deeper; twice as many after each surplus, and as few as these again
+#: after a long time without one.
 _SAMPLES_TO_DEEPEN = 10
+_MOST_SAMPLES_TO_DEEPEN = 10_000
 
 #: How much one more sample moves the running mean, and how far: a stall is not a slow handler.
 _WEIGHT = 0.1
@@ -33,8 +40,9 @@ _LESS_DEEP = 4
 class FixedPrefetch:
     """`PREFETCH=n`: the user knows."""
 
-    #: Nothing goes back, however long a handler takes.
+    #: Nothing goes back, however long a handler takes, and however large messages are.
     is_slow = False
+    most_bytes = sys.maxsize
 
     def __init__(self, depth: int) -> None:
         """Hold `depth` messages, always."""
@@ -43,10 +51,13 @@ class FixedPrefetch:
     def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
         """Take no notice."""
 
-    def running(self, seconds: float) -> None:
+    def running(self, seconds: float, held: int) -> None:
         """Take no notice."""
 
     def careful(self) -> None:
+        """Take no notice."""
+
+    def surplus(self, size: int = 0) -> None:
         """Take no notice."""
 
     def wanted(self) -> int:
@@ -59,8 +70,11 @@ class AutoPrefetch:
 
     Attributes:
         depth: how many messages to hold, as of the last call of `wanted`.
-        is_slow: whether a handler is taking so long now that others had better have the rest.
+        is_slow: whether handlers take so long now that others had better have what waits.
+        most_bytes: how much to hold at most.
     """
+
+    most_bytes = MOST_BYTES
 
     def __init__(self, concurrency: int = 1) -> None:
         """Begin with one message for each of `concurrency` handler threads."""
@@ -70,7 +84,10 @@ class AutoPrefetch:
         self._mean = 0.0
         self._mean_bytes = 0.0
         self._samples = 0
-        self._enough = _SAMPLES_TO_DEEPEN
+        self._caution = _SAMPLES_TO_DEEPEN
+        self._enough = self._caution
+        self._seconds, self._messages = 0.0, 0  # since the last pace
+        self._pace = 0.0  # seconds of handler time a message
 
     def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
         """Note what was handled.
@@ -87,27 +104,55 @@ class AutoPrefetch:
         self._mean += weight * (sample - self._mean)
         self._mean_bytes += weight * (size / messages - self._mean_bytes)
         self._samples += messages
-        self.is_slow = False
+        self._seconds += seconds
+        self._messages += messages
 
-    def running(self, seconds: float) -> None:
-        """Note that a handler has been at one message for `seconds` and has not finished."""
-        if seconds > SLOW_SECONDS:
-            self._mean = max(self._mean, seconds)
-            self.is_slow = True
+    def running(self, seconds: float, held: int) -> None:
+        """Look, now and then, at what does not wait for the end of a batch.
+
+        Args:
+            seconds: for how long a handler has been at the oldest message that it has not finished.
+            held: how many messages are held.
+        """
+        slow = seconds if seconds > SLOW_SECONDS else 0.0
+        if self._messages and self._seconds >= _PACE_SECONDS * self._concurrency:
+            pace, before = self._seconds / self._messages, self._pace
+            self._pace, self._seconds, self._messages = pace, 0.0, 0
+            if min(pace, before) * held > SLOW_SECONDS * self._concurrency:
+                slow = max(slow, min(pace, before))
+        self.is_slow = slow > 0
+        self._mean = max(self._mean, slow)
 
     def careful(self) -> None:
         """Go no deeper for a while: a message has come that was delivered before.
 
         It may have killed a process, and would do the same with all that is held beside it.
         """
-        self._enough = self._samples + _SAMPLES_TO_DEEPEN
+        self._enough = max(self._enough, self._samples + _SAMPLES_TO_DEEPEN)
+
+    def surplus(self, size: int = 0) -> None:
+        """Go no deeper for a while, longer each time: more was held than should be.
+
+        Args:
+            size: the bytes of the largest message, if it was too much for `most_bytes`.
+        """
+        is_long_ago = self._samples > self._enough + _MOST_SAMPLES_TO_DEEPEN
+        longer = _SAMPLES_TO_DEEPEN if is_long_ago else 2 * self._caution
+        self._caution = min(longer, _MOST_SAMPLES_TO_DEEPEN)
+        self._enough = self._samples + self._caution
+        if size:
+            self._mean_bytes = max(self._mean_bytes, size)
+            self.depth = min(self.depth, self._ideal())
 
     def wanted(self) -> int:
         """Return how many messages to hold now."""
-        in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
-        in_memory = int(MOST_BYTES / max(self._mean_bytes, 1.0))
-        ideal = max(self._concurrency, min(DEEPEST, in_time, in_memory))
+        ideal = self._ideal()
         deeper = ideal >= self.depth * _DEEPER or self.depth < ideal == DEEPEST
         if (deeper and self._samples >= self._enough) or ideal * _LESS_DEEP <= self.depth:
             self.depth = ideal
         return self.depth
+
+    def _ideal(self) -> int:
+        in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
+        in_memory = int(MOST_BYTES / max(self._mean_bytes, 1.0))
+        return max(self._concurrency, min(DEEPEST, in_time, in_memory))

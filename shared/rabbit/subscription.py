@@ -28,6 +28,10 @@ PORTION_PAUSE_SECONDS = 0.1
 PATIENCE_SECONDS = 1.0
 
 
+#: When nothing has arrived for so long, in seconds, nothing is under way.
+QUIET_SECONDS = 0.25
+
+
 class Delivery(Message):
     """One basic.deliver, until it is settled.
 
@@ -120,6 +124,10 @@ class Subscription(Lane):
         self._is_waiting_to_ack = False
         self._pause_until = 0.0
         self._patient_until = 0.0
+        self._is_urgent = False  # what waits for a handler goes back, before another prefetch
+        self._is_spilling = False  # what arrives goes back, until another consumer is registered
+        self._most_held = 0  # bytes: not less than are held
+        self._quiet_at = 0.0
         connection.users.append(self)
 
     @property
@@ -164,24 +172,48 @@ class Subscription(Lane):
         self._generation += 1
         self._inputs = Inputs()
         self._arrived.clear()
+        self._is_spilling = False
+        self._most_held = 0
         self._state = _State.CANCELLED if self._state in _STOPPING else _State.OFF
         self._on_lost()
 
     def delivered(self, arrivals: list[Arrival]) -> None:
-        """Take deliveries; what comes after basic.cancel goes back."""
+        """Take deliveries; what comes after basic.cancel, or is too much, goes back."""
         if self._channel is None:
             return  # of a channel that is being closed: the broker gives it out again
         tags = [arrival[0] for arrival in arrivals]
-        self._inputs.receive(tags)
-        if self._state in _STOPPING:
-            for tag in tags:
-                self._inputs.give_back(tag)
-            return
+        sizes = [len(arrival[3]) for arrival in arrivals]
+        self._inputs.receive(tags, sizes)
+        self._most_held += sum(sizes)
+        if self._state in _STOPPING or self._most_held > self.prefetch.most_bytes:
+            arrivals = self._without_surplus(arrivals, sizes)
         generation = self._generation
         for tag, key, properties, body, redelivered in arrivals:
             if redelivered:
                 self.prefetch.careful()
             self._arrived.append(Delivery(generation, tag, key, properties, body, redelivered))
+
+    def _without_surplus(self, arrivals: list[Arrival], sizes: list[int]) -> list[Arrival]:
+        """Keep what there is room for; let the rest go back, and what comes behind it.
+
+        How large messages are is known when they come, and then as many are under way as there was
+        credit for. They are read on: heartbeats and commands come behind them. To keep the order,
+        nothing more is kept from this consumer once something is to go back; see `_spill`.
+        """
+        self._quiet_at = monotonic() + QUIET_SECONDS
+        kept = 0
+        if self._state not in _STOPPING and not self._is_spilling:
+            self._most_held = self._inputs.held_bytes
+            room = self.prefetch.most_bytes - self._most_held + sum(sizes)
+            while kept < len(sizes) and room > 0:
+                room -= sizes[kept]
+                kept += 1
+        for arrival in arrivals[kept:]:
+            self._return(arrival[0])
+        if kept < len(arrivals) and self._state not in _STOPPING and not self._is_spilling:
+            self._is_spilling = True
+            self.prefetch.surplus(max(sizes))
+        return arrivals[:kept]
 
     def take_arrived(self) -> list[Delivery]:
         """Return what has arrived since the last call."""
@@ -201,9 +233,12 @@ class Subscription(Lane):
     def give_back(self, delivery: Delivery) -> None:
         """Return a delivery to its queue, with this flush or a later one; it comes again."""
         if self.is_current(delivery):
-            if not self._inputs.returning:
-                self._patient_until = monotonic() + PATIENCE_SECONDS
-            self._inputs.give_back(delivery.tag)
+            self._return(delivery.tag)
+
+    def _return(self, tag: int) -> None:
+        if not self._inputs.returning:
+            self._patient_until = monotonic() + PATIENCE_SECONDS
+        self._inputs.give_back(tag)
 
     def reject(self, delivery: Delivery, *, requeue: bool) -> None:
         """Return a delivery to its queue as a failure, or to the dead letters (basic.reject)."""
@@ -219,6 +254,8 @@ class Subscription(Lane):
         """Send the acks and returns of this turn; change the prefetch when it is time to."""
         if self._channel and self._state is _State.CONSUMING:
             self._adjust(self._channel)
+        if self._state is _State.PAUSING:
+            self._shed()
         self._settle_with_broker()
         if self._channel and self._state is _State.PAUSING:
             self._resume(self._channel)
@@ -292,6 +329,8 @@ class Subscription(Lane):
         """Send basic.acks and basic.nacks, each for as many deliveries as possible."""
         if self._channel is None or not self._channel.is_open:
             return
+        if self._is_spilling and self._state is _State.CONSUMING and not all_acks:
+            return  # it would give new credit
         if all_acks or self._acks_are_due():
             self._acked_at = monotonic()
             for ack in self._inputs.acks():
@@ -346,6 +385,8 @@ class Subscription(Lane):
 
     def _consume(self, channel: Channel) -> None:
         """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
+        self._is_spilling = self._is_urgent = False
+        self._most_held = self._inputs.held_bytes
         self._depth = self.prefetch.wanted()
         channel.basic_qos(prefetch_count=self._depth)
         self._tag = consume(channel, self.edge.queue, self, self._registered)
@@ -362,21 +403,46 @@ class Subscription(Lane):
         Never with two consumers side by side: the broker would deliver to them out of order. So
         it is cancel, then consume again, and only when all credit is used up: nothing is under
         way then that would come back and be overtaken. For the same reason this comes before the
-        acks of the turn, which give new credit. Only a slow handler cannot wait for that.
+        acks of the turn, which give new credit. Only slow handlers cannot wait for that.
         """
+        if self._is_spilling:
+            self._spill(channel)
+            return
         wanted = self.prefetch.wanted()
-        is_urgent = wanted < self._depth and self.prefetch.is_slow
-        if wanted != self._depth and (is_urgent or self._outstanding >= self._depth):
-            self._state = _State.SWITCHING
-            channel.basic_cancel(self._tag, callback=self._switched)
+        self._is_urgent = wanted < self._depth and self.prefetch.is_slow
+        if wanted != self._depth and (self._is_urgent or self._outstanding >= self._depth):
+            self._switch(channel)
+
+    def _spill(self, channel: Channel) -> None:
+        """Cancel once nothing is under way.
+
+        What is under way while a consumer is cancelled, RabbitMQ returns by itself, and before what
+        we return: it would be out of order.
+        """
+        wait = self._quiet_at - monotonic()
+        if self._outstanding >= self._depth or wait <= 0:
+            self._switch(channel)
+        else:
+            self._connection.call_later(wait, _take_a_turn)
+
+    def _switch(self, channel: Channel) -> None:
+        self._state = _State.SWITCHING
+        channel.basic_cancel(self._tag, callback=self._switched)
 
     def _switched(self, frame: "Frame[Any]") -> None:
         if self._state is not _State.SWITCHING:
             self._cancelled(frame)
             return
         self._state = _State.PAUSING
-        if self.prefetch.is_slow:
+
+    def _shed(self) -> None:
+        """Give back what waits for slow handlers; they may have become so since the cancel."""
+        if self._is_urgent or self.prefetch.is_slow:
+            self._is_urgent = False
+            before = self._inputs.returning
             self._on_surplus()
+            if self._inputs.returning > before:
+                self.prefetch.surplus()
 
     def _resume(self, channel: Channel) -> None:
         """Consume again once what is held fits.

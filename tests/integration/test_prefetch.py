@@ -11,9 +11,16 @@ from tests.broker import Broker
 from tests.conftest import Start, Unique
 
 PACED = ("-m", "tests.integration.stages.paced")
+RELAY = ("-m", "tests.integration.stages.relay")
 
 FAST = 3000
 BEHIND = 1500
+
+#: Calls that are slow, and that a replica which was fast before holds all of.
+SLOW = 80
+
+MEBIBYTE = 1024 * 1024
+LARGE = 40
 
 
 def handled(broker: Broker, queue: str, count: int) -> list[dict[str, Any]]:
@@ -65,3 +72,51 @@ def test_fast_handlers_hold_many_until_they_turn_slow(
     assert {output["attempt"] for output in outputs} == {1}
     gate.touch()
     assert [output["number"] for output in handled(broker, unique("out"), 1)] == [slow]
+
+
+def test_handlers_that_turn_slow_share_what_is_held(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """None takes a second, and all that is left is held by one replica: it gives that back."""
+    edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
+    paces = [*[""] * FAST, *["0.2"] * SLOW]
+    broker.put(unique("in"), [f"{number} {pace}".strip() for number, pace in enumerate(paces)])
+    first = start(*PACED, REPLICA="first", **edges)
+    first.wait_printed(str(FAST))
+
+    start(*PACED, REPLICA="second", **edges)
+
+    outputs = handled(broker, unique("out"), len(paces))
+    assert [output["number"] for output in outputs] == list(range(len(paces)))
+    assert {output["attempt"] for output in outputs} == {1}
+    shares = Counter(output["replica"] for output in outputs[FAST:])
+    assert min(shares["first"], shares["second"]) >= SLOW / 4
+
+
+def test_what_goes_back_keeps_its_place(broker: Broker, unique: Unique, start: Start) -> None:
+    """One replica whose handler turns slow, and fast again: in order, whatever went back."""
+    paces = [*[""] * FAST, *["0.2"] * 15, *[""] * FAST]
+    broker.put(unique("in"), [f"{number} {pace}".strip() for number, pace in enumerate(paces)])
+    start(*PACED, REPLICA="first", INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
+
+    outputs = [json.loads(output.text) for output in broker.take(unique("out"), len(paces), 60)]
+
+    assert [output["number"] for output in outputs] == list(range(len(paces)))
+    assert any(output["delivered_before"] for output in outputs)
+
+
+def test_large_messages_behind_small_ones_are_held_in_bounded_memory(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """With credit for a thousand, what is beyond the bound goes back; the order stays."""
+    numbers = [f"{number:06}" for number in range(FAST)]
+    large = [f"{FAST + number:06}" for number in range(LARGE)]
+    broker.put(unique("in"), [*numbers, *(f"{each}{'.' * 4 * MEBIBYTE}" for each in large)])
+    worker = start(
+        *RELAY, RABBITMQ_HEARTBEAT=60, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out")
+    )
+
+    outputs = [output.text[:6] for output in broker.take(unique("out"), FAST + LARGE, 60)]
+
+    assert outputs == [*numbers, *large]
+    assert worker.peak_mebibytes < LARGE * 4 / 2

@@ -32,7 +32,7 @@ class InputsBesideABroker(RuleBasedStateMachine):
     def receive(self) -> None:
         """Deliver the next tag."""
         self.last_tag += 1
-        self.inputs.receive([self.last_tag])
+        self.inputs.receive([self.last_tag], [self.last_tag])
         self.open.append(self.last_tag)
         self.unacked.add(self.last_tag)
 
@@ -97,6 +97,12 @@ class InputsBesideABroker(RuleBasedStateMachine):
         assert len(self.inputs) == len(self.open) + len(self.returning)
         assert self.inputs.returning == len(self.returning)
 
+    @invariant()
+    def the_book_knows_how_much_is_held(self) -> None:
+        """Each delivery here is as large as its tag; what goes back is not held any more."""
+        assert self.inputs.held_bytes <= sum(self.open) + sum(self.returning)
+        assert self.inputs.held_bytes >= sum(self.open)
+
     def covered_by(self, settlement: Settlement) -> list[int]:
         """Let the broker take an ack or a nack; return what it is about."""
         tag, multiple = settlement
@@ -115,7 +121,7 @@ TestInputs.settings = settings(max_examples=30, stateful_step_count=25)
 def received(count: int) -> Inputs:
     """Return a book with so many open deliveries."""
     inputs = Inputs()
-    inputs.receive(range(1, count + 1))
+    inputs.receive(range(1, count + 1), range(1, count + 1))
     return inputs
 
 
@@ -173,7 +179,7 @@ def test_a_delivery_ends_once(end: Callable[[Inputs, int], None]) -> None:
 def test_acks_are_yielded_once() -> None:
     """Nothing settled means nothing to ack."""
     inputs = Inputs()
-    inputs.receive([1])
+    inputs.receive([1], [1])
     inputs.settle(1)
 
     assert list(inputs.acks()) == [Settlement(1, multiple=False)]
@@ -239,7 +245,7 @@ def test_the_counting_goes_on_after_clear() -> None:
 def test_what_was_given_back_cannot_be_settled() -> None:
     """The nack is as good as sent."""
     inputs = Inputs()
-    inputs.receive([1])
+    inputs.receive([1], [1])
     inputs.give_back(1)
 
     with pytest.raises(KeyError):
@@ -249,7 +255,7 @@ def test_what_was_given_back_cannot_be_settled() -> None:
 def test_what_the_broker_is_told_of_otherwise() -> None:
     """It is neither acked nor returned any more, and holds up no ack behind it."""
     inputs = Inputs()
-    inputs.receive([1, 2, 3])
+    inputs.receive([1, 2, 3], [1, 2, 3])
     inputs.drop(1)
     inputs.settle(2)
     assert list(inputs.acks()) == [Settlement(2, multiple=False)]

@@ -84,19 +84,79 @@ def test_a_stall_is_not_a_slow_handler() -> None:
 def test_a_call_that_does_not_end_counts_before_it_has_ended() -> None:
     """What waits behind it is needed elsewhere meanwhile."""
     prefetch = after(*[FAST_SECONDS] * 50)
-    prefetch.running(60.0)
+    prefetch.running(60.0, held=1000)
 
     assert prefetch.wanted() == 1
     assert prefetch.is_slow
 
     prefetch.handled(60.0)
+    prefetch.running(0.0, held=0)
     assert not prefetch.is_slow
+
+
+def looked(prefetch: AutoPrefetch, *seconds: float, held: int = 1000) -> bool:
+    """Tell whether it is slow after calls that took so long, with a look after each half second."""
+    spent = 0.0
+    for each in seconds:
+        prefetch.handled(each)
+        spent += each
+        if spent >= 0.5:
+            prefetch.running(0.0, held)
+            spent = 0.0
+    return prefetch.is_slow
+
+
+def test_handlers_that_turn_slow_are_noticed_after_a_second() -> None:
+    """None of them takes a second: what counts is how long the last one of those held waits."""
+    assert looked(after(*[FAST_SECONDS] * 50), *[0.2] * 6)
+    assert not looked(after(*[FAST_SECONDS] * 50), *[0.2] * 3)
+    prefetch = after(*[FAST_SECONDS] * 50)
+    looked(prefetch, *[0.2] * 9)
+    assert prefetch.wanted() == 1
+
+
+def test_what_is_held_for_less_than_a_second_is_no_surplus() -> None:
+    """However slow each is."""
+    assert not looked(after(*[FAST_SECONDS] * 50), *[0.2] * 6, held=4)
+    assert not looked(after(*[FAST_SECONDS] * 50, concurrency=8), *[0.2] * 40, held=32)
+
+
+def test_one_stall_among_fast_calls_is_no_surplus() -> None:
+    """A pause of the machine looks like one slow call; the pace before and after it is another."""
+    prefetch = after(*[FAST_SECONDS] * 50)
+
+    assert not looked(prefetch, 0.9, *[FAST_SECONDS] * 5000, 0.9, *[FAST_SECONDS] * 5000)
+    assert prefetch.wanted() == DEEPEST
+
+
+def test_each_surplus_makes_it_wait_longer() -> None:
+    """Who turns slow, or meets large messages, again and again does not go deep again and again."""
+    prefetch = after(*[FAST_SECONDS] * 50)
+    waits = []
+    for _ in range(4):
+        prefetch.surplus(MOST_BYTES)
+        assert prefetch.wanted() == 1
+        waits.append(0)
+        while prefetch.wanted() == 1:
+            prefetch.handled(FAST_SECONDS)
+            waits[-1] += 1
+
+    assert waits == sorted(waits)
+    assert waits[-1] >= 2 * waits[1]
+
+
+def test_a_large_message_counts_at_once() -> None:
+    """The mean would follow only when it has been handled: too late for the next ones."""
+    prefetch = after(*[FAST_SECONDS] * 50)
+    prefetch.surplus(4 * 1024 * 1024)
+
+    assert prefetch.wanted() == MOST_BYTES // (4 * 1024 * 1024)
 
 
 def test_a_call_of_usual_length_is_no_news() -> None:
     """A fast handler that has just begun changes nothing."""
     prefetch = after(*[FAST_SECONDS] * 50)
-    prefetch.running(0.1)
+    prefetch.running(0.1, held=1000)
 
     assert prefetch.wanted() == DEEPEST
 
@@ -146,7 +206,8 @@ def test_a_fixed_prefetch_stays(seconds: float) -> None:
     """The user knows, whatever is measured."""
     prefetch = FixedPrefetch(7)
     prefetch.handled(50 * seconds, 50)
-    prefetch.running(60.0)
+    prefetch.running(60.0, held=7)
     prefetch.careful()
+    prefetch.surplus(MOST_BYTES)
 
     assert prefetch.wanted() == 7
