@@ -91,6 +91,11 @@ CLOSING_SECONDS = 0.1
 #: AMQP's reply code for what is not allowed.
 NOT_ALLOWED = 530
 
+#: How long a consumer may hold a message unacked: in a handler that takes its time, or waiting for
+#: it. RabbitMQ's own default is 30 minutes (consumer_timeout). Who is gone for good loses its
+#: messages by its heartbeat; a handler that hangs, by HANDLER_TIMEOUT. So this is a week.
+CONSUMER_TIMEOUT_MILLISECONDS = 7 * 24 * 60 * 60 * 1000
+
 
 class Loop(IOLoop):
     """pika's I/O loop, with an end to each turn and a door for other threads."""
@@ -630,7 +635,8 @@ def consume(
                 [(method.delivery_tag, method.routing_key, raw, body, method.redelivered)]
             )
 
-    return channel.basic_consume(queue, left_to_pika, callback=on_registered)
+    arguments = {"x-consumer-timeout": CONSUMER_TIMEOUT_MILLISECONDS}
+    return channel.basic_consume(queue, left_to_pika, callback=on_registered, arguments=arguments)
 
 
 def keep_alive(channel: Channel, queue: str) -> None:

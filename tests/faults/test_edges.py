@@ -84,15 +84,12 @@ def test_output_queue_full(stream: Stream, broker: Broker) -> None:
 
 
 def test_consumer_timeout(stream: Stream, broker: Broker) -> None:
-    """The broker takes away what is held too long; the worker consumes again, once."""
+    """What a broker allows by default is for others: a stage may hold a message for a week."""
     stream.environment["RABBITMQ_HEARTBEAT"] = "600"
     with _policy(broker, stream.input, {"consumer-timeout": 2000}):
         stream.start()
         (worker,) = stream.workers
-        with stream.fault("consumer timeout", worker=1):
-            with worker.paused():
-                begun = time.monotonic()  # only the worker is told of a cancel
-                wait_until(lambda: time.monotonic() > begun + _HELD_SECONDS, 10, "long enough")
-            worker.wait_said("consumer cancelled by the broker")
-            assert broker.consumers(stream.input) == 1
-        assert worker.said.count("consumer cancelled by the broker") == 1
+        with stream.fault("consumer timeout"), worker.paused():
+            begun = time.monotonic()  # only the worker is told of a cancel
+            wait_until(lambda: time.monotonic() > begun + _HELD_SECONDS, 10, "long enough")
+        assert "consumer cancelled by the broker" not in worker.said

@@ -1,8 +1,11 @@
 """Promises 5 to 7: the connection is never starved, and reconnect restores everything."""
 
+import re
 import signal
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -22,6 +25,14 @@ from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
 RECORDER = ("-m", "tests.integration.stages.recorder")
+
+#: One that lets the broker take away what it holds for a second.
+IMPATIENT_RELAY = """
+from rabbit import connection
+from tests.integration.stages.relay import Relay
+connection.CONSUMER_TIMEOUT_MILLISECONDS = 1000
+Relay.main()
+"""
 
 
 def test_a_slow_handler_does_not_starve_the_connection(
@@ -247,6 +258,40 @@ def test_a_restarted_broker_loses_nothing(broker: Broker, unique: Unique, start:
     assert len(texts) == len({output.id for output in outputs})
 
 
+@contextmanager
+def consumer_timeout(broker: Broker, milliseconds: int) -> Iterator[None]:
+    """Have the broker allow consumers only so much time, for the time of a `with`."""
+    variable = "application:{}(rabbit, consumer_timeout{})."
+    before = broker.control("eval", variable.format("get_env", "")).strip()
+    broker.control("eval", variable.format("set_env", f", {milliseconds}"))
+    try:
+        yield
+    finally:
+        (digits,) = re.findall(r"\d+", before)
+        broker.control("eval", variable.format("set_env", f", {digits}"))
+
+
+def test_a_handler_may_take_longer_than_the_broker_allows_others(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """The broker's consumer_timeout is for consumers that ask for no other.
+
+    Classic queues have none since RabbitMQ 4.3.
+    """
+    queue = broker.declare(unique("in"))
+    edges: dict[str, Any] = {"INPUT_QUEUE": queue, "OUTPUT_QUEUE": unique("out")}
+    with consumer_timeout(broker, 1000):
+        worker = start(*RELAY, DELAY=6, **edges)
+        with broker.channel() as channel:
+            broker.send(channel, queue, queue, "slow")
+
+        assert [output.text for output in broker.take(unique("out"), 1)] == ["slow"]
+
+        wait_until(lambda: broker.api("GET", f"queues/%2F/{queue}")["messages"] == 0, 10, "acked")
+        assert worker.halt() == 0
+    assert "cancelled by the broker" not in worker.log
+
+
 def test_a_consumer_that_is_cancelled_many_times_is_registered_once(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -255,11 +300,8 @@ def test_a_consumer_that_is_cancelled_many_times_is_registered_once(
     With more of them, on channels of their own, deliveries and acks would be mixed up.
     """
     queue = unique("in")
-    definition = {"consumer-timeout": 1000}
-    policy = {"pattern": f"^{queue}$", "apply-to": "queues", "definition": definition}
-    broker.api("PUT", f"policies/%2F/{queue}", policy)
     edges: dict[str, Any] = {"INPUT_QUEUE": queue, "OUTPUT_QUEUE": unique("out")}
-    worker = start(*RELAY, PREFETCH=20, RABBITMQ_HEARTBEAT=600, **edges)
+    worker = start("-c", IMPATIENT_RELAY, PREFETCH=20, RABBITMQ_HEARTBEAT=600, **edges)
     worker.send(signal.SIGSTOP)
     try:
         for number in range(10):
@@ -270,7 +312,6 @@ def test_a_consumer_that_is_cancelled_many_times_is_registered_once(
         worker.send(signal.SIGCONT)
 
     wait_until(lambda: broker.depth(unique("out")) >= 10, 30, "all are handled")
-    broker.clear_policy(queue)
     assert broker.consumers(queue) == 1
     assert worker.log.count("consumer cancelled by the broker") == 1
     assert worker.halt() == 0
