@@ -50,13 +50,13 @@ class _Room:
 
 
 @contextmanager
-def _room(containers: str | None = None) -> Iterator[_Room]:
-    """Connect; a failure that a person can mend ends in one line."""
+def _room(containers: str | None = None, timeout: float | None = None) -> Iterator[_Room]:
+    """Connect, within the time-out; a failure that a person can mend ends in one line."""
     with one_line_errors():
         settings = ControlSettings.load()
         known = Containers.read(containers)
         log = logger(settings, stage="control")
-        with RollCall(settings, log, settings.halt_timeout) as roll_call:
+        with RollCall(settings, log, timeout or settings.halt_timeout) as roll_call:
             yield _Room(settings, roll_call, known)
 
 
@@ -68,7 +68,7 @@ def halt(
     form: Formats = Format.TABLE,
 ) -> None:
     """Stop every replica now, and prove it. Queued messages stay queued."""
-    with _room(containers) as room:
+    with _room(containers, timeout) as room:
         attempt = Halt(room.roll_call, room.replicas, targets or ())
         with spinner("halting") as tell:
             proved = attempt.run(timeout or room.settings.halt_timeout, tell)
@@ -113,7 +113,7 @@ def drain(
 
     It takes as long as it takes; it gives up when it gets no further for the time-out.
     """
-    with _room(containers) as room:
+    with _room(containers, timeout) as room:
         work = Drain(room.roll_call, room.management, room.replicas)
         with spinner("draining") as tell:
             stages = work.run(targets or (), timeout or room.settings.halt_timeout, tell)
