@@ -95,9 +95,8 @@ class Halt:
             if self._is_said():
                 if self._is_proved():
                     return True
-            elif all(each.is_settled for each in self.concerned):
-                # The last words of one that has just gone may still be on their way.
-                return self._replicas.listen(self._is_said, SILENCE_SECONDS) and self._is_proved()
+            elif self._is_settled():
+                return False
             if monotonic() > deadline:
                 return False
 
@@ -120,6 +119,12 @@ class Halt:
 
     def _is_said(self) -> bool:
         return all(each.is_halted for each in self.concerned)
+
+    def _is_settled(self) -> bool:
+        """Tell whether it cannot be proved any more."""
+        # The last words of one that has just gone may still be on their way.
+        is_settled = all(each.is_settled for each in self.concerned)
+        return is_settled and not self._replicas.listen(self._is_said, SILENCE_SECONDS)
 
     def _is_proved(self) -> bool:
         return not self._is_consumed() and self._is_silent()
