@@ -16,11 +16,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from rabbit.errors import ConfigurationError
 from rabbit.files import check_readable, check_secrets, tls_context
+from rabbit.findings import NOT_SHOWN, explain, explain_unparsed, told
 
 LONGEST_NAME_BYTES = 200
 LONGEST_KEY_BYTES = 255
@@ -116,16 +117,11 @@ def _endpoint_of_host(host: str, default_port: int) -> tuple[str, int]:
     return name, _port(int(port)) if colon else default_port
 
 
-def _told(why: str) -> PydanticCustomError:
-    """Make an error whose line says more than what is allowed; it may show the value."""
-    return PydanticCustomError("told", "{why}", {"why": why})
-
-
 def _readable(path: Path) -> Path:
     try:
         check_readable(path)
     except ValueError as error:
-        raise _told(str(error)) from error
+        raise told(str(error)) from error
     return path
 
 
@@ -145,9 +141,17 @@ class Settings(BaseSettings):
     Order: an argument in code, the environment, a file of that name in /run/secrets, the default.
     A description says what is allowed; it is what a person reads when a value is wrong.
     Extend it in a stage (`class Settings(rabbit.Settings)`) to give the stage settings of its own.
+    What a check of one's own raises is not shown where it could hold a secret; a
+    `ConfigurationError` is meant for a person, and always shown.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=False)
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=False,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
 
     rabbitmq_url: SecretStr | None = Field(
         None, description="amqp:// or amqps://user:password@host:port/vhost, several with commas"
@@ -259,7 +263,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_port(cls, value: object) -> object:
         if isinstance(value, str) and value.startswith("tcp://"):
-            raise _told(
+            raise told(
                 "Kubernetes sets this for a Service named rabbitmq: give the pod "
                 "enableServiceLinks: false, or set RABBITMQ_PORT"
             )
@@ -274,6 +278,14 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        try:
+            self._check_keys()
+            self._check_tls()
+        except ValueError as error:
+            raise told(str(error)) from None
+        return self
+
+    def _check_keys(self) -> None:
         routed = self.input_kind in {"direct", "topic"}
         if routed and not self.input_keys:
             msg = f"INPUT_KEYS is not set: INPUT_KIND={self.input_kind} needs routing keys"
@@ -281,8 +293,6 @@ class Settings(BaseSettings):
         if self.input_keys and not routed:
             msg = f"INPUT_KEYS is set, but INPUT_KIND={self.input_kind} takes no routing keys"
             raise ValueError(msg)
-        self._check_tls()
-        return self
 
     def _check_tls(self) -> None:
         """Refuse what means TLS, and would be without it."""
@@ -325,7 +335,7 @@ class Settings(BaseSettings):
         try:
             check_secrets(SECRETS_DIRECTORY, cls.model_fields)
         except ValueError as error:
-            raise ConfigurationError(str(error)) from error
+            raise ConfigurationError(str(error)) from None
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
         chosen = {name: value for name, value in given.items() if value is not None}
         return cls._checked(_secrets_dir=secrets, **chosen)
@@ -351,22 +361,16 @@ class Settings(BaseSettings):
     def _checked(cls, **given: Any) -> Self:  # noqa: ANN401 - pydantic's
         try:
             return cls(**given)
+        except ConfigurationError as error:
+            line = str(error)
         except ValidationError as error:
-            raise ConfigurationError(cls._explain(error)) from None
-
-    @classmethod
-    def _explain(cls, error: ValidationError) -> str:
-        """Turn pydantic's first finding into one line for a person."""
-        finding = error.errors()[0]
-        if not finding["loc"]:
-            return str(finding["ctx"]["error"])
-        name = str(finding["loc"][0])
-        field = cls.model_fields[name]
-        secret = "SecretStr" in str(field.annotation)
-        shown = "the value (not shown)" if secret else repr(finding["input"])
-        allowed = field.description or finding["msg"]
-        why = f"; {finding['msg']}" if finding["type"] == "told" else ""
-        return f"{name.upper()}: {shown} is not allowed; allowed: {allowed}{why}"
+            line = explain(cls, error)
+        except SettingsError as error:
+            line = explain_unparsed(cls, error)
+        except Exception as error:  # noqa: BLE001 - of a stage's own check: it may hold any value
+            line = f"{cls.__name__}: a check of its own raised {type(error).__name__} {NOT_SHOWN}"
+        # Not where it was caught: what is known there, values included, would go along with it.
+        raise ConfigurationError(line)
 
     @property
     def endpoints(self) -> list[Endpoint]:

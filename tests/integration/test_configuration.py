@@ -71,6 +71,44 @@ def test_routing_keys_go_with_a_kind_that_routes(start: Start, setting: dict[str
     assert "INPUT_KIND" in line
 
 
+OWN_SETTINGS = """
+from pydantic import Field
+from rabbit import Consumer, Settings
+
+class Own(Settings):
+    api_token: str
+    hosts: list[str] = Field([], description="a list of names")
+
+class Sink(Consumer):
+    Settings = Own
+
+    def work(self, message):
+        pass
+
+Sink.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({}, "API_TOKEN is not set"),
+        ({"API_TOKEN": "t", "HOSTS": "topsecret"}, "HOSTS: the value (not shown) is not JSON"),
+    ],
+)
+def test_a_setting_of_a_stages_own_shows_no_secret(
+    start: Start, setting: dict[str, Any], said: str
+) -> None:
+    """Neither the value nor what else stands in the environment: one line and exit code 2."""
+    secret = {"RABBITMQ_PASSWORD": "topsecret", "RABBITMQ_URL": "amqp://u:topsecret@b"}
+    stage = start("-c", OWN_SETTINGS, ready=False, **EDGES | secret | setting)
+
+    assert stage.wait() == 2
+    [line] = stage.log.splitlines()
+    assert line.startswith(f"sink: {said}")
+    assert "topsecret" not in line
+
+
 @pytest.mark.parametrize("module", ["services.producer", "services.printer", "services.control"])
 def test_every_service_says_what_is_wrong_in_one_line(start: Start, module: str) -> None:
     """Exit code 2 and one line on stderr, whichever service it is."""

@@ -61,7 +61,7 @@ WRONG: dict[str, list[str]] = {
 #: Any text is a password, a path or a message; keys are wrong only together with a kind.
 NEVER_WRONG = {"RABBITMQ_PASSWORD", "READY_FILE", "MESSAGES", "MESSAGE", "INPUT_KEYS"}
 
-SECRET = {"RABBITMQ_URL"}
+SECRET = {"RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL"}
 
 TOGETHER = [
     ({"INPUT_KIND": "topic"}, "INPUT_KEYS is not set: INPUT_KIND=topic needs routing keys"),
@@ -172,7 +172,7 @@ def test_a_secret_is_never_shown(value: str, monkeypatch: pytest.MonkeyPatch) ->
 
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
-    assert raised.value.__suppress_context__
+    assert raised.value.__context__ is None
 
 
 def test_what_kubernetes_sets_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
