@@ -86,6 +86,7 @@ class QueueIntake:
             concurrency=settings.concurrency,
             name="handler",
             wake=loop.wake,
+            fail=lambda error: loop.call(on_failed, _thread_failed(error)),
         )
         self._is_moving = False  # since the last look was planned
         self._is_looking = False
@@ -302,3 +303,10 @@ class QueueIntake:
             while self._subscription.in_flight:
                 self._give_back_stuck()
                 yield
+
+
+def _thread_failed(cause: BaseException) -> RabbitError:
+    """Say that a handler thread has ended; what it was handling comes again."""
+    error = RabbitError(f"a handler thread has failed: {cause!r}")
+    error.__cause__ = cause
+    return error

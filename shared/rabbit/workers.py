@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -27,6 +28,7 @@ class Workers(Generic[Job, Result]):
         concurrency: int,
         name: str,
         wake: Callable[[], None],
+        fail: Callable[[BaseException], None],
     ) -> None:
         """Start the threads.
 
@@ -35,9 +37,11 @@ class Workers(Generic[Job, Result]):
             concurrency: the number of threads.
             name: what the threads are called.
             wake: called in a handler thread when there are results to take.
+            fail: called in a handler thread that ends by an error; it takes no more jobs.
         """
         self._handle = handle
         self._wake = wake
+        self._fail = fail
         self._jobs: deque[Job] = deque()
         self._results: deque[Result] = deque()
         self._seconds = [0.0] * concurrency  # of work, since the threads started
@@ -96,6 +100,13 @@ class Workers(Generic[Job, Result]):
             self._available.notify_all()
 
     def _run(self, slot: int) -> None:
+        """Be a handler thread; one that dies is heard of."""
+        try:
+            self._work(slot)
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits for its result
+            self._fail(error)
+
+    def _work(self, slot: int) -> None:
         job = self._wait()
         began = perf_counter()
         while job is not None:
@@ -116,6 +127,9 @@ class Workers(Generic[Job, Result]):
     def _wait(self) -> Job | None:
         """Wait for a job; None means stop."""
         with self._available:
-            while not self._jobs and not self._stopped:
+            while True:
+                with suppress(IndexError):  # `_run` and `take_unstarted` take without the lock
+                    return self._jobs.popleft()
+                if self._stopped:
+                    return None
                 self._available.wait()
-            return self._jobs.popleft() if self._jobs else None

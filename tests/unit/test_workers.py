@@ -1,8 +1,10 @@
 """Handler threads."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from time import monotonic
 
 import pytest
@@ -18,8 +20,13 @@ class Desk:
     def __init__(self, handle: Callable[[int], int], concurrency: int) -> None:
         """Start the threads."""
         self._wakes = threading.Semaphore(0)
+        self.failures: SimpleQueue[BaseException] = SimpleQueue()
         self.workers = Workers(
-            handle, concurrency=concurrency, name="handler", wake=self._wakes.release
+            handle,
+            concurrency=concurrency,
+            name="handler",
+            wake=self._wakes.release,
+            fail=self.failures.put,
         )
 
     def take(self, count: int) -> list[int]:
@@ -39,6 +46,11 @@ def desk(handle: Callable[[int], int], *, concurrency: int = 1) -> Iterator[Desk
         yield made
     finally:
         made.workers.stop()
+
+
+def fails(error: BaseException) -> None:
+    """Be told of a thread's end where none may end so."""
+    raise error
 
 
 class Gate:
@@ -106,7 +118,7 @@ def test_results_tell_how_long_they_took() -> None:
         return job
 
     woken = threading.Event()
-    workers = Workers(handle, concurrency=1, name="handler", wake=woken.set)
+    workers = Workers(handle, concurrency=1, name="handler", wake=woken.set, fail=fails)
     workers.submit([7])
     assert woken.wait(PATIENCE_SECONDS)
     results, seconds = workers.take_results()
@@ -135,7 +147,7 @@ def test_busy_counts_until_the_result_is_taken() -> None:
     """A finished job whose result nobody has seen is not settled yet."""
     woken = threading.Event()
     workers: Workers[int, int] = Workers(
-        lambda job: job, concurrency=1, name="handler", wake=woken.set
+        lambda job: job, concurrency=1, name="handler", wake=woken.set, fail=fails
     )
     workers.submit([1])
     assert woken.wait(PATIENCE_SECONDS)
@@ -200,7 +212,7 @@ def test_a_batch_of_quick_jobs_wakes_the_loop_once() -> None:
         assert begin.wait(PATIENCE_SECONDS)
         return job
 
-    workers = Workers(handle, concurrency=1, name="handler", wake=wakes.release)
+    workers = Workers(handle, concurrency=1, name="handler", wake=wakes.release, fail=fails)
     try:
         workers.submit([0])
         workers.submit(range(1, 50))
@@ -236,3 +248,47 @@ def test_a_slow_result_does_not_wait_for_the_jobs_behind_it() -> None:
         assert made.take(1) == [0]
         gate.open()
         assert made.take(1) == [1]
+
+
+class Contested(deque[int]):
+    """Jobs of which another thread takes the last one between a look and a grasp, once."""
+
+    has_looked = threading.Event()
+
+    def __bool__(self) -> bool:
+        """Say that there is something, although it has just been taken."""
+        seen = len(self) > 0 or not self.has_looked.is_set()
+        self.has_looked.set()
+        return seen
+
+    def popleft(self) -> int:
+        """Take a job; whoever finds none may have looked before."""
+        if not len(self):
+            self.has_looked.set()
+        return super().popleft()
+
+
+def test_a_job_that_another_thread_was_quicker_to_take_ends_no_thread() -> None:
+    """A thread that finds nothing, having seen something, waits for the next one."""
+    with desk(lambda job: job) as at:
+        jobs = Contested()
+        at.workers._jobs = jobs  # noqa: SLF001 - the race itself
+        with at.workers._available:  # noqa: SLF001
+            at.workers._available.notify_all()  # noqa: SLF001
+        assert jobs.has_looked.wait(PATIENCE_SECONDS)
+        at.workers.submit([7])
+
+        assert at.take(1) == [7]
+        assert at.failures.empty()
+
+
+def test_a_thread_that_ends_by_an_error_is_heard_of() -> None:
+    """It never ends silently: a job would be in flight for ever."""
+
+    def handle(job: int) -> int:
+        raise SystemExit(job)
+
+    with desk(handle) as at:
+        at.workers.submit([7])
+
+        assert repr(at.failures.get(timeout=PATIENCE_SECONDS)) == "SystemExit(7)"
