@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from rabbit.errors import TooLargeError
 from rabbit.message import Message, Output, check_key, derived_output
+from rabbit.plain import unmeant
 from rabbit.properties import HEADERS_BIT
 
 M = TypeVar("M", bound=Message)
@@ -45,10 +46,22 @@ class Handler:
     """Runs a stage's `work`, in any thread, and keeps the threads apart."""
 
     def __init__(
-        self, work: Callable[[str], None], stage: str, max_message_bytes: int | None = None
+        self,
+        work: Callable[[str], None],
+        stage: str,
+        max_message_bytes: int | None = None,
+        check_key: Callable[[str], str | None] = check_key,
     ) -> None:
-        """Run `work` for the stage named `stage`; no body may be larger than the last argument."""
-        self._work = work
+        """Run `work`.
+
+        Args:
+            work: what is done with each message.
+            stage: the stage's name.
+            max_message_bytes: no body may be larger.
+            check_key: returns a key that an output may have, or raises ValueError.
+        """
+        self._work: Callable[[str], object] = work
+        self._check_key = check_key
         self._most_bytes = sys.maxsize if max_message_bytes is None else max_message_bytes
         self._stage = stage
         self._desk = _Desk()
@@ -63,7 +76,7 @@ class Handler:
         """Add an output; it leaves when `work` has returned."""
         call = self._desk.call or self._call
         outputs = call.outputs
-        checked = None if key is None else check_key(key)
+        checked = None if key is None else self._check_key(key)
         body = text.encode()
         outputs.append(derived_output(call.message, self._stage, len(outputs), body, checked))
 
@@ -80,7 +93,9 @@ class Handler:
         try:
             if message.properties[0] & HEADERS_BIT or len(message.body) > self._most_bytes:
                 self._check(message)
-            self._work(message.text)
+            returned = self._work(message.text)
+            if returned is not None:
+                raise unmeant(returned)  # noqa: TRY301 - a failure as any other
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
             # Another one: the error knows this frame, and with it `call`. A cycle would keep
             # the message in memory until it is found.

@@ -198,7 +198,10 @@ class QueueIntake:
             return  # it comes again; what it has written, it will write again
         if call.error is not None:
             self._fail(delivery, call.error)
-        elif call.outputs and self.publisher:
+        elif call.outputs:
+            if self.publisher is None:
+                self._fail(delivery, RuntimeError("an output was written, and no edge takes it"))
+                return
             delivery.awaiting = len(call.outputs)
             self.publisher.put(call.outputs, delivery)
         else:
@@ -297,7 +300,7 @@ class QueueIntake:
         if counted and counted[0] > 1:
             self._subscription.give_back(pill)
         else:
-            self._take(Call(pill, [self._handler.forward(pill)]))
+            self._take(Call(pill, [self._handler.forward(pill)] if self.publisher else []))
             if self.publisher:
                 self.publisher.pump()
             while self._subscription.in_flight:

@@ -11,7 +11,6 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from typing import Any, Self, TypeAlias, get_args
 
@@ -24,6 +23,7 @@ from rabbit.failures import Failures
 from rabbit.logs import logger
 from rabbit.message import Output, new_id, text_output
 from rabbit.outlet import Outlet
+from rabbit.plain import is_async
 from rabbit.settings import Kind, Settings
 from rabbit.subscription import Delivery
 from rabbit.topology import LONGEST_SHORT_STRING_BYTES, Edge, check_declarations, check_name
@@ -231,7 +231,7 @@ class MessageQueue:
         if not callable(callback):
             msg = f"{callback!r} cannot be called: register a function"
             raise TypeError(msg)
-        if _is_async(callback):
+        if is_async(callback):
             msg = f"{callback!r} {_ASYNC}"
             raise TypeError(msg)
         if type not in (str, bytes):
@@ -459,19 +459,6 @@ def _check_id(message_id: str | None) -> str:
         msg = f"message_id: {size} bytes; 1 to {LONGEST_SHORT_STRING_BYTES} are allowed"
         raise ValueError(msg)
     return message_id
-
-
-def _is_async(callback: Callable[..., object]) -> bool:
-    """Tell whether calling it runs nothing: coroutines and generators, wrapped or not."""
-    while isinstance(callback, partial):
-        callback = callback.func
-    kinds = (
-        inspect.iscoroutinefunction,
-        inspect.isgeneratorfunction,
-        inspect.isasyncgenfunction,
-    )
-    called = getattr(callback, "__call__", None)  # noqa: B004 - of an object, or of a function
-    return any(is_kind(each) for is_kind in kinds for each in (callback, called))
 
 
 def _close_soon(background: Background) -> None:

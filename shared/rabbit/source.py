@@ -8,6 +8,7 @@ from time import monotonic
 from rabbit.connection import Loop
 from rabbit.errors import Halted, PublishError, TooLargeError
 from rabbit.message import Output, check_key, new_id, text_output
+from rabbit.plain import unmeant
 from rabbit.publisher import Publication, Publisher
 
 #: `write` waits while so many messages are not confirmed.
@@ -27,6 +28,7 @@ class SourceIntake:
         publish_timeout: float | None,
         *,
         on_end: Callable[[BaseException | None], None],
+        check_key: Callable[[str | None], str | None] = check_key,
     ) -> None:
         """Run `work`, whose writes wait for room.
 
@@ -35,6 +37,7 @@ class SourceIntake:
             work: the source's work; it calls `write`.
             publish_timeout: give up when nothing is confirmed for so many seconds; None: never.
             on_end: called when the work is over and everything is confirmed, or with the error.
+            check_key: returns a key that a message may have, or raises ValueError.
         """
         self.publisher: Publisher[None] | None = None
         self.handled = 0
@@ -43,7 +46,8 @@ class SourceIntake:
         self.dead_lettered = 0
         self.refusal: PublishError | None = None
         self._loop = loop
-        self._work = work
+        self._work: Callable[[], object] = work
+        self._check_key = check_key
         self._publish_timeout = publish_timeout
         self._on_end = on_end
         self._outbox: deque[Output] = deque()
@@ -69,18 +73,23 @@ class SourceIntake:
         return self._written - self.handled
 
     def write(self, text: str, key: str | None) -> None:
-        """Queue one message; wait while too many are not confirmed. For the work's thread.
+        """Queue one message; wait while too many are not confirmed. For any thread.
 
         Raises:
             Halted: when the source is being stopped.
+            RuntimeError: the work has returned already: nothing would be waited for.
+            ValueError: a key that the edge does not have.
         """
         message_id = new_id()
-        output = text_output(text.encode(), message_id, message_id, check_key(key))
+        output = text_output(text.encode(), message_id, message_id, self._check_key(key))
         with self._room:
-            while self.in_flight >= WINDOW and not self._halting:
+            while self.in_flight >= WINDOW and not (self._halting or self._returned):
                 self._room.wait()
             if self._halting:
                 raise Halted
+            if self._returned:
+                msg = "write() after work() has returned: it has to wait for its threads"
+                raise RuntimeError(msg)
             self._written += 1
         self._outbox.append(output)
         self._wake()
@@ -129,7 +138,7 @@ class SourceIntake:
         self.handled += len(owners)
         self._last_progress = monotonic()
         with self._room:
-            self._room.notify()
+            self._room.notify_all()  # work may write in several threads
 
     def refused(self, publication: Publication[None], error: PublishError) -> None:
         """Try again, and remember why; what is too large ends the source."""
@@ -150,12 +159,16 @@ class SourceIntake:
 
     def _run(self) -> None:
         try:
-            self._work()
+            returned = self._work()
+            if returned is not None:
+                self._error = unmeant(returned)
         except Halted:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the engine, which ends the process
             self._error = error
-        self._returned = True
+        with self._room:
+            self._returned = True
+            self._room.notify_all()
         self._loop.wake()
 
     def _wake(self) -> None:

@@ -2,24 +2,58 @@
 
 import re
 import sys
+import threading
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from rabbit import settings as _settings
-from rabbit.edges import input_edge, output_edge
+from rabbit.edges import check_replica, input_edge, output_edge
 from rabbit.engine import Engine, Role
-from rabbit.errors import RabbitError
+from rabbit.errors import ConfigurationError, RabbitError
 from rabbit.failure_publisher import FailurePublisher
 from rabbit.failures import Failures
 from rabbit.handler import Call, Handler
 from rabbit.intake import QueueIntake
-from rabbit.logs import logger
+from rabbit.logs import Logger, logger
 from rabbit.message import Message
+from rabbit.plain import check_work
 from rabbit.publisher import Publisher
 from rabbit.source import SourceIntake
 from rabbit.subscription import Delivery
 from rabbit.text import visible
 from rabbit.topology import Edge
+
+#: What `Stage.__init__` makes.
+_OURS = {"__rabbit__", "__rabbit_handler__", "__rabbit_source__", "settings", "name", "stage"}
+
+
+@dataclass
+class _Replica:
+    """What the library knows of a stage: apart from what a subclass calls its own.
+
+    Attributes:
+        stage: the stage's name, as the three others not to be changed any more.
+        name: the replica's name.
+        settings: what it was made with.
+        log: where it is told what happens.
+        input: what it consumes.
+        output: what it publishes to.
+        running: held while `start` runs.
+        is_stopped: `stop` was called, and no `start` has ended since.
+        engine: that of the last start.
+    """
+
+    stage: str
+    name: str
+    settings: _settings.Settings
+    log: Logger
+    input: Edge | None
+    output: Edge | None
+    running: threading.Lock = field(default_factory=threading.Lock)
+    is_stopped: bool = False
+    engine: Engine | None = None
 
 
 class Stage(ABC):
@@ -35,6 +69,7 @@ class Stage(ABC):
     Settings: ClassVar[type[_settings.Settings]] = _settings.Settings
 
     settings: _settings.Settings
+    __rabbit__: _Replica
 
     def __init__(self, name: str | None = None, **given: Any) -> None:  # noqa: ANN401 - checked by Settings
         """Read the settings; nothing is connected before `start`.
@@ -46,36 +81,77 @@ class Stage(ABC):
         Raises:
             ConfigurationError: when a setting is missing or wrong.
         """
-        self.settings = self.Settings.load(replica=name, **given)
-        self.name = self.settings.replica
-        self.stage = self.settings.stage or _snake_case(type(self).__name__)
-        self._log = logger(self.settings, stage=self.stage, replica=self.name)
-        self._input = self._input_edge()
-        self._output = self._output_edge()
-        self._engine: Engine | None = None
-        self._stopped = False
+        self.settings = settings = self.Settings.load(replica=name, **given)
+        self.name = settings.replica
+        self.stage = stage = settings.stage or _snake_case(type(self).__name__)
+        check_replica(stage, self.name)
+        reads, writes = isinstance(self, Consumer), isinstance(self, Worker | Producer)
+        check_work(self.work, type(self).__name__, *(["message"] if reads else []))
+        self.__rabbit__ = _Replica(
+            stage,
+            self.name,
+            settings,
+            logger(settings, stage=stage, replica=self.name),
+            input_edge(settings, stage, self.name) if reads else None,
+            output_edge(settings) if writes else None,
+        )
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+            """Say why there is nothing that the library has made: it was not asked to."""
+            if name in _OURS and "__rabbit__" not in vars(self):
+                raise ConfigurationError(
+                    f"{type(self).__name__}.__init__ has to call super().__init__() first"
+                )
+            return object.__getattribute__(self, name)  # raises, also what a property has raised
+
+    @abstractmethod
+    def work(self, *arguments: Any) -> None:  # noqa: ANN401 - none, or a message
+        """Do what the stage is for."""
 
     def start(self) -> None:
         """Run until halted: by SIGTERM (main thread), by `stop` or over the control exchange.
 
+        It may be called again after it has ended, but not while it runs. After a `stop` that found
+        nothing to end, it returns at once.
+
         Raises:
+            RabbitError: another `start` is running.
             TopologyError: when the broker refuses what this stage declares.
             DrainTimeoutError: when DRAIN_TIMEOUT passed while halting.
         """
-        engine = Engine(
-            Role(self.stage, self.name, self._input, self._output), self.settings, self._log
-        )
-        self._furnish(engine)
-        self._engine = engine
-        if self._stopped:
-            engine.stop()
-        engine.run()
+        known = self.__rabbit__
+        if not known.running.acquire(blocking=False):
+            raise RabbitError(f"start() of {known.name!r} is running already: stop() ends it")
+        try:
+            if not known.is_stopped:
+                self.__run(known)
+        finally:
+            known.is_stopped = False
+            known.running.release()
 
     def stop(self) -> None:
-        """Halt in order; `start` returns when that is done. Safe from any thread, at any time."""
-        self._stopped = True
-        if self._engine:
-            self._engine.stop()
+        """Halt in order: `start` returns when that is done; if none runs, the next one, at once.
+
+        Safe from any thread, at any time.
+        """
+        known = self.__rabbit__
+        known.is_stopped = True
+        if known.engine:
+            known.engine.stop()
+
+    def __run(self, known: _Replica) -> None:
+        role = Role(known.stage, known.name, known.input, known.output)
+        engine = Engine(role, known.settings, known.log)
+        if isinstance(self, Consumer):
+            _furnish_consumer(engine, known, self.__rabbit_handler__)
+        elif isinstance(self, Producer):
+            self.__rabbit_source__ = _furnish_producer(engine, known, self.work)
+        known.engine = engine
+        if known.is_stopped:  # just now
+            engine.stop()
+        engine.run()
 
     @classmethod
     def main(cls) -> NoReturn:
@@ -95,29 +171,14 @@ class Stage(ABC):
             print(f"{_snake_case(cls.__name__)}: {said}", file=sys.stderr)  # noqa: T201 - for a person
             code = error.exit_code
         except Exception:
-            if not (stage and stage._was_commanded):
+            if not (stage and _was_commanded(stage)):
                 raise
-            stage._log.exception("failed while halting")
+            stage.__rabbit__.log.exception("failed while halting")
             code = 1
-        if code and stage and stage._was_commanded:
-            stage._log.error("ends with 0 all the same: a halt was broadcast")
+        if code and stage and _was_commanded(stage):
+            stage.__rabbit__.log.error("ends with 0 all the same: a halt was broadcast")
             code = 0
         sys.exit(code)
-
-    @property
-    def _was_commanded(self) -> bool:
-        """Whether a broadcast halt was heard."""
-        return self._engine is not None and self._engine.was_commanded
-
-    @abstractmethod
-    def _furnish(self, engine: Engine) -> None:
-        """Give the engine its intake and its publisher."""
-
-    def _input_edge(self) -> Edge | None:
-        return None
-
-    def _output_edge(self) -> Edge | None:
-        return None
 
 
 class Consumer(Stage):
@@ -135,61 +196,33 @@ class Consumer(Stage):
             ConfigurationError: when a setting is missing or wrong.
         """
         super().__init__(name, input_queue=input, **given)
-        self._handler = Handler(self.work, self.stage, self.settings.max_message_bytes)
+        if type(self).handle is not Consumer.handle:
+            raise ConfigurationError(
+                f"{type(self).__name__}: handle() is not what a running stage calls: define work()"
+            )
+        known = self.__rabbit__
+        checks = {} if known.output is None else {"check_key": known.output.check_key}
+        self.__rabbit_handler__ = Handler(
+            self.work, known.stage, known.settings.max_message_bytes, **checks
+        )
 
     @abstractmethod
     def work(self, message: str) -> None:
         """Handle one message.
 
         Whatever it raises, the message comes again after each of the RETRY_DELAYS, on any replica;
-        then it is a dead letter. `raise Reject("why")` makes it one at once.
+        then it is a dead letter. `raise Reject("why")` makes it one at once. It returns nothing:
+        a value that is returned (a text that was meant for `write`, a coroutine) is an error too.
         """
 
     @property
     def message(self) -> Message:
         """What else is known of the message that this thread is handling."""
-        return self._handler.message
+        return self.__rabbit_handler__.message
 
     def handle(self, message: Message) -> Call[Message]:
         """Run `work` on one message, in this thread; see `rabbit.testing`."""
-        return self._handler.run(message)
-
-    def _input_edge(self) -> Edge:
-        return input_edge(self.settings, self.stage, self.name)
-
-    def _furnish(self, engine: Engine) -> None:
-        assert self._input is not None  # noqa: S101 - _input_edge returns one
-        intake = QueueIntake(
-            engine.loop,
-            engine.consuming,
-            self._input,
-            self.settings,
-            self._handler,
-            Failures(self._input, self.stage, self.name),
-            self._log,
-            on_pill=lambda: engine.halt("poison pill"),
-            on_failed=engine.fail,
-        )
-        engine.intake = intake
-        intake.failure_publisher = FailurePublisher(
-            engine.publishing,
-            self._input,
-            self._log,
-            on_confirmed=intake.parted,
-            on_refused=intake.refused_failure,
-            on_failed=engine.fail,
-        )
-        if self._output:
-            publisher: Publisher[Delivery] = Publisher(
-                engine.publishing,
-                self._output,
-                self._log,
-                on_confirmed=intake.confirmed,
-                on_refused=intake.refused,
-                on_failed=engine.fail,
-            )
-            intake.publisher = publisher
-            engine.output_flows = lambda: publisher.is_flowing
+        return self.__rabbit_handler__.run(message)
 
 
 class Worker(Consumer):
@@ -226,11 +259,9 @@ class Worker(Consumer):
 
         Raises:
             RuntimeError: outside of `work`.
+            ValueError: a key for an output of kind work, which has none; or one that is too long.
         """
-        self._handler.write(text, key)
-
-    def _output_edge(self) -> Edge:
-        return output_edge(self.settings)
+        self.__rabbit_handler__.write(text, key)
 
 
 class Producer(Stage):
@@ -248,11 +279,11 @@ class Producer(Stage):
             ConfigurationError: when a setting is missing or wrong.
         """
         super().__init__(name, output_queue=output, **given)
-        self._source: SourceIntake | None = None
+        self.__rabbit_source__: SourceIntake | None = None
 
     @abstractmethod
     def work(self) -> None:
-        """Write all messages and return; the source ends when they are all confirmed."""
+        """Write all messages and return nothing; the source ends when they are all confirmed."""
 
     def write(self, text: str, key: str | None = None) -> None:
         """Publish one message; waits while many are not confirmed yet.
@@ -264,36 +295,84 @@ class Producer(Stage):
         Raises:
             Halted: when the source is being stopped; let it pass.
             RuntimeError: outside of `work`.
+            ValueError: a key for an output of kind work, which has none; or one that is too long.
         """
-        if self._source is None:
+        if self.__rabbit_source__ is None:
             msg = "write() is for work(), which runs between start() and halt"
             raise RuntimeError(msg)
-        self._source.write(text, key)
+        self.__rabbit_source__.write(text, key)
 
     @property
     def confirmed(self) -> int:
         """How many messages a queue has taken so far."""
-        return self._source.handled if self._source else 0
+        return self.__rabbit_source__.handled if self.__rabbit_source__ else 0
 
-    def _output_edge(self) -> Edge:
-        return output_edge(self.settings)
 
-    def _furnish(self, engine: Engine) -> None:
-        assert self._output is not None  # noqa: S101 - _output_edge returns one
-        source = SourceIntake(
-            engine.loop, self.work, self.settings.publish_timeout, on_end=engine.end
-        )
-        publisher: Publisher[None] = Publisher(
+def _furnish_consumer(engine: Engine, known: _Replica, handler: Handler) -> None:
+    """Give an engine the intake and the publishers of a worker or a sink."""
+    assert known.input is not None  # noqa: S101 - a consumer has one
+    intake = QueueIntake(
+        engine.loop,
+        engine.consuming,
+        known.input,
+        known.settings,
+        handler,
+        Failures(known.input, known.stage, known.name),
+        known.log,
+        on_pill=lambda: engine.halt("poison pill"),
+        on_failed=engine.fail,
+    )
+    engine.intake = intake
+    intake.failure_publisher = FailurePublisher(
+        engine.publishing,
+        known.input,
+        known.log,
+        on_confirmed=intake.parted,
+        on_refused=intake.refused_failure,
+        on_failed=engine.fail,
+    )
+    if known.output:
+        publisher: Publisher[Delivery] = Publisher(
             engine.publishing,
-            self._output,
-            self._log,
-            on_confirmed=source.confirmed,
-            on_refused=source.refused,
+            known.output,
+            known.log,
+            on_confirmed=intake.confirmed,
+            on_refused=intake.refused,
             on_failed=engine.fail,
         )
-        source.publisher = publisher
-        engine.intake = self._source = source
+        intake.publisher = publisher
         engine.output_flows = lambda: publisher.is_flowing
+
+
+def _furnish_producer(engine: Engine, known: _Replica, work: Callable[[], None]) -> SourceIntake:
+    """Give an engine the intake and the publisher of a source."""
+    assert known.output is not None  # noqa: S101 - a source has one
+    edge = known.output
+    source = SourceIntake(
+        engine.loop,
+        work,
+        known.settings.publish_timeout,
+        on_end=engine.end,
+        check_key=lambda key: None if key is None else edge.check_key(key),
+    )
+    publisher: Publisher[None] = Publisher(
+        engine.publishing,
+        edge,
+        known.log,
+        on_confirmed=source.confirmed,
+        on_refused=source.refused,
+        on_failed=engine.fail,
+    )
+    source.publisher = publisher
+    engine.intake = source
+    engine.output_flows = lambda: publisher.is_flowing
+    return source
+
+
+def _was_commanded(stage: Stage) -> bool:
+    """Whether a broadcast halt was heard."""
+    known: _Replica | None = vars(stage).get("__rabbit__")
+    return known is not None and known.engine is not None and known.engine.was_commanded
 
 
 def _snake_case(name: str) -> str:

@@ -49,8 +49,9 @@ class Harness(Generic[S]):
     """
 
     def __init__(self, stage: S) -> None:
-        """Feed `stage`."""
+        """Feed `stage`, by what a running one is fed by."""
         self.stage = stage
+        self._handler = stage.__rabbit_handler__
 
     def send(
         self,
@@ -78,7 +79,7 @@ class Harness(Generic[S]):
             redelivered=redelivered,
             routing_key="",
         )
-        call = self.stage.handle(message)
+        call = self._handler.run(message)
         return Sent(
             outputs=[output.body.decode() for output in call.outputs],
             keys=[output.key for output in call.outputs],

@@ -1,13 +1,14 @@
 """Promises 4 and 11: return is not failure; the exit code says how a stage has ended."""
 
+import asyncio
 import signal
 import socket
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from rabbit import Consumer
+from rabbit import Consumer, RabbitError, Worker
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running
@@ -229,3 +230,49 @@ def test_a_stage_blocked_by_a_memory_alarm_obeys_sigterm(
 
     left = [*broker.take_all(unique("in")), *broker.take_all(unique("out"))]
     assert set(texts) == {message.text for message in left}
+
+
+def test_start_and_stop_have_one_meaning(broker: Broker, unique: Unique) -> None:
+    """One start at a time, again after its end; after a stop that ended nothing, it returns."""
+    queue = unique("in")
+    broker.put(queue, ["a"])
+    stage = Slow(unique("replica"), queue, **broker.settings)
+    stage.stop()
+    stage.start()
+    assert not stage.handled
+    with Running(stage):
+        wait_until(lambda: stage.handled == 1, 20, "it handles a message")
+        with pytest.raises(RabbitError, match=r"is running already: stop\(\) ends it"):
+            stage.start()
+    broker.put(queue, ["b"])
+    with Running(stage):
+        wait_until(lambda: stage.handled == 2, 20, "it does so again")
+
+
+class Returning(Worker):
+    """Forgets to write, on purpose."""
+
+    _output: ClassVar[list[str]] = []
+    _handler = _stopped = _log = _engine = None
+
+    def work(self, message: str) -> Any:
+        """Return what the message says."""
+        if message == "coroutine":
+            return asyncio.sleep(0)
+        return message if message == "text" else None
+
+
+def test_what_work_returns_is_no_ack(broker: Broker, unique: Unique) -> None:
+    """It is a dead letter that says so, as in the harness; what returns nothing is acked."""
+    queue = unique("in")
+    broker.put(queue, ["none", "text", "coroutine"])
+    given: dict[str, Any] = {"retry_delays": (), **broker.settings}
+    stage = Returning(unique("replica"), queue, unique("out"), **given)
+    with Running(stage):
+        wait_until(lambda: broker.depth(f"{queue}.dead") == 2, 20, "two are dead letters")
+
+    dead = {each.text: each.headers for each in broker.take(f"{queue}.dead", 2)}
+    assert set(dead) == {"text", "coroutine"}
+    assert {each["x-error-type"] for each in dead.values()} == {"TypeError"}
+    assert "a coroutine, which nobody runs" in dead["coroutine"]["x-error-message"]
+    assert "self.write(text)" in dead["text"]["x-error-message"]

@@ -16,7 +16,7 @@ class Picky(Worker):
     def work(self, message: str) -> None:
         """Note what else is known of the message."""
         self.seen = f"{self.message.id} {self.message.redelivered} {self.message.headers.get('a')}"
-        self.write(message, key="red")
+        self.write(message, None if self.settings.output_kind == "work" else "red")
         self.write(message)
         if message == "bad":
             msg = "no"
@@ -36,7 +36,7 @@ def test_outputs_and_how_it_settled() -> None:
 
 def test_ids_and_keys_of_the_outputs() -> None:
     """Each output has its routing key and the id that a real replica would give it."""
-    sent = harness(Picky).send("hello", message_id="m")
+    sent = harness(Picky, output_kind="topic").send("hello", message_id="m")
 
     assert sent.keys == ["red", None]
     assert [derived_id("m", "picky", 0), derived_id("m", "picky", 1)] == sent.ids
@@ -121,5 +121,16 @@ class Route(Worker):
 
 def test_a_key_that_is_too_long_is_the_handlers_failure() -> None:
     """AMQP's short strings have 255 bytes."""
-    assert harness(Route).send(300 * "k").settled == "retried"
-    assert harness(Route).send(127 * "ü").settled == "acked"
+    fed = harness(Route, output_kind="direct")
+
+    assert fed.send(300 * "k").settled == "retried"
+    assert fed.send(127 * "ü").settled == "acked"
+
+
+def test_a_work_queue_has_no_keys() -> None:
+    """A key that nobody would look at is an error."""
+    sent = harness(Route).send("red")
+
+    assert sent.settled == "retried"
+    with pytest.raises(ValueError, match="the edge has no keys"):
+        raise sent.error or AssertionError
