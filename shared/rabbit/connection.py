@@ -41,7 +41,9 @@ from rabbit.codec import Arrival, Lane
 from rabbit.errors import ProtocolError, UndecodableError
 from rabbit.lookup import Lookup
 from rabbit.outages import Closed, Outage, Phase, Silence, Where, explain
+from rabbit.properties import HEADERS_BIT, split_headers
 from rabbit.settings import Endpoint, Settings
+from rabbit.table import decode_table
 from rabbit.topology import Binding, Declaration, Exchange, Queue
 from rabbit.transport import Transport
 
@@ -662,11 +664,14 @@ def decode_properties(raw: bytes) -> BasicProperties:
     """Decode the properties of a message, flags first as in its content header.
 
     Raises:
-        UndecodableError: pika cannot decode them; some headers are beyond it.
+        UndecodableError: they cannot be decoded.
     """
     properties = BasicProperties()  # type: ignore[no-untyped-call]
     try:
-        properties.decode(raw)  # type: ignore[no-untyped-call]
+        rest, table = split_headers(raw)
+        properties.decode(rest)  # type: ignore[no-untyped-call]
+        if raw[0] & HEADERS_BIT:
+            properties.headers = decode_table(table)  # pika would make whole numbers of floats
     except Exception as error:
         msg = f"properties that cannot be decoded: {error!r}"
         raise UndecodableError(msg) from error

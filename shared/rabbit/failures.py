@@ -9,23 +9,28 @@ from typing import NamedTuple
 
 from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
 from rabbit.message import ATTEMPTS_HEADER, Message, Output
-from rabbit.properties import set_aside, with_headers
+from rabbit.properties import set_aside, with_headers, with_message_id
 from rabbit.topology import Edge
 
 #: How much of what an error says is kept, in characters.
 LONGEST_ERROR = 500
 
+_DEATH = ("exchange", "queue", "reason")
 #: What the broker adds to a message that it delivers again or dead-letters, and what we do: no
-#: part of what was published.
-ADDED_HEADERS = (
-    "x-death",
-    "x-first-death-",
-    "x-last-death-",
-    "x-delivery-count",
-    "x-acquired-count",
-    ATTEMPTS_HEADER,
-    "x-error-",
-    "x-failed-",
+#: part of what was published. Others that merely begin like these are the sender's.
+ADDED_HEADERS = frozenset(
+    {
+        "x-death",
+        *(f"x-{which}-death-{of}" for which in ("first", "last") for of in _DEATH),
+        "x-delivery-count",
+        "x-acquired-count",
+        ATTEMPTS_HEADER,
+        "x-error-type",
+        "x-error-message",
+        "x-failed-stage",
+        "x-failed-replica",
+        "x-failed-at",
+    }
 )
 
 #: Errors that another attempt does not cure; a handler need not even have been called.
@@ -60,7 +65,8 @@ class Failures:
         """Decide: after each failure comes the next delay, after the last of them the dead letter.
 
         What no attempt can cure is a dead letter at once, and so is what has no room for the count
-        of its attempts. A dead letter without room for what is told of it goes without.
+        of its attempts. A dead letter without room for what is told of it goes without. A message
+        that came without an id keeps the one that it was given here.
 
         Args:
             message: what could not be handled.
@@ -71,16 +77,17 @@ class Failures:
         is_hopeless = isinstance(error, _HOPELESS) or _is_no_text(message, error)
         trace = not (is_hopeless or isinstance(error, HandlerTimeoutError))
         properties, aside = _at_rest(message.properties)
+        named = _with_id(message, properties)
         attempts: dict[str, str | int] = {ATTEMPTS_HEADER: failures, **aside}
         if not is_hopeless and failures <= len(self._edge.delays):
             delay = self._edge.delays[failures - 1]
-            changed = _fitting(properties, [attempts], most_property_bytes)
+            changed = _fitting(named, [attempts], most_property_bytes)
             if changed is not None:
                 output = _output(message, changed, self._edge.retry(delay))
                 return Fate(output, failures, delay, trace)
         told = {**attempts, **self._origin, "x-failed-at": datetime.now(UTC).isoformat()}
         said = {"x-error-type": type(error).__name__, "x-error-message": describe(error)}
-        kept = _fitting(properties, [{**told, **said}, told, {}], most_property_bytes)
+        kept = _fitting(named, [{**told, **said}, told, {}], most_property_bytes)
         output = _output(message, kept or properties, self._edge.dead)
         return Fate(output, failures, None, trace)
 
@@ -96,7 +103,7 @@ def describe(error: BaseException) -> str:
 
 def is_added(header: str) -> bool:
     """Tell whether a header is not the sender's, but was added on the way (`ADDED_HEADERS`)."""
-    return header.startswith(ADDED_HEADERS)
+    return header in ADDED_HEADERS
 
 
 def _failures(message: Message) -> int:
@@ -116,6 +123,13 @@ def _at_rest(properties: bytes) -> tuple[bytes, dict[str, str]]:
         return set_aside(properties)
     except ValueError:
         return properties, {}
+
+
+def _with_id(message: Message, properties: bytes) -> bytes:
+    try:
+        return with_message_id(properties, message.id)
+    except ValueError:
+        return properties
 
 
 def _output(message: Message, properties: bytes, exchange: str) -> Output:

@@ -64,4 +64,4 @@ def _given_up_at(message: Message) -> str:
         time = decode_properties(message.properties).headers["x-death"][0]["time"]
     except (ValueError, TypeError, LookupError):
         return ""
-    return time.isoformat() + "Z" if isinstance(time, datetime) else ""
+    return time.isoformat() if isinstance(time, datetime) else ""

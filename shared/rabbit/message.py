@@ -83,7 +83,7 @@ class Message:
 
     @property
     def id(self) -> str:
-        """The message id; a message that came without one gets a new one at each delivery."""
+        """The message id; one that came without gets a new one, and keeps it when it fails."""
         return self.ids[0]
 
     @property
@@ -132,7 +132,11 @@ class Message:
 
     @property
     def failures(self) -> int:
-        """How many times a handler has failed with this message before, on any replica."""
+        """How many times a handler has failed with this message before, on any replica.
+
+        It stands in a header, which whoever publishes could forge: his message is given up earlier,
+        at worst at its first failure. It is handled once at least, and kept as a dead letter.
+        """
         return _count(self.headers, ATTEMPTS_HEADER)
 
 

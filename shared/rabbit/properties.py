@@ -117,7 +117,7 @@ def read_ids(properties: bytes) -> tuple[str | None, str | None]:
 def read_headers(properties: bytes) -> dict[str, str | int]:
     """Return those headers that are texts or whole numbers; the others are passed over.
 
-    Unlike pika, which decodes all of them or fails.
+    Unlike `rabbit.table`, which decodes all of them or fails.
 
     Args:
         properties: flags first.
@@ -135,6 +135,20 @@ def read_headers(properties: bytes) -> dict[str, str | int]:
         elif kind in _NUMBERS:
             found[name] = int.from_bytes(value, "big", signed=kind in _SIGNED)
     return found
+
+
+def split_headers(properties: bytes) -> tuple[bytes, bytes]:
+    """Return the properties without headers, and the table of these: see `rabbit.table`.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    before, table, after = _cut(properties)
+    flags = int.from_bytes(properties[:2], "big") & ~_HEADERS
+    return flags.to_bytes(2, "big") + before + after, table
 
 
 def set_aside(properties: bytes) -> tuple[bytes, dict[str, str]]:
@@ -159,6 +173,25 @@ def set_aside(properties: bytes) -> tuple[bytes, dict[str, str]]:
         else:
             kept.append(properties[begin:end])
     return (b"".join([flags.to_bytes(2, "big"), *kept]) if aside else properties), aside
+
+
+def with_message_id(properties: bytes, message_id: str) -> bytes:
+    """Return properties with a message id, unless they have one; all else stays as it is.
+
+    Args:
+        properties: flags first.
+        message_id: at most 255 bytes.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    flags = int.from_bytes(properties[:2], "big")
+    values = {flag: properties[at:end] for flag, at, end in _spans(properties, flags)}
+    if values.get(_MESSAGE_ID, b"\0") != b"\0":
+        return properties
+    values[_MESSAGE_ID] = _encode(message_id)
+    ordered = (values[flag] for flag in _ALL if flag in values)
+    return b"".join([(flags | _MESSAGE_ID).to_bytes(2, "big"), *ordered])
 
 
 def _spans(properties: bytes, flags: int) -> Iterator[tuple[int, int, int]]:

@@ -115,7 +115,10 @@ def test_properties_and_routing_key_are_kept(broker: Broker, unique: Unique, sta
     kept = {name: value for name, value in letter.headers.items() if name not in added}
     assert kept == {"mine": {"deep": [1, "two"]}, "x-attempts": 2}
     assert letter.key == "order.paid"
+    message_id = letter.properties.pop("message_id")  # it came without one
     assert {**letter.properties, "headers": given["headers"]} == given
+    assert [each["id"] for each in worker.objects] == [message_id, message_id]
+    assert worker.log.count(message_id) == 2
     assert [each["failures"] for each in worker.objects] == [0, 1]
 
 
@@ -133,7 +136,7 @@ def test_what_the_broker_acts_upon_is_set_aside(
 
     [letter] = letters(broker, f"{unique('in')}.dead", 1)
 
-    assert letter.properties == {}
+    assert set(letter.properties) == {"message_id"}
     assert letter.headers["x-original-user-id"] == USERNAME
     assert letter.headers["x-original-expiration"] == "60000"
     assert letter.headers["x-attempts"] == 3

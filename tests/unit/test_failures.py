@@ -140,11 +140,40 @@ def test_what_the_broker_has_added_is_left_behind() -> None:
 
 def test_old_reasons_are_replaced() -> None:
     """A dead letter that somebody has moved back by hand fails for another reason now."""
-    old = {"x-error-type": "KeyError", "x-failed-stage": "old", "x-error-odd": 1}
+    old = {"x-error-type": "KeyError", "x-failed-stage": "old"}
     said = headers(fate(message(headers=old), Reject("new")))
 
     assert (said["x-error-type"], said["x-failed-stage"]) == ("Reject", "printer")
-    assert "x-error-odd" not in said
+
+
+def test_a_senders_headers_that_begin_like_ours_stay() -> None:
+    """Only what is known to have been added is taken away."""
+    theirs = {"x-error-budget": 1, "x-failed-over": "b", "x-first-death-wish": 2, "x-attempts-": 3}
+    for error in (ValueError("no"), Reject("no")):
+        assert theirs.items() <= headers(fate(message(headers=theirs), error)).items()
+
+
+@pytest.mark.parametrize("given", [{}, {"message_id": ""}, {"correlation_id": "c", "priority": 3}])
+def test_a_message_without_an_id_keeps_the_one_it_was_given(given: dict[str, Any]) -> None:
+    """So that log, further attempts, dead letter and outputs agree; all else stays."""
+    for error in (ValueError("no"), Reject("no")):
+        before = message(**given)
+        output = fate(before, error).output
+        again = Message(b"a", output.properties, redelivered=False, routing_key="red")
+        after = vars(decode_properties(output.properties))
+
+        assert output.id == again.id == before.id
+        assert again.correlation_id == before.correlation_id
+        kept = {"priority", "correlation_id"} & set(given)
+        assert {name: after[name] for name in kept} == {name: given[name] for name in kept}
+
+
+@pytest.mark.parametrize("forged", [10**9, -3, "many", None])
+def test_forged_attempts_give_a_message_up_earlier_at_worst(forged: object) -> None:
+    """It is kept as a dead letter, whatever the header says."""
+    decided = fate(message(headers={"x-attempts": forged}), ValueError("no"))
+
+    assert decided.output.exchange in {"upper.retry.1s", "upper.dead"}
 
 
 class UnspeakableError(Exception):

@@ -16,6 +16,7 @@ class Fallible(Worker):
         """Obey `COMMAND ARGUMENT`; any other text is written as it is."""
         known = {
             "text": message,
+            "id": self.message.id,
             "attempt": self.message.attempt,
             "failures": self.message.failures,
             "replica": self.name,

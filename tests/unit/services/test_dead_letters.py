@@ -55,7 +55,7 @@ def test_the_brokers_reason_counts_where_there_is_no_error() -> None:
     known = Letter.of("one", dead(headers=headers))
 
     assert (known.id, known.reason, known.attempts) == ("", "delivery_limit", None)
-    assert known.failed_at.startswith("2026-11-24T10:00:00")
+    assert known.failed_at == "2026-11-24T10:00:00+00:00"
 
 
 @pytest.mark.parametrize("properties", [b"", b"\x20\x00", b"\x20\x00\x00\x00\x00\x03\x01aQ"])
