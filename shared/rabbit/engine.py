@@ -126,7 +126,8 @@ class Engine:
             self.consuming,
             role.stage,
             role.replica,
-            settings.rabbitmq_heartbeat,
+            settings,
+            log,
             on_first=self._let_in,
             on_failed=self.fail,
         )

@@ -5,7 +5,9 @@ from time import monotonic
 
 from rabbit.connection import Channel, Connection
 from rabbit.errors import ConfigurationError, RabbitError, TopologyError
+from rabbit.logs import Logger
 from rabbit.refusals import explain_refusal, is_hopeless
+from rabbit.settings import Settings
 from rabbit.topology import name_lock
 
 _RESOURCE_LOCKED = 405
@@ -33,7 +35,8 @@ class NameLock:
         connection: Connection,
         stage: str,
         replica: str,
-        heartbeat_seconds: float,
+        settings: Settings,
+        log: Logger,
         *,
         on_first: Callable[[], None],
         on_failed: Callable[[RabbitError], None],
@@ -44,14 +47,19 @@ class NameLock:
             connection: the lock goes with it.
             stage: the replica's stage.
             replica: its name.
-            heartbeat_seconds: of the connection.
+            settings: of the connection.
+            log: told when it cannot be taken, and another broker than ours may be why.
             on_first: called when it is taken for the first time.
             on_failed: called when another process has it, or the broker refuses it to this user.
         """
         self._connection = connection
         self._name = name_lock(stage, replica)
         self._replica = f"{stage}/{replica}"
-        self._return_seconds = 3 * heartbeat_seconds + MARGIN_SECONDS
+        self._return_seconds = 3 * settings.rabbitmq_heartbeat + MARGIN_SECONDS
+        # Of several brokers, one that has failed keeps our own lock until it is back.
+        self._may_be_ours = len(settings.endpoints) > 1
+        self._has_warned = False
+        self._log = log
         self._on_first = on_first
         self._on_failed = on_failed
         self._is_first = True
@@ -68,11 +76,9 @@ class NameLock:
 
     def _declare(self, channel: Channel) -> None:
         def taken(_frame: object) -> None:
-            self._refused_at = None
+            self._refused_at, self._has_warned = None, False
             channel.close()
-            if self._is_first:
-                self._is_first = False
-                self._on_first()
+            self._let_in()
 
         arguments = {"x-queue-type": "classic"}
         channel.queue_declare(self._name, exclusive=True, arguments=arguments, callback=taken)
@@ -87,7 +93,7 @@ class NameLock:
         now = monotonic()
         self._refused_at = self._refused_at or now
         seconds = START_SECONDS if self._is_first else self._return_seconds
-        if now - self._refused_at > seconds:
+        if now - self._refused_at > seconds and not self._is_doubtful():
             msg = (
                 f"another process runs as {self._replica}: give each replica a name of its own "
                 "(REPLICA, or its host name)"
@@ -102,3 +108,19 @@ class NameLock:
 
         pause = PAUSE_SECONDS if self._is_first else LONG_PAUSE_SECONDS
         self._connection.call_later(pause, again)
+
+    def _is_doubtful(self) -> bool:
+        """Tell whether it may be our own lock that is in the way; say so once, and go on."""
+        if not self._may_be_ours:
+            return False
+        if not self._has_warned:
+            self._has_warned = True
+            why = "a broker that has failed keeps the lock, or another process has this name"
+            self._log.warning("name not taken, going on", name=self._replica, reason=why)
+        self._let_in()
+        return True
+
+    def _let_in(self) -> None:
+        if self._is_first:
+            self._is_first = False
+            self._on_first()

@@ -158,9 +158,15 @@ def test_first_node_frozen(cluster: Cluster, stream: Stream) -> None:
         first.raw.pause()
         try:
             stream.wait_flowing(_ELECTION_SECONDS)
-            status = _control(cluster, stream, "status", "--json")
-            states = [each["state"] for each in json.loads(status)["replicas"]]
-            assert states == ["running"] * len(stream.replicas)
+            told: list[dict[str, str]] = []
+
+            def all_run() -> bool:
+                """Replicas that were connected to the frozen node need a while to notice."""
+                status = json.loads(_control(cluster, stream, "status", "--format", "json"))
+                told[:] = status["replicas"]
+                return [each["state"] for each in told] == ["running"] * len(stream.replicas)
+
+            wait_until(all_run, _ELECTION_SECONDS, lambda: f"all run: {told}")
             assert "no dead letters" in _control(cluster, stream, "dead-letters", "list")
             _control(cluster, stream, "dead-letters", "replay", "--all")
             halted = _control(cluster, stream, "halt", "printer")
