@@ -247,6 +247,8 @@ def _shown(name: str, field: FieldInfo) -> str:
     default = field.default
     if name == "replica":
         return "host name"
+    if name == "rabbitmq_port":
+        return "5672, with TLS 5671"
     if default is None or default == ():
         return NONE
     if isinstance(default, tuple):
