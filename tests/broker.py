@@ -251,16 +251,25 @@ class Operator:
         with self.channel(vhost) as channel:
             channel.queue_delete(queue)
 
-    def put(self, queue: str, texts: Iterable[str | bytes], vhost: str = "/", **given: Any) -> None:
+    def put(
+        self,
+        queue: str,
+        texts: Iterable[str | bytes],
+        vhost: str = "/",
+        *,
+        queue_type: QueueType = "quorum",
+        **given: Any,
+    ) -> None:
         """Publish to a work queue, which is declared if it is missing.
 
         Args:
             queue: its name.
             texts: a message each; the message ids are `QUEUE-0`, `QUEUE-1` and so on.
             vhost: where it is.
+            queue_type: what it is.
             given: properties of all messages, such as correlation_id.
         """
-        self.declare(queue, vhost)
+        self.declare(queue, vhost, queue_type)
         with self.channel(vhost) as channel:
             # Without confirms, but the channel is closed in order, which comes after all of it.
             for index, text in enumerate(texts):

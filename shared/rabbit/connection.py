@@ -3,6 +3,7 @@
 Everything here runs on the loop's thread; only `Loop.call` may be used from another one.
 """
 
+import re
 import socket
 import ssl
 import threading
@@ -42,7 +43,7 @@ from rabbit.errors import ProtocolError, UndecodableError
 from rabbit.lookup import Lookup
 from rabbit.outages import Closed, Outage, Phase, Silence, Where, explain
 from rabbit.properties import HEADERS_BIT, split_headers
-from rabbit.settings import Endpoint, Settings
+from rabbit.settings import Endpoint, QueueType, Settings
 from rabbit.table import decode_table
 from rabbit.topology import Binding, Declaration, Exchange, Queue
 from rabbit.transport import Transport
@@ -614,7 +615,12 @@ def declare(channel: Channel, declarations: Iterable[Declaration]) -> None:
 
 
 def consume(
-    channel: Channel, queue: str, lane: Lane, on_registered: Callable[[object], None]
+    channel: Channel,
+    queue: str,
+    lane: Lane,
+    on_registered: Callable[[object], None],
+    *,
+    queue_type: QueueType = "quorum",
 ) -> str:
     """Register a consumer (basic.consume) whose deliveries its channel's lane takes.
 
@@ -623,6 +629,7 @@ def consume(
         queue: what to consume; it is acked by hand.
         lane: as above; it is given those deliveries, too, that the codec has left to pika.
         on_registered: called with basic.consume-ok.
+        queue_type: what the queue is.
 
     Returns:
         the consumer's tag.
@@ -637,8 +644,19 @@ def consume(
                 [(method.delivery_tag, method.routing_key, raw, body, method.redelivered)]
             )
 
-    arguments = {"x-consumer-timeout": CONSUMER_TIMEOUT_MILLISECONDS}
+    is_patient = queue_type == "quorum" and _knows_consumer_timeout(channel)
+    arguments = {"x-consumer-timeout": CONSUMER_TIMEOUT_MILLISECONDS} if is_patient else {}
     return channel.basic_consume(queue, left_to_pika, callback=on_registered, arguments=arguments)
+
+
+def _knows_consumer_timeout(channel: Channel) -> bool:
+    """Tell whether the broker takes `x-consumer-timeout`; one that does not refuses the consumer.
+
+    Quorum queues do since RabbitMQ 4.3. Classic ones refuse it, and have no such time-out there.
+    """
+    version = str((channel.connection.server_properties or {}).get("version", ""))
+    numbers = re.search(r"(\d+)\.(\d+)", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (4, 3)
 
 
 def keep_alive(channel: Channel, queue: str) -> None:

@@ -291,13 +291,14 @@ class QueueIntake:
         """Leave the pill to the next consumer of the queue; the last one sends it downstream.
 
         A quorum queue counts a cancelled consumer for as long as it holds a message, so the
-        count includes this one, which holds the pill.
+        count includes this one, which holds the pill. That of a classic queue does not.
         """
+        ours = 1 if self._subscription.edge.type == "quorum" else 0
         counted: list[int] = []
         self._subscription.count_consumers(counted.append)
         while not counted and self._subscription.is_current(pill):
             yield
-        if counted and counted[0] > 1:
+        if counted and counted[0] > ours:
             self._subscription.give_back(pill)
         else:
             self._take(Call(pill, [self._handler.forward(pill)] if self.publisher else []))

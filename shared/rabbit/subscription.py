@@ -389,7 +389,8 @@ class Subscription(Lane):
         self._most_held = self._inputs.held_bytes
         self._depth = self.prefetch.wanted()
         channel.basic_qos(prefetch_count=self._depth)
-        self._tag = consume(channel, self.edge.queue, self, self._registered)
+        queue, queue_type = self.edge.queue, self.edge.type
+        self._tag = consume(channel, queue, self, self._registered, queue_type=queue_type)
 
     def _registered(self, _frame: object) -> None:
         if self._state is _State.CANCELLING and self._channel:

@@ -397,3 +397,14 @@ def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, uniqu
         background.close()
 
     assert (confirmed, refused) == (["a"], [])
+
+
+def test_a_classic_queue_is_consumed(broker: Broker, unique: Unique, start: Start) -> None:
+    """It takes fewer arguments of a consumer than a quorum queue does, and refuses the others."""
+    broker.put(unique("in"), ["a"], queue_type="classic")
+
+    sink = start(*RECORDER, QUEUE_TYPE="classic", INPUT_QUEUE=unique("in"))
+
+    wait_until(lambda: sink.lines, 20, "it is handled")
+    assert sink.halt() == 0
+    assert "refuses" not in sink.log

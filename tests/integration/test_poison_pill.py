@@ -1,7 +1,11 @@
 """POISON_PILL: one pill ends all replicas of every stage, in flow order."""
 
 import re
+from typing import get_args
 
+import pytest
+
+from rabbit.settings import QueueType
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.process import Process
@@ -18,26 +22,34 @@ def moment(process: Process, event: str) -> str:
     return found[1]
 
 
+@pytest.mark.parametrize("queue_type", get_args(QueueType))
 def test_one_pill_ends_all_replicas_in_flow_order(
-    broker: Broker, unique: Unique, start: Start
+    broker: Broker, unique: Unique, start: Start, queue_type: QueueType
 ) -> None:
     """3 workers and 2 sinks end with 0; all that came before the pill is handled, once."""
     texts = [str(number) for number in range(300)]
-    broker.declare(unique("two"))
-    broker.put(unique("one"), [*texts, "HALT"])
+    broker.declare(unique("two"), queue_type=queue_type)
+    broker.put(unique("one"), [*texts, "HALT"], queue_type=queue_type)
     workers = [
         start(
             *RELAY,
             ready=False,
             DELAY=0.01,
             POISON_PILL="HALT",
+            QUEUE_TYPE=queue_type,
             INPUT_QUEUE=unique("one"),
             OUTPUT_QUEUE=unique("two"),
         )
         for _ in range(3)
     ]
     sinks = [
-        start(*RECORDER, ready=False, POISON_PILL="HALT", INPUT_QUEUE=unique("two"))
+        start(
+            *RECORDER,
+            ready=False,
+            POISON_PILL="HALT",
+            QUEUE_TYPE=queue_type,
+            INPUT_QUEUE=unique("two"),
+        )
         for _ in range(2)
     ]
 
