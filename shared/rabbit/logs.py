@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from rabbit import stderr
 from rabbit.text import visible
 
 if TYPE_CHECKING:
@@ -25,13 +26,49 @@ def logger(settings: "Settings", **context: Any) -> Logger:  # noqa: ANN401 - va
     """
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
     timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        timestamp,
+        *_rendering(settings),
+    ]
     made: Logger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=[structlog.processors.add_log_level, timestamp, *_rendering(settings)],
+        _Lines(sys.stderr, processors, context),
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.log_level.upper()]),
         context_class=dict,
     )
     return made.bind(**context)
+
+
+class _Lines:
+    """Where rendered lines go: to what standard error was when the logger was made."""
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        processors: list[structlog.typing.Processor],
+        context: dict[str, Any],
+    ) -> None:
+        self._stream = stream
+        self._processors = processors
+        self._context = context
+
+    def msg(self, line: str) -> None:
+        """Have a line written, soon."""
+        stderr.write(self._stream, f"{line}\n", self._tell)
+
+    debug = info = warning = error = critical = msg
+
+    def _tell(self, dropped: int) -> str:
+        """Render the line that says how many lines there was no room for."""
+        said: Any = {
+            **self._context,
+            "event": "log lines dropped: standard error was not read",
+            "count": dropped,
+        }
+        for processor in self._processors:
+            said = processor(self, "warning", said)
+        return f"{said}\n"
 
 
 def _rendering(settings: "Settings") -> list[structlog.typing.Processor]:
@@ -40,7 +77,7 @@ def _rendering(settings: "Settings") -> list[structlog.typing.Processor]:
     return [
         _make_visible,
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
+            colors=sys.stderr is not None and sys.stderr.isatty(),
             pad_event_to=0,
             exception_formatter=_indented_traceback,
         ),
