@@ -3,12 +3,13 @@
 Everything here runs on the loop's thread; only `Loop.call` may be used from another one.
 """
 
+import logging
 import re
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import cycle
 from typing import Any, Protocol
@@ -100,20 +101,74 @@ NOT_ALLOWED = 530
 CONSUMER_TIMEOUT_MILLISECONDS = 7 * 24 * 60 * 60 * 1000
 
 
+class _Hush(threading.local):
+    """Whether what this thread does with pika is ours, and our own log tells of it."""
+
+    is_ours = False
+
+    def filter(self, _record: logging.LogRecord) -> bool:
+        """Keep pika from telling it a second time; what a program does with pika itself stays."""
+        return not self.is_ours
+
+
+_hush = _Hush()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Have pika log nothing that this thread does meanwhile."""
+    # Each of its modules has a logger of its own; a filter does not concern those below one.
+    for name in list(logging.root.manager.loggerDict):
+        if name == "pika" or name.startswith("pika."):
+            logging.getLogger(name).addFilter(_hush)
+    before, _hush.is_ours = _hush.is_ours, True
+    try:
+        yield
+    finally:
+        _hush.is_ours = before
+
+
 class Loop(IOLoop):
     """pika's I/O loop, with an end to each turn and a door for other threads."""
 
     def __init__(self, on_turn: Callable[[], None]) -> None:
         """Call `on_turn` at the end of each turn: when all that was ready has been read."""
-        super().__init__()
+        with _hushed():
+            super().__init__()
         # A finaliser may wake us within any allocation, one of `wake_threadsafe` itself included.
         self._poller._waking_mutex = threading.RLock()  # type: ignore[assignment] # noqa: SLF001
         self._on_turn = on_turn
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """Run in this thread until stopped, and have pika log nothing from here."""
+        with _hushed():
+            super().start()
+
+    def close(self) -> None:
+        """Let go of what it has open."""
+        with _hushed():
+            super().close()
+
+    def add_callback_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Do what pika does here, without its log line: other threads than the loop's come by."""
+        self._callbacks.append(callback)
+        self._poller.wake_threadsafe()
+
+    add_callback = add_callback_threadsafe
 
     def process_timeouts(self) -> None:
         """Run what is due, then end the turn (pika calls this once a turn)."""
+        if self._error is not None:  # before pika tells us what it makes of it
+            raise self._error
         super().process_timeouts()
+        if self._error is not None:
+            raise self._error
         self._on_turn()
+
+    def fail(self, error: BaseException) -> None:
+        """Have this turn end by an error, and with it `start`, whoever catches it meanwhile."""
+        self._error = self._error or error
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Run `function` on the loop's thread, soon; safe from any thread.
@@ -236,6 +291,7 @@ class _Wire(SelectConnection):
         self._decoder = codec.Decoder(self.lanes, self._leave_to_pika)
         self._state_before_the_end: int | None = None
         self._cause: BaseException | None = None
+        self.on_error: Callable[[BaseException], None]  # given what fails here by our own fault
         super().__init__(*arguments, **options)
 
     @property
@@ -282,7 +338,14 @@ class _Wire(SelectConnection):
     def _on_data_available(self, data_in: bytes) -> None:
         self._moved += len(data_in)
         self.bytes_received += len(data_in)  # pika's heartbeat checker looks at it
-        self._decoder.feed(data_in)
+        try:
+            self._decoder.feed(data_in)
+        except ProtocolError:
+            raise
+        except BaseException as error:
+            # Ours, not the network's; which pika's transport for TLS would take it for.
+            self.on_error(error)
+            raise
 
     def _leave_to_pika(self, frame: bytes) -> None:
         self.bytes_received -= len(frame)  # pika counts it
@@ -290,6 +353,10 @@ class _Wire(SelectConnection):
             super()._on_data_available(frame)
         except (BodyTooLongError, ProtocolVersionMismatch, UnexpectedFrameError) as error:
             raise ProtocolError(repr(error)) from error
+        except Exception as error:
+            if self.phase is Phase.OPEN:
+                raise
+            raise ProtocolError(f"no AMQP handshake: {error!r}") from error  # it is all pika's
 
     def _read_frame(self) -> Any:  # noqa: ANN401 - pika's
         """Decode a frame; what pika raises then is the peer's fault, not ours."""
@@ -387,6 +454,7 @@ class Connection:
             on_close_callback=self._failed,
             custom_ioloop=_Services(self._loop),
         )
+        self._pika.on_error = self._loop.fail
 
     def hurry(self) -> None:
         """Try again at once, not after the pause."""

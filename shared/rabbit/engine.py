@@ -9,16 +9,17 @@ A message's way through a worker:
     Subscription   ack        basic.ack to the broker, soon, for as many as possible
 """
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from time import sleep
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rabbit.availability import Availability
 from rabbit.connection import Connection, Loop, User
 from rabbit.control import Command, ControlRoom, Report, State
-from rabbit.errors import DrainTimeoutError
-from rabbit.health import ReadyFile
+from rabbit.errors import DrainTimeoutError, RabbitError
+from rabbit.health import Health
 from rabbit.logs import Logger
 from rabbit.message import new_id, text_output
 from rabbit.name_lock import NameLock
@@ -26,6 +27,7 @@ from rabbit.publisher import Publisher
 from rabbit.settings import Settings
 from rabbit.signals import stop_signals
 from rabbit.topology import REPLIES_EXCHANGE, Edge
+from rabbit.watchdog import Watchdog
 
 #: How often the engine looks at what does not announce itself.
 TICK_SECONDS = 0.5
@@ -92,6 +94,9 @@ class Intake(Protocol):
     def give_up(self) -> str:
         """Let go of what is in flight; say what is left."""
 
+    def abandon(self) -> None:
+        """Let nobody wait any more for a loop that has failed."""
+
 
 class Engine:
     """Runs one replica: two connections, one loop, one intake, from connect to exit."""
@@ -103,7 +108,12 @@ class Engine:
             role: who this replica is.
             settings: how it connects and drains.
             log: where its state changes are told.
+
+        Raises:
+            ConfigurationError: the health check's files cannot be written.
         """
+        self._health = Health(settings.ready_file, settings.alive_file, log)
+        self._health.check()
         self.role = role
         self.log = log
         self.loop = Loop(self._turn)
@@ -113,7 +123,7 @@ class Engine:
         self.consuming = Connection(self.loop, settings, f"{name} consumes", self.availability)
         self.publishing = Connection(self.loop, settings, f"{name} publishes", self.availability)
         self.intake: Intake
-        self.output_flows: Callable[[], bool] = lambda: True
+        self.publishers: list[Publisher[Any]] = []  # what messages are settled through
         self._control = ControlRoom(
             self.consuming,
             role.stage,
@@ -139,7 +149,7 @@ class Engine:
             on_refused=_no_matter,
             on_failed=self.fail,
         )
-        self._ready = ReadyFile(settings.ready_file)
+        self._watchdog: Watchdog | None = None
         self._drain_timeout = settings.drain_timeout
         self._since = datetime.now(UTC)
         self._askers: dict[str, str] = {}  # reply_to → the halt command's id
@@ -154,16 +164,58 @@ class Engine:
 
     def run(self) -> None:
         """Run until halted. Raises what made it end, unless that was in order."""
-        with stop_signals(self.loop, self.halt):
-            self._keep_out()
-            self.consuming.connect()
-            self.publishing.connect()
-            self._tick()
-            self.loop.start()
-        self._ready.update(ready=False)
-        self.loop.close()
+        if threading.current_thread() is threading.main_thread():
+            self._watchdog = Watchdog(
+                self._drain_timeout + LAST_WORDS_SECONDS, self._tell_what_hangs, self._exit_code
+            )
+        try:
+            with stop_signals(self._asked_to_stop):
+                self.loop.call(self._begin)
+                self.loop.start()
+        except Exception as error:  # noqa: BLE001 - ours: what others do wrong comes by `fail`
+            self._break(error)
+        finally:
+            self._health.remove()
+            self.loop.close()
+            if self._watchdog:
+                self._watchdog.disarm()
         if self._error:
             raise self._error
+
+    def _begin(self) -> None:
+        self._keep_out()
+        self.consuming.connect()
+        self.publishing.connect()
+        self._tick()
+
+    def _asked_to_stop(self, reason: str) -> None:
+        """Halt, and have the process end in time even if the loop should hang; any thread."""
+        if self._watchdog:
+            self._watchdog.arm()
+        self.loop.call(self.halt, reason)
+
+    def _break(self, error: Exception) -> None:
+        """Leave, after an error in the loop's thread, so that nobody waits for it any more."""
+        self.log.error("failed, this is an error of the library's", exc_info=error)
+        ours = RabbitError(f"failed by an error of the library's: {error!r}")
+        ours.__cause__ = error
+        self._error = self._error or ours
+        if self._watchdog:
+            self._watchdog.arm()
+        self.intake.abandon()
+        for connection in (self.consuming, self.publishing):
+            connection.drop()
+
+    def _tell_what_hangs(self, where: str) -> None:
+        self.log.error(
+            "gave up: DRAIN_TIMEOUT is over, and the process does not end",
+            drain_timeout=self._drain_timeout,
+            hangs=where,
+        )
+
+    def _exit_code(self) -> int:
+        """Say with which code a process ends that hangs; see `Stage.main`."""
+        return 0 if self._was_commanded else RabbitError.exit_code
 
     @property
     def was_commanded(self) -> bool:
@@ -194,6 +246,8 @@ class Engine:
         if self._stopping is None:
             self.log.info("halting", reason=reason, in_flight=self.intake.in_flight)
             self._stopping = self._stop_in_order()
+            if self._watchdog:
+                self._watchdog.arm()
             self.loop.call_later(self._drain_timeout, self._give_up)
 
     def fail(self, error: BaseException) -> None:
@@ -215,7 +269,17 @@ class Engine:
             return State.HALTING
         if not (self.intake.is_ready and self._control.is_subscribed):
             return State.STARTING
-        return State.RUNNING if self.output_flows() else State.BLOCKED
+        if not all(publisher.is_open for publisher in self.publishers):
+            return State.STARTING
+        is_blocked = any(publisher.is_blocked for publisher in self.publishers)
+        return State.BLOCKED if is_blocked else State.RUNNING
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages can be settled. An alarm is the broker's: that leaves us ready."""
+        if any(publisher.is_refused for publisher in self.publishers):
+            return False
+        return self.state in {State.RUNNING, State.BLOCKED}
 
     def _stop_in_order(self) -> Iterator[None]:
         """Stop as a story; each turn of the loop continues it where it waits."""
@@ -283,7 +347,7 @@ class Engine:
 
     def _tell_state(self) -> None:
         state = self.state
-        self._ready.update(ready=state in {State.RUNNING, State.BLOCKED})
+        self._health.update(ready=self.is_ready)
         if state is not self._state_said and self._stopping is None:
             self._state_said = state
             self.log.info(_NEWS[state])

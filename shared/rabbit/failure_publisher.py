@@ -34,6 +34,17 @@ class FailurePublisher(Publisher[Owner]):
         return is_opening or super().is_flowing
 
     @property
+    def is_blocked(self) -> bool:
+        """Whether failed messages wait, or would, for the broker; before the first one none do."""
+        return self._has_begun and super().is_blocked
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a channel, if one is needed; an alarm may have to end before."""
+        is_awaited = self._is_opening and self._connection.blocked
+        return not self._is_needed or is_awaited or super().is_open
+
+    @property
     def most_property_bytes(self) -> int:
         """How long the properties of a message may be, as far as is known."""
         return codec.most_property_bytes(self._connection.frame_max)

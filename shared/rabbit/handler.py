@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from rabbit.errors import TooLargeError
+from rabbit.forks import end_child, keep_from_children
 from rabbit.message import Message, Output, check_key, derived_output
 from rabbit.plain import unmeant
 from rabbit.properties import HEADERS_BIT
@@ -65,6 +66,8 @@ class Handler:
         self._most_bytes = sys.maxsize if max_message_bytes is None else max_message_bytes
         self._stage = stage
         self._desk = _Desk()
+        self._is_disowned = False
+        keep_from_children(self)
 
     @property
     def message(self) -> Message:
@@ -97,12 +100,20 @@ class Handler:
             if returned is not None:
                 raise unmeant(returned)  # noqa: TRY301 - a failure as any other
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
+            if self._is_disowned:
+                end_child(error)
             # Another one: the error knows this frame, and with it `call`. A cycle would keep
             # the message in memory until it is found.
             return Call(message, error=error)
         finally:
             self._desk.call = None
+        if self._is_disowned:
+            end_child(None)
         return call
+
+    def disown(self) -> None:
+        """Have a child that `work` has forked end with `work`: what follows is its parent's."""
+        self._is_disowned = self._desk.call is not None
 
     @property
     def _call(self) -> Call[Any]:

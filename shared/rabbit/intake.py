@@ -162,6 +162,11 @@ class QueueIntake:
         self._subscription.flush()
         return f"{count} messages not settled: they are in their queue, but may be handled twice"
 
+    def abandon(self) -> None:
+        """Let the handler threads end; what is in flight comes again."""
+        self._workers.take_unstarted()
+        self._workers.stop()
+
     def confirmed(self, deliveries: list[Delivery]) -> None:
         """Note a confirmed output of each; with its last one an input is settled."""
         for delivery in deliveries:

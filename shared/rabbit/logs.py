@@ -22,9 +22,7 @@ def logger(settings: "Settings", **context: Any) -> Logger:  # noqa: ANN401 - va
     """Return a logger for one component, with its context bound once.
 
     Nothing global is configured, so a program that uses the library keeps its own logging.
-    pika's own logger is silenced: what it says, our lines say in the pipeline's words.
     """
-    logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
     timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,

@@ -97,6 +97,21 @@ class Publisher(Lane, Generic[Owner]):
         """Whether the broker takes what is published now, as far as is known."""
         return self._channel is not None and not self._connection.blocked and not self._refused
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether what waits here, or would, has to wait for the broker."""
+        return not self.is_flowing or self.is_refused
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a channel to publish on."""
+        return self._channel is not None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker has refused what was published last, and nothing since."""
+        return self._pause > 0
+
     def open(self) -> None:
         """Open a channel, declare the edge, switch confirms on; then send what waits."""
         self._connection.channel(self._prepare, self._closed, lane=self)

@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(
         None, description="a path; the file exists and is fresh while the stage is ready"
     )
+    alive_file: Path | None = Field(
+        None, description="a path; the file is fresh while the stage's loop turns"
+    )
 
     @field_validator(
         "log_level", "log_format", "input_kind", "output_kind", "queue_type", mode="before"

@@ -7,6 +7,7 @@ from time import monotonic
 
 from rabbit.connection import Loop
 from rabbit.errors import Halted, PublishError, TooLargeError
+from rabbit.forks import end_child, keep_from_children
 from rabbit.message import Output, check_key, new_id, text_output
 from rabbit.plain import unmeant
 from rabbit.publisher import Publication, Publisher
@@ -59,7 +60,9 @@ class SourceIntake:
         self._returned = False
         self._ended = False
         self._has_given_up = False
+        self._is_disowned = False
         self._error: BaseException | None = None
+        keep_from_children(self)
         self._thread: threading.Thread | None = None
 
     @property
@@ -120,9 +123,7 @@ class SourceIntake:
 
         Work that waits for something else than `write` cannot be interrupted: it gets a moment.
         """
-        with self._room:
-            self._halting = True
-            self._room.notify_all()
+        self.abandon()
         patience = monotonic() + PATIENCE_SECONDS
         while self._is_working() and monotonic() < patience:
             yield
@@ -132,6 +133,12 @@ class SourceIntake:
     def give_up(self) -> str:
         """Say what is left."""
         return f"{self.in_flight} messages not confirmed: their queue may have them, or not"
+
+    def abandon(self) -> None:
+        """Take no more messages: `write` raises Halted, also where it waits."""
+        with self._room:
+            self._halting = True
+            self._room.notify_all()
 
     def confirmed(self, owners: list[None]) -> None:
         """Note confirmed messages, and make room for others."""
@@ -150,6 +157,11 @@ class SourceIntake:
         elif self.publisher:
             self.publisher.retry(publication, error)
 
+    def disown(self) -> None:
+        """Have the work end in a forked child: its `write` would write nothing."""
+        self._room = threading.Condition()
+        self._halting = self._is_disowned = True
+
     def _is_working(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
@@ -166,6 +178,8 @@ class SourceIntake:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the engine, which ends the process
             self._error = error
+        if self._is_disowned:
+            end_child(self._error)
         with self._room:
             self._returned = True
             self._room.notify_all()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from rabbit import settings as _settings
+from rabbit import stderr
 from rabbit.edges import check_replica, input_edge, output_edge
 from rabbit.engine import Engine, Role
 from rabbit.errors import ConfigurationError, RabbitError
@@ -24,6 +25,7 @@ from rabbit.source import SourceIntake
 from rabbit.subscription import Delivery
 from rabbit.text import visible
 from rabbit.topology import Edge
+from rabbit.watchdog import exit_guarded, leave
 
 #: What `Stage.__init__` makes.
 _OURS = {"__rabbit__", "__rabbit_handler__", "__rabbit_source__", "settings", "name", "stage"}
@@ -165,10 +167,11 @@ class Stage(ABC):
         code = 0
         try:
             stage = cls()
-            stage.start()
+            with exit_guarded():
+                stage.start()
         except RabbitError as error:
             said = visible(str(error))
-            print(f"{_snake_case(cls.__name__)}: {said}", file=sys.stderr)  # noqa: T201 - for a person
+            stderr.write(sys.stderr, f"{_snake_case(cls.__name__)}: {said}\n")
             code = error.exit_code
         except Exception:
             if not (stage and _was_commanded(stage)):
@@ -178,7 +181,7 @@ class Stage(ABC):
         if code and stage and _was_commanded(stage):
             stage.__rabbit__.log.error("ends with 0 all the same: a halt was broadcast")
             code = 0
-        sys.exit(code)
+        leave(code)
 
 
 class Consumer(Stage):
@@ -331,6 +334,7 @@ def _furnish_consumer(engine: Engine, known: _Replica, handler: Handler) -> None
         on_refused=intake.refused_failure,
         on_failed=engine.fail,
     )
+    engine.publishers.append(intake.failure_publisher)
     if known.output:
         publisher: Publisher[Delivery] = Publisher(
             engine.publishing,
@@ -341,7 +345,7 @@ def _furnish_consumer(engine: Engine, known: _Replica, handler: Handler) -> None
             on_failed=engine.fail,
         )
         intake.publisher = publisher
-        engine.output_flows = lambda: publisher.is_flowing
+        engine.publishers.append(publisher)
 
 
 def _furnish_producer(engine: Engine, known: _Replica, work: Callable[[], None]) -> SourceIntake:
@@ -365,7 +369,7 @@ def _furnish_producer(engine: Engine, known: _Replica, work: Callable[[], None])
     )
     source.publisher = publisher
     engine.intake = source
-    engine.output_flows = lambda: publisher.is_flowing
+    engine.publishers.append(publisher)
     return source
 
 

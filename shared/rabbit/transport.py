@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from rabbit.errors import ProtocolError
+
 #: The most that is read from the network with one system call.
 READ_BYTES = 512 * 1024
 
@@ -19,7 +21,11 @@ class Receiver(Protocol):
     """Who is told what the socket brings (pika's `AbstractStreamProtocol`)."""
 
     def data_received(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Take what has arrived.
+
+        Raises:
+            ProtocolError: the peer's fault, which ends the connection; other errors are ours.
+        """
 
     def eof_received(self) -> bool | None:
         """Take note that nothing more will arrive."""
@@ -105,7 +111,7 @@ class Transport:
             return
         try:
             self._hand_over(count)
-        except Exception as error:  # noqa: BLE001 - what cannot be read ends the connection only
+        except ProtocolError as error:
             self._end(error)
 
     def _hand_over(self, count: int) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.faults.stream import PREFETCH, Stream
 from tests.waiting import wait_until
 
 _SECONDS = 60.0
+_PROGRAMS = Path(__file__).parent / "programs"
 
 
 @pytest.mark.quick
@@ -104,6 +106,21 @@ def test_sigterm_while_blocked(stream: Stream, broker: Broker) -> None:
             assert [worker.halt(), sink.halt()] == [0, 0]
         worker.start()
         sink.start()
+
+
+@pytest.mark.quick
+def test_blocked_standard_error(stream: Stream) -> None:
+    """Nobody reads what the stages log: they come back after an outage, and halt with 0."""
+    stream.mounts += ((_PROGRAMS / "unread", "/unread"),)
+    stream.environment |= {"PYTHONPATH": "/unread:/app:/dependencies", "RABBITMQ_HEARTBEAT": "1"}
+    stream.start()
+
+    with stream.fault("blocked standard error", source=1, worker=1, sink=1):
+        stream.close_connections()
+        stream.wait_flowing()
+        for replica in stream.replicas:
+            replica.restart()
+    assert all(not replica.said for replica in stream.replicas)
 
 
 def test_sigterm_while_disconnected(stream: Stream) -> None:

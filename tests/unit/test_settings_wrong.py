@@ -59,7 +59,7 @@ WRONG: dict[str, list[str]] = {
 }
 
 #: Any text is a password, a path or a message; keys are wrong only together with a kind.
-NEVER_WRONG = {"RABBITMQ_PASSWORD", "READY_FILE", "MESSAGES", "MESSAGE", "INPUT_KEYS"}
+NEVER_WRONG = {"RABBITMQ_PASSWORD", "READY_FILE", "ALIVE_FILE", "MESSAGES", "MESSAGE", "INPUT_KEYS"}
 
 SECRET = {"RABBITMQ_URL", "RABBITMQ_MANAGEMENT_URL"}
 

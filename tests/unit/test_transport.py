@@ -9,6 +9,7 @@ import pytest
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
 from rabbit.connection import Loop
+from rabbit.errors import ProtocolError
 from rabbit.transport import Transport
 
 PATIENCE_SECONDS = 5.0
@@ -207,23 +208,26 @@ def test_abort_counts_more_than_a_failure() -> None:
 
 
 def test_what_cannot_be_understood_ends_the_connection() -> None:
-    """An error of the receiver is the reason of the end; the loop goes on."""
+    """The peer's fault is the reason of the end; the loop goes on."""
     with line() as made:
-        made.ear.error = ValueError("no frame")
+        made.ear.error = ProtocolError("no frame")
         made.far.send(b"gibberish")
 
         made.turn_until(lambda: bool(made.ear.ends))
         assert made.ear.ends == [made.ear.error]
 
 
-def test_an_error_like_that_of_an_empty_socket_is_no_empty_socket() -> None:
-    """The receiver may raise what `recv` raises: what it has been given must not come again."""
+@pytest.mark.parametrize("error", [ValueError("a bug"), BlockingIOError("like an empty socket's")])
+def test_an_error_of_ours_is_not_the_networks(error: Exception) -> None:
+    """It ends the loop, and is not told as the end of a connection."""
     with line() as made:
-        made.ear.error = BlockingIOError("a log that cannot be written to")
+        made.ear.error = error
         made.far.send(b"once")
 
-        made.turn_until(lambda: bool(made.ear.ends))
-        assert made.ear.ends == [made.ear.error]
+        with pytest.raises(type(error)) as raised:
+            made.turn_until(lambda: bool(made.ear.ends))
+        assert raised.value is error
+        assert made.ear.ends == []
         assert made.ear.heard == b"once"
 
 

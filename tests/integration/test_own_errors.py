@@ -1,0 +1,171 @@
+"""An error of the library's own ends what waits for it, and is not told as the network's."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rabbit import MessageQueue
+from rabbit.errors import RabbitError
+from rabbit.subscription import Subscription
+from tests.broker import Broker
+from tests.conftest import Start, Unique
+from tests.integration.background import InBackground
+from tests.integration.tls import Certificates, TlsBroker
+from tests.waiting import wait_until
+
+#: Where the error is put: in what the network brings, in what ends a turn, in a timer, and where a
+#: connection opens.
+PLACES = {
+    "delivery": "rabbit.subscription.Subscription.delivered",
+    "turn": "rabbit.intake.QueueIntake.turn",
+    "timer": "rabbit.intake.QueueIntake.tick",
+    "opening": "rabbit.subscription.Subscription.open",
+    "registration": "rabbit.subscription.Subscription._registered",
+}
+
+PROGRAM = """
+import pkgutil
+def fail(*_arguments, **_options):
+    raise {error}("a bug of ours")
+place, name = {place!r}.rsplit(".", 1)
+setattr(pkgutil.resolve_name(place), name, fail)
+import runpy
+runpy.run_module("tests.integration.stages.recorder", run_name="__main__")
+"""
+
+
+def is_told(log: str, outage: str = "broker unavailable") -> None:
+    """Check that it is told once with its traceback, and in the last line; not as an outage."""
+    assert log.count("Traceback (most recent call last)") == 1, log
+    assert outage not in log
+    assert "a bug of ours" in log.splitlines()[-1]
+    assert "recorder: failed by an error of the library's" in log.splitlines()[-1]
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "BlockingIOError"])
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_stage_ends(broker: Broker, unique: Unique, start: Start, place: str, error: str) -> None:
+    """Exit code 1, and the message is queued."""
+    broker.put(unique("in"), ["a"])
+    program = PROGRAM.format(place=place, error=error)
+    sink = start("-c", program, ready=False, INPUT_QUEUE=unique("in"))
+
+    assert sink.wait() == 1
+    is_told(sink.log)
+    assert sink.lines == []
+    assert [each.text for each in broker.take(unique("in"), 1)] == ["a"]
+
+
+def lose(broker: Broker, start: Start, **given: Any) -> None:
+    """Cut a stage's connections, and check that it ends by the error that it makes of that."""
+    program = PROGRAM.format(place="rabbit.subscription.Subscription.lost", error="RuntimeError")
+    sink = start("-c", program, **given)
+    wait_until(lambda: broker.close_connections(given["REPLICA"]), 20, "it is cut off")
+
+    assert sink.wait() == 1
+    is_told(sink.log, "lost: a bug of ours")
+
+
+def test_a_stage_ends_that_makes_an_error_of_a_loss(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It is not taken for a failed attempt to come back."""
+    lose(broker, start, REPLICA=unique("replica"), INPUT_QUEUE=unique("in"))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Make them once."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def tls(certificates: Certificates) -> Iterator[TlsBroker]:
+    """Run a broker that demands client certificates."""
+    with TlsBroker(certificates) as made:
+        yield made
+
+
+def test_a_stage_ends_with_tls(tls: TlsBroker, certificates: Certificates, start: Start) -> None:
+    """There, pika's own transport is between us and the socket."""
+    tls.put("in", ["a"])
+    secured: dict[str, Any] = {
+        **tls.environment,
+        "RABBITMQ_HOST": "localhost",
+        "RABBITMQ_PORT": tls.tls_port,
+        "RABBITMQ_CA_FILE": certificates.ca,
+        **certificates.client,
+    }
+    for place in ("delivery", "opening"):
+        program = PROGRAM.format(place=PLACES[place], error="BlockingIOError")
+        sink = start("-c", program, ready=False, INPUT_QUEUE="in", **secured)
+
+        assert sink.wait() == 1
+        is_told(sink.log)
+    lose(tls, start, REPLICA="cut-off", INPUT_QUEUE="in", **secured)
+
+
+def test_a_handler_thread_that_ends_is_heard_of(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """The stage ends with 1, and says why."""
+    broker.put(unique("in"), ["a"])
+    program = PROGRAM.format(place="rabbit.handler.Handler.run", error="RuntimeError")
+    sink = start("-c", program, ready=False, INPUT_QUEUE=unique("in"), DRAIN_TIMEOUT=1)
+
+    assert sink.wait() == 1
+    told = "recorder: a handler thread has failed: RuntimeError('a bug of ours')"
+    assert sink.log.splitlines()[-1] == told
+    assert "broker unavailable" not in sink.log
+
+
+def test_a_source_that_waits_to_write_ends(broker: Broker, unique: Unique, start: Start) -> None:
+    """It waits for room that nobody will make: exit code 1."""
+    program = """
+import rabbit.source
+def fail(*_arguments):
+    raise RuntimeError("a bug of ours")
+rabbit.source.SourceIntake.confirmed = fail
+from rabbit import Halted, Producer
+class Endless(Producer):
+    def work(self):
+        try:
+            while True:
+                self.write("x")
+        except Halted:
+            print("halted", flush=True)
+            raise
+Endless.main()
+"""
+    source = start("-c", program, ready=False, OUTPUT_QUEUE=unique("out"))
+
+    assert source.wait() == 1
+    assert source.lines == ["halted"]
+    assert "broker unavailable" not in source.log
+    assert broker.depth(unique("out")) > 0
+
+
+def test_callers_of_a_message_queue_get_it(
+    broker: Broker,
+    unique: Unique,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever waits for messages gets the error; it is logged once."""
+
+    def fail(*_arguments: object) -> None:
+        raise BlockingIOError("a bug of ours")
+
+    monkeypatch.setattr(Subscription, "delivered", fail)
+    with MessageQueue(unique("in"), **broker.settings) as queue:
+        queue.register(print)
+        call = InBackground(queue.start)
+        queue.publish("a", timeout=20)
+
+        with pytest.raises(RabbitError, match="a bug of ours"):
+            call.join()
+
+    log = capsys.readouterr().err
+    assert log.count("Traceback (most recent call last)") == 1, log
+    assert "broker unavailable" not in log
