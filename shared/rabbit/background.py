@@ -192,15 +192,15 @@ class Background:
             self._loop.start()
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits
             cause = error
+        if cause is not None:  # first: who is told may end the process
+            with suppress(Exception):  # a log that cannot be written
+                self._log.error("the connection's thread has failed", exc_info=cause)
         self._end(cause)
         _living.discard(self)
         with suppress(Exception):
             self._loop.close()
         for connection in list(self._connections):
             connection.drop()
-        if cause is not None:
-            with suppress(Exception):  # a log that cannot be written
-                self._log.error("the connection's thread has failed", exc_info=cause)
 
     def _end(self, cause: BaseException | None) -> None:
         if self._ended is not None:

@@ -161,7 +161,7 @@ def test_callers_of_a_message_queue_get_it(
     with MessageQueue(unique("in"), **broker.settings) as queue:
         queue.register(print)
         call = InBackground(queue.start)
-        queue.publish("a", timeout=20)
+        broker.put(queue.name, ["a"])
 
         with pytest.raises(RabbitError, match="a bug of ours"):
             call.join()
