@@ -30,7 +30,7 @@ class Pipeline:
     @property
     def environment(self) -> dict[str, str]:
         """What make and docker compose are started with: not as part of the make that tests."""
-        ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+        ours = {"ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
         return {
             **{name: value for name, value in os.environ.items() if name not in ours},
             "COMPOSE_PROJECT_NAME": self.name,
