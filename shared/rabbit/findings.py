@@ -1,12 +1,15 @@
 """What is wrong with the settings, as one line for a person: it never shows a secret.
 
-A value is shown only where it is a plain one, of a setting that is not secret by its type or by
-its name. Anything else may hold a secret: a model, a list, what stands beside a missing setting.
+A value is shown only where no secret is looked for: of the library's own plain settings, and of a
+stage's own that are a number, a path or a choice; never where it has a login in it, and never of a
+setting that is secret by its type or its name. Anything else may hold a secret: any text of a
+stage's own, a model, a list, what a check says of it, what stands beside a missing setting.
 """
 
 import re
 from collections.abc import Iterator
 from enum import Enum
+from inspect import get_annotations
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -19,6 +22,7 @@ from pydantic_settings.exceptions import SettingsError
 NOT_SHOWN = "(not shown)"
 
 _PLAIN = (str, int, float, bool, Path, Enum, NoneType)
+_NO_TEXT = (int, float, bool, Path, Enum, NoneType)
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|token|credential|(api|access|private|signing|encryption)_?key$"
     r"|(^|_)(url|uri|dsn)s?$",
@@ -45,12 +49,16 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     name = str(place[0])
     field = _field(model, name)
     variable = ".".join([name.upper(), *_inner(field, place)])
-    open_ = field is not None and _is_open(name, field)
-    allowed = (field and field.description) or (message if open_ else f"see {model.__name__}")
+    open_ = field is not None and _is_open(model, name, field)
+    is_pydantics = open_ and kind not in {"value_error", "assertion_error"}
+    allowed = (field and field.description) or (
+        message if is_pydantics else f"see {model.__name__}"
+    )
     if kind == "missing":
         return f"{variable} is not set, and has no default; allowed: {allowed}"
     value = finding["input"]
-    shown = repr(value) if open_ and isinstance(value, _PLAIN) else f"the value {NOT_SHOWN}"
+    is_shown = open_ and isinstance(value, _PLAIN) and "@" not in str(value)  # user:password@host
+    shown = repr(value) if is_shown else f"the value {NOT_SHOWN}"
     why = f"; {message}" if kind == "told" else ""
     return f"{variable}: {shown} is not allowed; allowed: {allowed}{why}"
 
@@ -98,17 +106,28 @@ def _inner(field: FieldInfo | None, place: tuple[int | str, ...]) -> Iterator[st
         model = field.annotation
 
 
-def _is_open(name: str, field: FieldInfo) -> bool:
-    """Tell whether a wrong value may be shown."""
-    return not _SECRET_NAME.search(name) and _is_plain(field.annotation)
+def is_open(model: type[BaseModel], name: str) -> bool:
+    """Tell whether the value of a setting may be shown."""
+    return _is_open(model, name, model.model_fields[name])
 
 
-def _is_plain(kind: Any) -> bool:  # noqa: ANN401 - what an annotation may be
+def _is_open(model: type[BaseModel], name: str, field: FieldInfo) -> bool:
+    plain = _PLAIN if _is_ours(model, name) else _NO_TEXT
+    return not _SECRET_NAME.search(name) and _is_plain(field.annotation, plain)
+
+
+def _is_ours(model: type[BaseModel], name: str) -> bool:
+    """Tell whether it is the library that declares a setting, last of all."""
+    owners = [each for each in model.__mro__ if name in get_annotations(each)]
+    return bool(owners) and owners[0].__module__.startswith("rabbit.")
+
+
+def _is_plain(kind: Any, plain: tuple[type, ...]) -> bool:  # noqa: ANN401 - any annotation
     origin = get_origin(kind)
     if origin is Annotated:
-        return _is_plain(get_args(kind)[0])
+        return _is_plain(get_args(kind)[0], plain)
     if origin in {Union, UnionType}:
-        return all(map(_is_plain, get_args(kind)))
+        return all(_is_plain(each, plain) for each in get_args(kind))
     if origin is tuple:
-        return all(each is ... or _is_plain(each) for each in get_args(kind))
-    return origin is Literal or (isinstance(kind, type) and issubclass(kind, _PLAIN))
+        return all(each is ... or _is_plain(each, plain) for each in get_args(kind))
+    return origin is Literal or (isinstance(kind, type) and issubclass(kind, plain))

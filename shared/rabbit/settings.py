@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -21,7 +21,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from rabbit.errors import ConfigurationError
 from rabbit.files import check_readable, check_secrets, tls_context
-from rabbit.findings import NOT_SHOWN, explain, explain_unparsed, told
+from rabbit.findings import NOT_SHOWN, explain, explain_unparsed, is_open, told
 
 LONGEST_NAME_BYTES = 200
 LONGEST_KEY_BYTES = 255
@@ -324,6 +324,13 @@ class Settings(BaseSettings):
         return tls_context(
             self.rabbitmq_ca_file, self.rabbitmq_certificate_file, self.rabbitmq_key_file
         )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        """Show what may be shown; pydantic makes repr and str of it."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            is_shown = value is None or isinstance(value, SecretStr) or is_open(type(self), name)
+            yield name, value if is_shown else NOT_SHOWN
 
     @classmethod
     def load(cls, **given: Any) -> Self:  # noqa: ANN401 - the values are checked by the model

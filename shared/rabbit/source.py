@@ -37,7 +37,8 @@ class SourceIntake:
             loop: the loop that publishes.
             work: the source's work; it calls `write`.
             publish_timeout: give up when nothing is confirmed for so many seconds; None: never.
-            on_end: called when the work is over and everything is confirmed, or with the error.
+            on_end: called when the work is over and everything is confirmed, or at once with what
+                it has raised.
             check_key: returns a key that a message may have, or raises ValueError.
         """
         self.publisher: Publisher[None] | None = None
@@ -100,12 +101,12 @@ class SourceIntake:
     def turn(self) -> None:
         """Publish what has been written since the last turn; start the work, end it."""
         self._woken = False
-        if self._thread is None and self.publisher and self.publisher.is_flowing:
+        if not (self._thread or self._halting) and self.publisher and self.publisher.is_flowing:
             self._start()
         if self._outbox and self.publisher:
             outputs = [self._outbox.popleft() for _ in range(len(self._outbox))]
             self.publisher.send(outputs, None)
-        if self._returned and not self.in_flight and not self._ended:
+        if self._returned and not self._ended and (self._error or not self.in_flight):
             self._ended = True
             self._on_end(self._error)
 

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from rabbit import settings as _settings
 from rabbit import stderr
@@ -45,6 +45,8 @@ class _Replica:
         running: held while `start` runs.
         is_stopped: `stop` was called, and no `start` has ended since.
         engine: that of the last start.
+        work: what is run, as it was when the stage was built.
+        has_run: `start` was called.
     """
 
     stage: str
@@ -53,9 +55,11 @@ class _Replica:
     log: Logger
     input: Edge | None
     output: Edge | None
+    work: Callable[..., None]
     running: threading.Lock = field(default_factory=threading.Lock)
     is_stopped: bool = False
     engine: Engine | None = None
+    has_run: bool = False
 
 
 class Stage(ABC):
@@ -72,6 +76,13 @@ class Stage(ABC):
 
     settings: _settings.Settings
     __rabbit__: _Replica
+
+    def __new__(cls, *_arguments: object, **_given: object) -> Self:
+        """Raise ConfigurationError if the class has no `work`, where Python raises TypeError."""
+        if cls.__abstractmethods__:
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise ConfigurationError(f"{cls.__name__} does not define {missing}(self, ...)")
+        return super().__new__(cls)
 
     def __init__(self, name: str | None = None, **given: Any) -> None:  # noqa: ANN401 - checked by Settings
         """Read the settings; nothing is connected before `start`.
@@ -96,6 +107,7 @@ class Stage(ABC):
             logger(settings, stage=stage, replica=self.name),
             input_edge(settings, stage, self.name) if reads else None,
             output_edge(settings) if writes else None,
+            self.work,
         )
 
     if not TYPE_CHECKING:
@@ -120,13 +132,16 @@ class Stage(ABC):
 
         Raises:
             RabbitError: another `start` is running.
+            ConfigurationError: `work` is another one than when the stage was built.
             TopologyError: when the broker refuses what this stage declares.
             DrainTimeoutError: when DRAIN_TIMEOUT passed while halting.
         """
         known = self.__rabbit__
+        _check_unchanged(self)
         if not known.running.acquire(blocking=False):
             raise RabbitError(f"start() of {known.name!r} is running already: stop() ends it")
         try:
+            known.has_run = True
             if not known.is_stopped:
                 self.__run(known)
         finally:
@@ -149,7 +164,7 @@ class Stage(ABC):
         if isinstance(self, Consumer):
             _furnish_consumer(engine, known, self.__rabbit_handler__)
         elif isinstance(self, Producer):
-            self.__rabbit_source__ = _furnish_producer(engine, known, self.work)
+            self.__rabbit_source__ = _furnish_producer(engine, known, known.work)
         known.engine = engine
         if known.is_stopped:  # just now
             engine.stop()
@@ -169,6 +184,8 @@ class Stage(ABC):
             stage = cls()
             with exit_guarded():
                 stage.start()
+            if not stage.__rabbit__.has_run:
+                raise ConfigurationError("start() is overridden and does not call super().start()")  # noqa: TRY301 - told as any other
         except RabbitError as error:
             said = visible(str(error))
             stderr.write(sys.stderr, f"{_snake_case(cls.__name__)}: {said}\n")
@@ -309,6 +326,20 @@ class Producer(Stage):
     def confirmed(self) -> int:
         """How many messages a queue has taken so far."""
         return self.__rabbit_source__.handled if self.__rabbit_source__ else 0
+
+
+def _check_unchanged(stage: Stage) -> None:
+    """Raise ConfigurationError if `work` was replaced, which would not be run or looked at."""
+    if stage.work != stage.__rabbit__.work:
+        raise ConfigurationError(
+            f"{type(stage).__name__}: work was set after super().__init__(): set it before"
+        )
+
+
+def checked(stage: Consumer) -> Handler:
+    """Return what runs a stage's `work`. Raises ConfigurationError where `start` would."""
+    _check_unchanged(stage)
+    return stage.__rabbit_handler__
 
 
 def _furnish_consumer(engine: Engine, known: _Replica, handler: Handler) -> None:

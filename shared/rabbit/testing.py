@@ -14,7 +14,7 @@ from rabbit import codec
 from rabbit.connection import BasicProperties, encode_properties
 from rabbit.failures import Failures
 from rabbit.message import Message, new_id
-from rabbit.stage import Consumer
+from rabbit.stage import Consumer, checked
 from rabbit.topology import Edge
 
 _Settled: TypeAlias = Literal["acked", "retried", "dead-lettered"]
@@ -51,7 +51,8 @@ class Harness(Generic[S]):
     def __init__(self, stage: S) -> None:
         """Feed `stage`, by what a running one is fed by."""
         self.stage = stage
-        self._handler = stage.__rabbit_handler__
+        self._handler = checked(stage)
+        self._known = stage.__rabbit__
 
     def send(
         self,
@@ -91,8 +92,8 @@ class Harness(Generic[S]):
     def _settled(self, message: Message, error: BaseException | None) -> _Settled:
         if error is None:
             return "acked"
-        edge = Edge("input", delays=self.stage.settings.retry_delays)
-        fate = Failures(edge, self.stage.stage, self.stage.name).fate(
+        edge = Edge("input", delays=self._known.settings.retry_delays)
+        fate = Failures(edge, self._known.stage, self._known.name).fate(
             message, error, codec.most_property_bytes(codec.FRAME_MAX)
         )
         return "dead-lettered" if fate.delay is None else "retried"

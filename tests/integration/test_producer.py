@@ -133,3 +133,44 @@ def test_the_producer_publishes_what_it_is_given(
     assert [each.text for each in broker.take_all(unique("out"))] == ["hello", "world", text]
     assert "published 2 messages" in words.log
     assert "published 1 message " in one.log
+
+
+FAILS = """
+from rabbit import Producer
+class Fails(Producer):
+    def work(self):
+        self.write("a")
+        raise ValueError("the cause")
+Fails.main()
+"""
+
+
+def test_what_work_raises_is_told_while_messages_are_not_confirmed(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It does not wait for a queue that may be full for ever: exit code 1, and the cause."""
+    broker.fill(broker.declare(unique("out")))
+
+    source = start("-c", FAILS, ready=False, OUTPUT_QUEUE=unique("out"), DRAIN_TIMEOUT=1)
+
+    assert source.wait() == 1
+    assert "ValueError: the cause" in source.log
+
+
+IDLE = """
+from rabbit import Producer
+class Idle(Producer):
+    def start(self):
+        self.begun = True
+    def work(self):
+        pass
+Idle.main()
+"""
+
+
+def test_a_start_that_starts_nothing_is_told(start: Start) -> None:
+    """Exit code 0 would say that all is done."""
+    source = start("-c", IDLE, ready=False, OUTPUT_QUEUE="out")
+
+    assert source.wait() == 2
+    assert source.log == "idle: start() is overridden and does not call super().start()\n"

@@ -58,6 +58,37 @@ class Named(Settings):
     api_token: str = Field("", max_length=3)
 
 
+class Text(Settings):
+    """Any text: what it is for, only the stage knows."""
+
+    db_pass: str = Field("", max_length=3)
+    auth: str | None = Field(None, validation_alias="AUTH_CODE", max_length=3, description="three")
+
+
+class Spoken(Settings):
+    """A text with a check that says too much."""
+
+    word: str = ""
+
+    @field_validator("word")
+    @classmethod
+    def _check(cls, value: object) -> object:
+        msg = f"wrong: {value}"
+        raise ValueError(msg)
+
+
+class Counted(Settings):
+    """A number with a check that says too much of something else."""
+
+    number: int = 0
+
+    @field_validator("number")
+    @classmethod
+    def _check(cls, value: object) -> object:
+        msg = f"wrong: {value}, {SECRET}"
+        raise ValueError(msg)
+
+
 class Checked(Settings):
     """With a check that says too much."""
 
@@ -120,6 +151,16 @@ CASES: list[tuple[type[Settings], dict[str, str], str]] = [
     (Secrets, {"WORDS": f'["{SECRET}"]'}, "WORDS: the value (not shown)"),
     (Secrets, {"BY_NAME": f'{{"{SECRET}": []}}'}, "BY_NAME: the value (not shown)"),
     (Named, {"API_TOKEN": SECRET}, "API_TOKEN: the value (not shown) is not allowed"),
+    (Text, {"DB_PASS": SECRET}, "DB_PASS: the value (not shown) is not allowed; allowed: see Text"),
+    (
+        Text,
+        {"AUTH_CODE": SECRET},
+        "AUTH_CODE: the value (not shown) is not allowed; allowed: three",
+    ),
+    (Spoken, {"WORD": SECRET}, "WORD: the value (not shown) is not allowed; allowed: see Spoken"),
+    (Counted, {"NUMBER": "3"}, "NUMBER: '3' is not allowed; allowed: see Counted"),
+    (Settings, {"RABBITMQ_HOST": f"amqp://u:{SECRET}@b"}, "RABBITMQ_HOST: the value (not shown)"),
+    (Settings, {"RABBITMQ_PORT": f"tcp://u:{SECRET}@b"}, "RABBITMQ_PORT: the value (not shown)"),
     (Checked, {"WORD": SECRET}, "WORD: the value (not shown) is not allowed; allowed: see Checked"),
     (Raising, {"WORD": SECRET}, "Raising: a check of its own raised KeyError (not shown)"),
     (Together, {"WORD": SECRET}, "Together: a check of its own (not shown)"),
@@ -156,9 +197,13 @@ def test_settings_are_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> 
     """As they may stand in a log."""
     monkeypatch.setenv("RABBITMQ_PASSWORD", SECRET)
     monkeypatch.setenv("RABBITMQ_URL", f"amqp://u:{SECRET}@b")
+    monkeypatch.setenv("API_TOKEN", "tok")
     loaded = Settings.load()
+    own = Named.load()
 
     assert SECRET not in repr(loaded) + str(loaded) + repr(loaded.endpoints)
+    assert "tok'" not in repr(own) + str(own)
+    assert "rabbitmq_host='localhost'" in repr(own)
 
 
 def test_what_has_an_alias_can_be_given_by_its_name() -> None:
@@ -179,7 +224,7 @@ def test_no_secret_gets_out(
     """In whichever secret or structured setting it stands, alone or with something around it."""
     closed = [
         *("rabbitmq_password", "rabbitmq_url", "word", "words", "by_name"),
-        *("hosts", "account", "api_token"),
+        *("hosts", "account", "api_token", "db_pass"),
     ]
     names = planted.draw(st.lists(st.sampled_from(closed), min_size=1))
     environment: dict[str, Any] = {name.upper(): f"{begin}{SECRET}{end}" for name in names}
@@ -188,5 +233,5 @@ def test_no_secret_gets_out(
     except ConfigurationError as error:
         said = "".join(traceback.format_exception(error)) + repr(error.__context__)
     else:
-        said = "" if kind is Named else repr(loaded)  # it is a str to whoever has declared it so
+        said = repr(loaded)
     assert SECRET not in said

@@ -11,7 +11,7 @@ from rabbit import ConfigurationError, Consumer, Producer, Worker
 from rabbit.connection import Loop
 from rabbit.message import Message
 from rabbit.source import SourceIntake
-from rabbit.testing import harness
+from rabbit.testing import Harness, harness
 
 
 async def a_coroutine(*_: object) -> None:
@@ -209,3 +209,29 @@ def test_handle_cannot_be_overridden() -> None:
 
     with pytest.raises(ConfigurationError, match=r"Odd: handle\(\) .* define work\(\)"):
         harness(made(Worker, work=lambda _self, _message: None, handle=handle))
+
+
+@pytest.mark.parametrize("base", [Worker, Consumer, Producer])
+def test_a_stage_without_work_is_refused(base: type) -> None:
+    """In one line, as what is wrong with its work."""
+    with pytest.raises(ConfigurationError, match=r"^Odd does not define work"):
+        made(base)()
+
+
+def test_work_that_is_set_too_late_is_refused() -> None:
+    """The other one would run, and nobody would have looked at this one."""
+    stage = harness(made(Worker, work=lambda _self, _message: None)).stage
+    stage.work = a_coroutine
+
+    with pytest.raises(ConfigurationError, match="work was set after super"):
+        Harness(stage)
+    with pytest.raises(ConfigurationError, match="work was set after super"):
+        stage.start()
+
+
+def test_the_harness_knows_what_a_running_stage_knows() -> None:
+    """Not what the stage calls its own since."""
+    fed = harness(made(Consumer, work=lambda _self, message: int(message) / 0), retry_delays=(1,))
+    fed.stage.settings = fed.stage.name = fed.stage.stage = None
+
+    assert fed.send("1").settled == "retried"
