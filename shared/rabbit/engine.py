@@ -26,6 +26,7 @@ from rabbit.name_lock import NameLock
 from rabbit.publisher import Publisher
 from rabbit.settings import Settings
 from rabbit.signals import stop_signals
+from rabbit.standstill import Standstills
 from rabbit.topology import REPLIES_EXCHANGE, Edge
 from rabbit.watchdog import Watchdog
 
@@ -88,6 +89,9 @@ class Intake(Protocol):
     def tick(self) -> None:
         """Look at what does not announce itself."""
 
+    def take_long(self) -> list[str]:
+        """Return the ids of the messages that have been with a handler for long, now or lately."""
+
     def halt(self) -> Iterator[None]:
         """Stop in order; yields while there is something to wait for."""
 
@@ -149,6 +153,13 @@ class Engine:
             on_refused=_no_matter,
             on_failed=self.fail,
         )
+        self._standstills = Standstills(
+            settings.rabbitmq_heartbeat,
+            lambda: self.intake.take_long(),  # noqa: PLW0108 - there is no intake yet
+            log,
+        )
+        for connection in (self.consuming, self.publishing):
+            connection.users.append(self._standstills)
         self._watchdog: Watchdog | None = None
         self._drain_timeout = settings.drain_timeout
         self._since = datetime.now(UTC)
@@ -341,6 +352,7 @@ class Engine:
             sleep(PAUSE_SECONDS)
 
     def _tick(self) -> None:
+        self._standstills.look()
         self.intake.tick()
         self._tell_state()
         self.loop.call_later(TICK_SECONDS, self._tick)

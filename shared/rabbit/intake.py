@@ -139,6 +139,10 @@ class QueueIntake:
         for delivery in self._stopwatch.overdue() if self._stopwatch else ():
             self._abandon(delivery)
 
+    def take_long(self) -> list[str]:
+        """Return the ids of the messages that have been with a handler for long, now or lately."""
+        return [delivery.id for delivery in self._workers.take_long()]
+
     def halt(self) -> Iterator[None]:
         """Stop in order; yields while there is something to wait for.
 

@@ -119,6 +119,10 @@ class SourceIntake:
             self._publish_timeout, self._has_given_up = None, True
             self._on_end(self._why_stalled(stalled))
 
+    def take_long(self) -> list[str]:
+        """Return nothing: a source handles no message."""
+        return []
+
     def halt(self) -> Iterator[None]:
         """Stop in order: no new messages; the written ones are confirmed.
 

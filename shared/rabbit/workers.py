@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 #: The result of a job that was quicker than this waits for those of the jobs behind it.
 QUICK_SECONDS = 0.001
 
+#: A call takes long from so many seconds on.
+LONG_SECONDS = 0.5
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -47,7 +50,9 @@ class Workers(Generic[Job, Result]):
         self._seconds = [0.0] * concurrency  # of work, since the threads started
         self._told = 0.0
         self._submitted = 0
-        self._started: list[float | None] = [None] * concurrency
+        self._running: list[Job | None] = [None] * concurrency
+        self._started = [0.0] * concurrency  # when what is running was
+        self._long: deque[Job] = deque()
         self._woken = False
         self._stopped = False
         self._available = threading.Condition()
@@ -90,14 +95,26 @@ class Workers(Generic[Job, Result]):
 
     def longest_running(self) -> float:
         """Return for how many seconds the oldest handler call has been running; 0.0 if none."""
-        started = [since for since in self._started if since is not None]
+        started = [since for _, since in self._calls()]
         return perf_counter() - min(started) if started else 0.0
+
+    def take_long(self) -> list[Job]:
+        """Return the jobs whose call takes long by now, or has ended so since this was called."""
+        latest = perf_counter() - LONG_SECONDS
+        running = [job for job, since in self._calls() if since < latest]
+        ended = [self._long.popleft() for _ in range(len(self._long))]
+        return list(dict.fromkeys([*running, *ended]))
 
     def stop(self) -> None:
         """Let the threads end when they have finished what they are doing."""
         with self._available:
             self._stopped = True
             self._available.notify_all()
+
+    def _calls(self) -> list[tuple[Job, float]]:
+        """Return the jobs that are running, and since when."""
+        calls = zip(self._running, self._started, strict=True)
+        return [(job, since) for job, since in calls if job is not None]
 
     def _run(self, slot: int) -> None:
         """Be a handler thread; one that dies is heard of."""
@@ -110,19 +127,28 @@ class Workers(Generic[Job, Result]):
         job = self._wait()
         began = perf_counter()
         while job is not None:
-            self._started[slot] = began
+            self._started[slot], self._running[slot] = began, job
             result = self._handle(job)
-            self._started[slot] = None
             ended = perf_counter()
-            self._seconds[slot] += ended - began
+            seconds = ended - began
+            self._seconds[slot] += seconds
             self._results.append(result)
-            if (ended - began > QUICK_SECONDS or not self._jobs) and not self._woken:
-                self._woken = True
-                self._wake()
+            if seconds > QUICK_SECONDS or not self._jobs:
+                self._announce(slot, job, seconds)
             try:
                 job, began = self._jobs.popleft(), ended
             except IndexError:
+                self._running[slot] = None
                 job, began = self._wait(), perf_counter()
+
+    def _announce(self, slot: int, job: Job, seconds: float) -> None:
+        """Have the results taken."""
+        if seconds > LONG_SECONDS:
+            self._long.append(job)
+        self._running[slot] = None
+        if not self._woken:
+            self._woken = True
+            self._wake()
 
     def _wait(self) -> Job | None:
         """Wait for a job; None means stop."""

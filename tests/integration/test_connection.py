@@ -11,6 +11,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pytest
+
 from rabbit.background import Background
 from rabbit.connection import Basic, Channel, Frame, Lane
 from rabbit.logs import logger
@@ -34,20 +36,93 @@ connection.CONSUMER_TIMEOUT_MILLISECONDS = 1000
 Relay.main()
 """
 
+#: One that computes, in Python, for three times its heartbeat.
+COMPUTING_RELAY = """
+import time
+from rabbit import Worker
+class Computing(Worker):
+    def work(self, message):
+        began = time.monotonic()
+        while time.monotonic() - began < 6:
+            pass
+        self.write(message)
+Computing.main()
+"""
 
+#: One that holds the interpreter: five times its heartbeat, whatever the machine, with a message
+#: that comes for the first time.
+GREEDY = """
+import re, time
+from rabbit import Consumer
+TEXT = "a" * 20 + "b"
+class Greedy(Consumer):
+    def work(self, message):
+        print(self.message.id, self.message.headers.get("x-delivery-count", 0), flush=True)
+        if message == "hold" and not self.message.redelivered:
+            began = time.thread_time()
+            re.search("(a+)+$", TEXT)
+            re.search("(a+)+$", TEXT * round(5 / (time.thread_time() - began)))
+Greedy.main()
+"""
+
+STOOD_STILL = "connection lost after the loop had stood still while work was running"
+
+
+@pytest.mark.parametrize("program", [RELAY, ("-c", COMPUTING_RELAY)], ids=["sleeps", "computes"])
 def test_a_slow_handler_does_not_starve_the_connection(
-    broker: Broker, unique: Unique, start: Start
+    broker: Broker, unique: Unique, start: Start, program: tuple[str, str]
 ) -> None:
-    """A handler that sleeps three times the heartbeat keeps the very same connections."""
+    """A handler that takes three times the heartbeat keeps the very same connections."""
     broker.put(unique("in"), ["a"])
     edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
     with Proxy(broker.port) as proxy:
-        worker = start(*RELAY, DELAY=6, RABBITMQ_HEARTBEAT=2, RABBITMQ_PORT=proxy.port, **edges)
+        worker = start(*program, DELAY=6, RABBITMQ_HEARTBEAT=2, RABBITMQ_PORT=proxy.port, **edges)
         broker.take(broker.declare(unique("out")), 1)
 
         assert proxy.accepted == 2
         assert worker.halt() == 0
         assert "unavailable" not in worker.log
+
+
+def test_a_handler_that_holds_the_interpreter_loses_its_connection(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It is said once, with the message and what to do; the message comes again, and counts."""
+    queue = unique("in")
+    broker.put(queue, ["a", "hold"])
+    sink = start("-c", GREEDY, INPUT_QUEUE=queue, RABBITMQ_HEARTBEAT=1)
+    wait_until(lambda: f"{queue}-1 1" in sink.lines, 60, lambda: f"it comes again\n{sink.log}")
+
+    assert sink.halt() == 0
+    assert f"{queue}-1 0" in sink.lines
+    [line] = [line for line in sink.log.splitlines() if STOOD_STILL in line]
+    assert f"message_id={queue}-1 " in line
+    (seconds,) = re.findall(r" seconds=([\d.]+)", line)
+    assert float(seconds) > 1  # what is less than a heartbeat is not told
+    assert "subprocess" in line
+    assert "RABBITMQ_HEARTBEAT" in line
+
+
+def test_a_stage_that_stands_still_by_itself_does_not_blame_work(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """The process is stopped for more than a heartbeat: no handler runs, though one has."""
+    broker.put(unique("in"), ["a"])
+    with Proxy(broker.port) as proxy:
+        environment: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "RABBITMQ_PORT": proxy.port}
+        sink = start("-c", GREEDY, RABBITMQ_HEARTBEAT=1, **environment)
+        sink.wait_printed(f"{unique('in')}-0 0")
+        wait_until(lambda: broker.depth(unique("in")) == 0, 20, "it is handled")
+        sink.send(signal.SIGSTOP)
+        began = monotonic()
+        wait_until(lambda: monotonic() > began + 2, 4, "a heartbeat is due")
+        assert proxy.cut() == 2
+        sink.send(signal.SIGCONT)
+        sink.wait_log("broker available again")
+
+        assert sink.halt() == 0
+    assert "broker unavailable" in sink.log
+    assert STOOD_STILL not in sink.log
 
 
 def test_connections_cut_under_load_lose_nothing(

@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from rabbit import workers as module
 from rabbit.workers import QUICK_SECONDS, Workers
 
 PATIENCE_SECONDS = 5.0
@@ -173,6 +174,28 @@ def test_the_longest_running_call_is_known() -> None:
         gate.open()
         at.take(2)
         assert at.workers.longest_running() == 0.0
+
+
+def test_calls_that_take_long_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they run, and once more when they have ended; quick ones never."""
+    gate = Gate()
+    monkeypatch.setattr(module, "LONG_SECONDS", 0.0)
+    with desk(gate.handle) as at:
+        assert at.workers.take_long() == []
+
+        at.workers.submit([1])
+        gate.wait_for(1)
+        assert at.workers.take_long() == at.workers.take_long() == [1]
+
+        gate.open()
+        at.take(1)
+        assert at.workers.take_long() == [1]
+        assert at.workers.take_long() == []
+
+        monkeypatch.setattr(module, "LONG_SECONDS", PATIENCE_SECONDS)
+        at.workers.submit([2])
+        at.take(1)
+        assert at.workers.take_long() == []
 
 
 def test_threads_end_when_stopped() -> None:
