@@ -87,6 +87,12 @@ class Container:
         return sum(int(row[rss]) for row in rows) / 1024
 
     @property
+    def peak_mebibytes(self) -> float:
+        """The most resident memory that any process in it has had so far."""
+        done = self.raw.exec_run(["sh", "-c", "grep --no-filename VmHWM /proc/[0-9]*/status"])
+        return max(int(line.split()[1]) for line in done.output.decode().splitlines()) / 1024
+
+    @property
     def is_running(self) -> bool:
         """Whether it has not ended."""
         self.raw.reload()

@@ -2,8 +2,8 @@
 
 Each fault is a test on real containers: the shipped images, built as compose builds them, and a
 broker on a network of their own. A source publishes numbered messages and notes which are
-confirmed, `to_upper` stands in the middle, and a sink prints the id and the text of each message.
-After every fault the same five things are asserted, by number and by id (stream.py):
+confirmed, `to_upper` stands in the middle, and a sink prints the id and the first word of each
+message. After every fault the same five things are asserted, by number and by id (stream.py):
 
     L  every confirmed message is at the sink, or in the dead letters where the fault means that
     U  nothing else is

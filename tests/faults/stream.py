@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -144,22 +144,24 @@ class Stream:
             account.arrived(lines)
         return account
 
-    def put(self, run: str, properties: list[bytes], digits: int = 1) -> None:
+    def put(self, run: str, properties: Sequence[bytes], digits: int = 1, padding: int = 0) -> None:
         """Publish a run of messages of the test's own to the input, confirmed.
 
         Args:
             run: its name; the messages' texts are RUN-0, RUN-1 and so on.
             properties: those of each message, as they stand in a content header.
             digits: how many digits each number has at least.
+            padding: how many bytes follow each text, as a word of their own.
         """
-        contents = [
-            b"".join(codec.content(1, each, f"{run}-{number:0{digits}}".encode(), FRAME_BYTES))
+        more = f" {padding * '.'}" if padding else ""
+        contents = (
+            codec.content(1, each, f"{run}-{number:0{digits}}{more}".encode(), FRAME_BYTES)
             for number, each in enumerate(properties)
-        ]
-        self._told.append(f"sent {run} 0 {len(contents)}")
+        )
+        self._told.append(f"sent {run} 0 {len(properties)}")
         with Wire(self.broker.host, self.broker.port, USERNAME, PASSWORD) as wire:
-            wire.publish(self.input, self.input, contents)
-        self._told.append(f"confirmed {run} 0 {len(contents)}")
+            wire.publish(self.input, self.input, map(b"".join, contents))
+        self._told.append(f"confirmed {run} 0 {len(properties)}")
 
     def _take_dead(self) -> None:
         """Take the dead letters of the input: they count as arrived.
@@ -175,6 +177,16 @@ class Stream:
         """Wait until so many dead letters of the input are there."""
         dead = f"{self.input}.dead"
         wait_until(lambda: self.broker.depth(dead) >= count, _FLOWS_SECONDS, self.logs)
+
+    def wait_arrived(self, run: str, seconds: float) -> None:
+        """Wait until all of a run of `put` is at the sink."""
+
+        def missing() -> list[str]:
+            return [each for each in self.account().lost if each.startswith(f"{run}-")]
+
+        wait_until(
+            lambda: not missing(), seconds, lambda: f"{run}: {len(missing())} left\n{self.logs()}"
+        )
 
     def wait_sent(self, count: int) -> None:
         """Wait until the source has sent so many."""

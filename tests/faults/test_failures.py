@@ -1,11 +1,20 @@
 """What happens when messages cannot be handled: the others go on, and none of them is lost."""
 
+import pytest
+
 from tests.broker import Broker
 from tests.faults.stream import Stream
 
 #: Headers that RabbitMQ takes, and that pika cannot read or has no type for.
 _TIME_BEYOND_ALL = b"\x01aT" + 8 * b"\x7f"
 _NESTED = 200
+
+#: What makes a replica hold a thousand messages, and what comes behind it: 400 MiB.
+_SMALL, _LARGE = 20_000, 100
+_LARGE_BYTES = 4 * 1024 * 1024
+_BURST_SECONDS = 120.0
+#: More than a replica has, and less than half of what it has when it holds all of that.
+_MOST_MEBIBYTES = 200
 
 
 def _properties(*headers: bytes, message_id: str) -> bytes:
@@ -19,6 +28,10 @@ def _properties(*headers: bytes, message_id: str) -> bytes:
         + bytes([len(message_id)])
         + message_id.encode()
     )
+
+
+def _id(number: int) -> str:
+    return f"{number:08x}-6d0f-5a55-9a39-0b6f2f1f6f0e"
 
 
 def _nested(depth: int) -> bytes:
@@ -79,8 +92,30 @@ def test_too_large(stream: Stream) -> None:
     stream.may_be_dead = True
     stream.start()
     count = 50
-    ids = [f"{number:08x}-6d0f-5a55-9a39-0b6f2f1f6f0e" for number in range(count)]
 
     with stream.fault("messages that are too large"):
-        stream.put("LARGE", [_properties(message_id=each) for each in ids], digits=2000)
+        stream.put(
+            "LARGE", [_properties(message_id=_id(number)) for number in range(count)], digits=2000
+        )
         stream.wait_dead(count)
+
+
+@pytest.mark.timeout(600)
+def test_burst_of_large_messages(stream: Stream) -> None:
+    """100 messages of 4 MiB for a worker that small ones have made hold a thousand in advance.
+
+    With the prefetch as shipped: worker and sink give back what is beyond its bound of 16 MiB.
+    """
+    stream.environment["PREFETCH"] = "auto"
+    stream.start()
+    (worker,), (sink,) = stream.workers, stream.sinks
+
+    with stream.fault("the 4 MB burst", backlog_seconds=_BURST_SECONDS):
+        assert worker.halt() == 0
+        stream.put("SMALL", [_properties(message_id=_id(number)) for number in range(_SMALL)])
+        large = [_properties(message_id=_id(_SMALL + number)) for number in range(_LARGE)]
+        stream.put("LARGE", large, padding=_LARGE_BYTES)
+        worker.start()
+        stream.wait_arrived("LARGE", _BURST_SECONDS)
+        peaks = {each.stage: each.peak_mebibytes for each in (worker, sink)}
+        assert max(peaks.values()) < _MOST_MEBIBYTES, peaks

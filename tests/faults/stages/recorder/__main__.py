@@ -1,4 +1,4 @@
-"""Print the id and the text of each message; take the time that DELAY says, after printing."""
+"""Print the id and the first word of each message; take the time that DELAY says, after that."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ class Recorder(Consumer):
 
     def work(self, message: str) -> None:
         """Print, then take the time."""
-        sys.stdout.write(f"{self.message.id} {message}\n")
+        sys.stdout.write(f"{self.message.id} {message.partition(' ')[0]}\n")
         sys.stdout.flush()
         if self.settings.delay:
             time.sleep(self.settings.delay)
