@@ -42,9 +42,9 @@ class Template:
         pattern = f"({text}|{_ID})".encode()
         self._parts = re.split(pattern, marshal(properties, payload))
 
-    def messages(self, count: int) -> Iterator[bytes]:
-        """Yield `count` messages, ready to be sent."""
-        for number in range(count):
+    def messages(self, count: int, first: int = 0) -> Iterator[bytes]:
+        """Yield `count` messages, ready to be sent; their numbers begin with `first`."""
+        for number in range(first, first + count):
             parts = list(self._parts)
             for place in range(1, len(parts), 2):
                 if parts[place].endswith(b"="):

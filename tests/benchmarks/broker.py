@@ -124,10 +124,10 @@ class Broker:
             raise LookupError(f"there is no message in {queue}")
         return properties, payload
 
-    def fill(self, queue: str, template: Template, count: int) -> None:
-        """Put `count` messages into a queue, all confirmed."""
+    def fill(self, queue: str, template: Template, count: int, first: int = 0) -> None:
+        """Put `count` messages into a queue, all confirmed; their numbers begin with `first`."""
         with self._wire() as wire:
-            wire.publish("", queue, template.messages(count))
+            wire.publish("", queue, template.messages(count, first))
 
     def verify(self, queue: str, tally: Tally) -> list[str]:
         """Take everything off a queue; say what is wrong with it."""

@@ -3,7 +3,8 @@
 import calendar
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
@@ -101,6 +102,15 @@ class Container:
     def start(self) -> None:
         """Start one that was only created."""
         self.raw.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Freeze its processes (SIGSTOP cannot be noticed) for the time of a `with`."""
+        self.raw.pause()
+        try:
+            yield
+        finally:
+            self.raw.unpause()
 
     def log(self, lines: int | str = 20) -> str:
         """Return the last lines it has written."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tests.benchmarks.relay import Work
 from tests.benchmarks.runs import Runs, Spread
 from tests.benchmarks.workloads import (
+    burst,
     cold_start,
     latency,
     memory,
@@ -100,6 +101,12 @@ def _of_memory(runs: Runs) -> Iterator[Goal]:
     )
     yield _at_most(
         memory.FLAT_MEBIBYTES, "MiB", "… its growth while it is relayed", figure("growth_mebibytes")
+    )
+    yield _at_most(
+        burst.MOST_MEBIBYTES,
+        "MiB",
+        "memory above idle in a burst of messages of 4 MiB, at most",
+        runs.figure(burst.NAME, "ours", "above_idle_mebibytes"),
     )
 
 

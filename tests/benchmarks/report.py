@@ -18,6 +18,7 @@ _COLUMNS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "load_mebibytes": ("MiB under load", ".1f"),
         "backlog": ("backlog", ",.0f"),
         "backlog_mebibytes": ("MiB at most with the backlog", ".1f"),
+        "above_idle_mebibytes": ("MiB above idle, at most", ".1f"),
         "growth_mebibytes": ("MiB grown, first to last quarter", "+.1f"),
         "median_milliseconds": ("median ms", ".2f"),
         "p99_milliseconds": ("99th percentile ms", ".2f"),

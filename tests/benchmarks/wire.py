@@ -22,19 +22,21 @@ _READ_BYTES = 1 << 20
 #: So much is written with one system call.
 _BLOCK_BYTES = 1 << 16
 _PREFIX = struct.Struct(">BHL")
-_METHOD, _BODY = 1, 3
+_METHOD, _HEADER, _BODY = 1, 2, 3
 _METHOD_IDS = struct.Struct(">HH")
 _DELIVER, _ACK = (60, 60), (60, 80)
 _ACK_FIELDS = struct.Struct(">QB")
+_BODY_SIZE = struct.Struct(">Q")
+_BODY_SIZE_AT = 4  # in a content header, behind class and weight
+_FRAME_BYTES = 8  # what a frame takes besides its payload
 
 
 def marshal(properties: pika.BasicProperties, body: bytes) -> bytes:
-    """Return a message as it follows a basic.publish: its header frame and its body frame."""
-    if len(body) > _FRAME_MAX_BYTES - 8:
-        raise ValueError(f"a body of {len(body)} bytes does not fit into one frame")
+    """Return a message as it follows a basic.publish: its header frame and its body frames."""
+    most = _FRAME_MAX_BYTES - _FRAME_BYTES
+    parts = [body[at : at + most] for at in range(0, len(body), most)]
     header = frame.Header(_CHANNEL, len(body), properties).marshal()
-    content = frame.Body(_CHANNEL, body).marshal()
-    return bytes(header + content)
+    return b"".join([header, *(frame.Body(_CHANNEL, part).marshal() for part in parts)])
 
 
 class Wire:
@@ -102,12 +104,17 @@ class Wire:
         """Take `count` messages off a queue; yield their bodies."""
         self._send(_CHANNEL, spec.Basic.Consume(queue=queue, no_ack=True))
         self._expect(spec.Basic.ConsumeOk)
-        taken = 0
+        taken, size, body = 0, 0, bytearray()
         while taken < count:
             for kind, payload in self._frames():
-                if kind == _BODY:
-                    taken += 1
-                    yield bytes(payload)
+                if kind == _HEADER:
+                    (size,) = _BODY_SIZE.unpack_from(payload, _BODY_SIZE_AT)
+                elif kind == _BODY:
+                    body += payload
+                    if len(body) == size:
+                        taken += 1
+                        yield bytes(body)
+                        body.clear()
                 elif kind == _METHOD and _METHOD_IDS.unpack_from(payload) != _DELIVER:
                     raise ConnectionError(f"{queue}: the broker says {bytes(payload)!r}")
             if taken < count:

@@ -155,15 +155,6 @@ class Replica(Container):
         self.raw.reload()
         return int(self.raw.attrs["State"]["ExitCode"])
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Freeze its processes (SIGSTOP cannot be noticed) for the time of a `with`."""
-        self.raw.pause()
-        try:
-            yield
-        finally:
-            self.raw.unpause()
-
     @property
     def _started_at(self) -> str:
         self.raw.reload()

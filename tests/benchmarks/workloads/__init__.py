@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.workloads import (
+    burst,
     cold_start,
     latency,
     memory,
@@ -24,6 +25,7 @@ WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
         "prefetch": prefetch.measure,
         "cold-start": cold_start.measure,
         "memory": memory.measure,
+        "burst": burst.measure,
         "slow-handler": slow_handler.measure,
         "latency": latency.measure,
     }

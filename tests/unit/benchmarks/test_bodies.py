@@ -11,10 +11,15 @@ _ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 def _decoded(message: bytes) -> tuple[pika.BasicProperties, bytes]:
     used, header = frame.decode_frame(message)
-    _, content = frame.decode_frame(message[used:])
     assert isinstance(header, frame.Header)
-    assert isinstance(content, frame.Body)
-    return header.properties, content.fragment
+    body = b""
+    while used < len(message):
+        size, content = frame.decode_frame(message[used:])
+        assert isinstance(content, frame.Body)
+        body += content.fragment
+        used += size
+    assert header.body_size == len(body)
+    return header.properties, body
 
 
 @pytest.mark.parametrize("size", [16, 1024, 65_536])
@@ -31,6 +36,13 @@ def test_each_copy_has_its_own_number_and_ids() -> None:
     assert [content.decode() for _, content in copies] == [body(n, 16) for n in range(3)]
     assert len({properties.message_id for properties, _ in copies}) == 3
     assert all(properties.correlation_id == properties.message_id for properties, _ in copies)
+
+
+def test_a_large_message_is_in_several_frames() -> None:
+    """A body of more than a frame arrives whole, and with the number that was asked for."""
+    (message,) = plain(300_000).messages(1, first=20_000)
+
+    assert _decoded(message)[1] == body(20_000, 300_000).encode()
 
 
 def test_the_envelope_of_a_framework_is_kept() -> None:
