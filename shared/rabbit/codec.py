@@ -8,7 +8,7 @@ A frame is type (1 byte), channel (2), size (4), payload, end (1): AMQP 0-9-1, s
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
@@ -127,6 +127,7 @@ class Decoder:
             return
         if len(self._chunks) > 1:
             data = b"".join(self._chunks)
+        self._chunks = []  # of a large message, they would be a second copy
         rest = data[self._decode(data) :]
         self._chunks = [rest] if rest else []
         self._length = len(rest)
@@ -304,7 +305,8 @@ def _body(data: bytes, at: int, channel: int, remaining: int) -> tuple[bytes, in
 
     If that is beyond the end of `data`, so much of it has to be there for another look.
     """
-    parts = []
+    parts: list[memoryview] = []
+    view = memoryview(data)  # a large body is copied once: when joined
     while remaining:
         if len(data) - at < _FRAME_BYTES:
             return b"", at + _FRAME_BYTES + remaining
@@ -317,9 +319,9 @@ def _body(data: bytes, at: int, channel: int, remaining: int) -> tuple[bytes, in
             return b"", stop + (_FRAME_BYTES + remaining if remaining else 0)
         if data[stop - 1] != _END:
             raise _Unexpected
-        parts.append(data[at + 7 : stop - 1])
+        parts.append(view[at + 7 : stop - 1])
         at = stop
-    return parts[0] if len(parts) == 1 else b"".join(parts), at
+    return b"".join(parts), at
 
 
 def publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
@@ -341,7 +343,9 @@ def most_property_bytes(frame_max: int) -> int:
     return frame_max - _header.size - 1
 
 
-def content(channel: int, properties: bytes, body: bytes, frame_max: int) -> list[bytes]:
+def content(
+    channel: int, properties: bytes, body: bytes, frame_max: int
+) -> Sequence[bytes | memoryview]:
     """Return the frames that follow a basic.publish, in parts to be joined.
 
     Args:
@@ -356,8 +360,9 @@ def content(channel: int, properties: bytes, body: bytes, frame_max: int) -> lis
         return [header, properties, _END_BYTE]
     if size <= frame_max - _FRAME_BYTES:
         return [header, properties, _header_end.pack(_END, _BODY, channel, size), body, _END_BYTE]
-    parts = [header, properties]
+    parts: list[bytes | memoryview] = [header, properties]
+    view = memoryview(body)
     for begin in range(0, size, frame_max - _FRAME_BYTES):
-        part = body[begin : begin + frame_max - _FRAME_BYTES]
+        part = view[begin : begin + frame_max - _FRAME_BYTES]
         parts += [_header_end.pack(_END, _BODY, channel, len(part)), part]
     return [*parts, _END_BYTE]

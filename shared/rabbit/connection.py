@@ -285,7 +285,7 @@ class _Wire(SelectConnection):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed through
-        self.unsent: list[bytes] = []
+        self.unsent: list[bytes | memoryview] = []
         self.lanes: dict[int, codec.Lane] = {}
         self._moved = 0  # bytes, since the last flush
         self._decoder = codec.Decoder(self.lanes, self._leave_to_pika)
@@ -544,7 +544,7 @@ class Connection:
             self._pika.lanes.pop(channel.channel_number, None)
         channel.close()
 
-    def send(self, frames: Iterable[bytes]) -> None:
+    def send(self, frames: Iterable[bytes | memoryview]) -> None:
         """Send frames, in parts, with this turn's `flush`; the channel they belong to is open."""
         if self._pika:
             self._pika.unsent += frames

@@ -165,7 +165,7 @@ class Publisher(Lane, Generic[Owner]):
         channel, frame_max = self._channel.channel_number, self._connection.frame_max
         most = codec.most_property_bytes(frame_max)
         too_large: list[Publication[Owner]] = []
-        frames: list[bytes] = []
+        frames: list[bytes | memoryview] = []
         last: tuple[str | None, str | None] | None = None
         method = b""
         for publication in publications:
