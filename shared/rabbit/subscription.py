@@ -197,8 +197,9 @@ class Subscription(Lane):
         """Keep what there is room for; let the rest go back, and what comes behind it.
 
         How large messages are is known when they come, and then as many are under way as there was
-        credit for. They are read on: heartbeats and commands come behind them. To keep the order,
-        nothing more is kept from this consumer once something is to go back; see `_spill`.
+        credit for. They are read on: heartbeats and commands come behind them. Once something is
+        to go back, nothing more is kept from this consumer; see `_spill`. What goes back may still
+        be overtaken: as with all that comes again, its order is not promised.
         """
         self._quiet_at = monotonic() + QUIET_SECONDS
         kept = 0
