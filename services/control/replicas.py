@@ -187,9 +187,8 @@ class Replicas:
                 return
             began = monotonic()
             for queue in sorted(each for each in queues if not self._has_answered(each, asked)):
-                self._roll_call.count(
-                    queue
-                )  # it takes as long as a broker takes to replace another
+                # It takes as long as a broker takes to replace another.
+                self._roll_call.count(queue)
                 if monotonic() - began > SILENCE_SECONDS:
                     break
             else:

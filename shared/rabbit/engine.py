@@ -103,7 +103,12 @@ class Intake(Protocol):
 
 
 class Engine:
-    """Runs one replica: two connections, one loop, one intake, from connect to exit."""
+    """Runs one replica: two connections, one loop, one intake, from connect to exit.
+
+    Attributes:
+        was_commanded: whether a halt was broadcast: then nothing may start this replica again by
+            itself.
+    """
 
     def __init__(self, role: Role, settings: Settings, log: Logger) -> None:
         """Build the rooms that every replica has; `intake` is set before `run`.
@@ -167,7 +172,7 @@ class Engine:
         self._stopping: Iterator[None] | None = None
         self._state_said = State.STARTING
         self._process = new_id()
-        self._was_commanded = False
+        self.was_commanded = False
         self._kept_out: list[tuple[Connection, list[User]]] = []
         self._last_word: State | None = None
         self._is_closing = False
@@ -226,12 +231,7 @@ class Engine:
 
     def _exit_code(self) -> int:
         """Say with which code a process ends that hangs; see `Stage.main`."""
-        return 0 if self._was_commanded else RabbitError.exit_code
-
-    @property
-    def was_commanded(self) -> bool:
-        """Whether a halt was broadcast: then nothing may start this replica again by itself."""
-        return self._was_commanded
+        return 0 if self.was_commanded else RabbitError.exit_code
 
     def _keep_out(self) -> None:
         """Let nobody on the connections do anything before it is certain that our name is ours."""
@@ -367,7 +367,7 @@ class Engine:
     def _obey(self, command: Command, reply_to: str | None) -> None:
         is_halt = command.command == "halt"
         if is_halt:
-            self._was_commanded = True
+            self.was_commanded = True
             if reply_to:
                 self._askers[reply_to] = command.id
             self.halt("halt was broadcast")
