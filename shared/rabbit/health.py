@@ -34,7 +34,7 @@ class Health:
             if path is not None:
                 try:
                     path.touch()
-                    path.unlink()
+                    path.unlink(missing_ok=True)  # stages of one process may share it
                 except OSError as error:
                     raise ConfigurationError(
                         f"{name}: {str(path)!r} cannot be written: {error.strerror}; allowed: a "

@@ -182,7 +182,11 @@ def test_halt_names_who_is_cut_off(pipeline: Pipeline) -> None:
     assert "halted 5/6" in done.stdout
     assert f"printer/{lost[:12]}" in done.stdout.split("not proved halted:")[1]
     assert pipeline.wait_exited(lost) == 0
-    assert "no replica is at the broker" in pipeline.make("halt", check=False).stderr
+    again = pipeline.make("halt", check=False)
+    # Nobody is there; or its last word is, left for who asks, if it could not be sent: it ends as
+    # soon as it has heard the command, and the connection that publishes may come back later.
+    left = f"halted 1/1 printer/{lost[:12]}" in again.stdout
+    assert left or "no replica is at the broker" in again.stderr
     pipeline.start(printers=3, workers=2)
     assert "halted 5/5" in pipeline.make("halt").stdout
 

@@ -1,6 +1,7 @@
 """Ready and alive, as files."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,25 @@ def test_what_a_process_before_us_has_left_says_nothing(tmp_path: Path) -> None:
     health(path).check()
 
     assert not path.exists()
+
+
+def test_stages_of_one_process_may_share_a_file(tmp_path: Path) -> None:
+    """The tutorial's workflow runs three in threads: none takes another's check for a failure."""
+    errors: list[BaseException] = []
+
+    def check_again_and_again() -> None:
+        try:
+            for _ in range(500):
+                health(tmp_path / "ready").check()
+        except ConfigurationError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=check_again_and_again) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
 
 
 @pytest.mark.parametrize("name", ["READY_FILE", "ALIVE_FILE"])
