@@ -80,7 +80,7 @@ def test_stages_of_one_process_may_share_a_file(tmp_path: Path) -> None:
 
     def check_again_and_again() -> None:
         try:
-            for _ in range(500):
+            for _ in range(100):
                 health(tmp_path / "ready").check()
         except ConfigurationError as error:
             errors.append(error)
