@@ -89,11 +89,12 @@ class Process:
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Wait until it is ready; fail at once, with its log, when it ends instead."""
 
-        def is_decided() -> bool:
-            return self.is_ready or not self.is_running
+        def decided() -> str:
+            # Once: a first failure makes a stage not ready for a moment.
+            return "ready" if self.is_ready else "" if self.is_running else "ended"
 
-        wait_until(is_decided, seconds, f"{self} is ready\n{self.log}")
-        assert self.is_ready, f"{self} ended with {self._popen.returncode}\n{self.log}"
+        how = wait_until(decided, seconds, lambda: f"{self} is ready\n{self.log}")
+        assert how == "ready", f"{self} ended with {self._popen.returncode}\n{self.log}"
 
     def wait_printed(self, line: str, seconds: float = START_SECONDS) -> None:
         """Wait until it has printed this line on stdout."""
