@@ -65,6 +65,11 @@ class Background:
         """Whether the thread has ended: closed, failed, or left behind in the parent process."""
         return self._ended is not None
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between heartbeats."""
+        return self._settings.rabbitmq_heartbeat
+
     def connection(self, name: str) -> Connection:
         """Return a new connection; its users are added before `call(connection.connect)`."""
         connection = Connection(

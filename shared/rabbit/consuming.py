@@ -14,11 +14,15 @@ from rabbit.failures import Failures, describe
 from rabbit.logs import Logger
 from rabbit.prefetch import FixedPrefetch
 from rabbit.publisher import Publication
+from rabbit.standstill import WatchedCall, Standstills
 from rabbit.subscription import Delivery, Subscription
 from rabbit.topology import Edge
 
 #: When nothing more comes for so long because nothing is acked, that is said.
 STUCK_SECONDS = 2.0
+
+#: How often it is looked whether the loop stands still; often, beside the shortest heartbeat.
+LOOK_SECONDS = 0.5
 
 
 class Received(Basic.Deliver):
@@ -77,7 +81,11 @@ class Consuming:
             on_lost=_keep,
             on_failed=self.end,
         )
+        self._call = WatchedCall()
+        self._standstills = Standstills(background.heartbeat, self._call.take_long, log)
+        self._connections[0].users.append(self._standstills)
         background.call(self._connections[0].connect)
+        background.call(self._look)
         background.begin(self._turns())
 
     @property
@@ -97,10 +105,13 @@ class Consuming:
         self._inbox.put(None)
 
     def next(self) -> Delivery | None:
-        """Wait for a delivery; None: there may be something else to do."""
+        """Wait for a delivery for the callback; None: there may be something else to do."""
+        self._call.end()
         delivery = self._get()
-        current = delivery is not None and self._subscription.is_current(delivery)
-        return delivery if current else None
+        if delivery is None or not self._subscription.is_current(delivery):
+            return None
+        self._call.begin(delivery.id)
+        return delivery
 
     def _get(self) -> Delivery | None:
         if self._is_full() and not self._is_told_stuck:
@@ -173,6 +184,12 @@ class Consuming:
                     self._inbox.put(delivery)
             self._subscription.flush()
             yield
+
+    def _look(self) -> None:
+        """Notice, now and then, that the loop stands still while the callback runs."""
+        if not self._has_left:
+            self._standstills.look()
+            self._connections[0].call_later(LOOK_SECONDS, self._look)
 
     def _settle(self, method: Received, how: str, act: Callable[[Delivery], object]) -> None:
         if method.settled == how:

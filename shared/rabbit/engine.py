@@ -10,7 +10,7 @@ A message's way through a worker:
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from time import sleep
 from typing import Any, NamedTuple, Protocol
@@ -89,8 +89,8 @@ class Intake(Protocol):
     def tick(self) -> None:
         """Look at what does not announce itself."""
 
-    def take_long(self) -> list[str]:
-        """Return the ids of the messages that have been with a handler for long, now or lately."""
+    def take_long(self) -> Sequence[str | None]:
+        """Return the calls of work that take long, now or lately; see `Standstills`."""
 
     def halt(self) -> Iterator[None]:
         """Stop in order; yields while there is something to wait for."""

@@ -11,6 +11,7 @@ from rabbit.forks import end_child, keep_from_children
 from rabbit.message import Output, check_key, new_id, text_output
 from rabbit.plain import unmeant
 from rabbit.publisher import Publication, Publisher
+from rabbit.standstill import WatchedCall
 
 #: `write` waits while so many messages are not confirmed.
 WINDOW = 1000
@@ -64,6 +65,7 @@ class SourceIntake:
         self._is_disowned = False
         self._error: BaseException | None = None
         keep_from_children(self)
+        self._call = WatchedCall()
         self._thread: threading.Thread | None = None
 
     @property
@@ -119,9 +121,9 @@ class SourceIntake:
             self._publish_timeout, self._has_given_up = None, True
             self._on_end(self._why_stalled(stalled))
 
-    def take_long(self) -> list[str]:
-        """Return nothing: a source handles no message."""
-        return []
+    def take_long(self) -> list[str | None]:
+        """Return the call of the work, if it takes long: one without a message."""
+        return self._call.take_long()
 
     def halt(self) -> Iterator[None]:
         """Stop in order: no new messages; the written ones are confirmed.
@@ -175,6 +177,7 @@ class SourceIntake:
         self._thread.start()
 
     def _run(self) -> None:
+        self._call.begin(None)
         try:
             returned = self._work()
             if returned is not None:
@@ -183,6 +186,7 @@ class SourceIntake:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the engine, which ends the process
             self._error = error
+        self._call.end()
         if self._is_disowned:
             end_child(self._error)
         with self._room:

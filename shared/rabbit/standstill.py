@@ -1,10 +1,14 @@
 """Why a connection was lost: the loop had stood still while work was running."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
 from rabbit.logs import Logger
+
+#: A call takes long from so many seconds on.
+LONG_SECONDS = 0.5
 
 #: So many messages are named, at most.
 MOST_NAMED = 5
@@ -23,6 +27,35 @@ class _Standstill(NamedTuple):
     messages: list[str]
 
 
+class WatchedCall:
+    """What runs in one thread, one call at a time, and takes long; any thread may ask."""
+
+    def __init__(self) -> None:
+        """Begin with nothing that runs."""
+        self._running: tuple[str | None, float] | None = None
+        self._long: deque[str | None] = deque()
+
+    def begin(self, message_id: str | None) -> None:
+        """Note a call, and which message it is about."""
+        self._running = message_id, monotonic()
+
+    def end(self) -> None:
+        """Note that it is over."""
+        running, self._running = self._running, None
+        if running and _is_long(running[1]):
+            self._long.append(running[0])
+
+    def take_long(self) -> list[str | None]:
+        """Return what takes long by now, or has ended so since this was called."""
+        running = self._running
+        now = [running[0]] if running and _is_long(running[1]) else []
+        return [*now, *(self._long.popleft() for _ in range(len(self._long)))]
+
+
+def _is_long(since: float) -> bool:
+    return monotonic() - since > LONG_SECONDS
+
+
 class Standstills:
     """Notices that the loop stands still, and says so when that has cost a connection.
 
@@ -32,7 +65,7 @@ class Standstills:
     def __init__(
         self,
         heartbeat: float,
-        take_long: Callable[[], list[str]],
+        take_long: Callable[[], Sequence[str | None]],
         log: Logger,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -40,8 +73,8 @@ class Standstills:
 
         Args:
             heartbeat: seconds between heartbeats; a shorter standstill is none.
-            take_long: returns the ids of the messages that have been with a handler for long, now
-                or since the last call.
+            take_long: returns the calls of work that have taken long, now or since this was called
+                last: the id of the message that each is about, None for one without.
             log: told of it.
             clock: tells the time, in seconds.
         """
@@ -56,9 +89,9 @@ class Standstills:
         """Measure how long it is since the last look; called much more often than a heartbeat."""
         now = self._clock()
         seconds, self._looked_at = now - self._looked_at, now
-        messages = self._take_long()
-        if messages and seconds > self._heartbeat:
-            self._last = _Standstill(now, seconds, messages)
+        calls = self._take_long()
+        if calls and seconds > self._heartbeat:
+            self._last = _Standstill(now, seconds, [each for each in calls if each is not None])
 
     def open(self) -> None:
         """Have nothing to set up."""
@@ -70,10 +103,11 @@ class Standstills:
         """
         self.look()
         last, self._last = self._last, None
+        named = ", ".join(last.messages[:MOST_NAMED]) if last else ""
         if last and self._looked_at - last.until < self._heartbeat:
             self._log.warning(
                 "connection lost after the loop had stood still while work was running",
-                message_id=", ".join(last.messages[:MOST_NAMED]),
+                **({"message_id": named} if named else {}),
                 seconds=round(last.seconds, 1),
                 advice=_ADVICE,
             )

@@ -7,11 +7,10 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Generic, TypeVar
 
+from rabbit.standstill import LONG_SECONDS
+
 #: The result of a job that was quicker than this waits for those of the jobs behind it.
 QUICK_SECONDS = 0.001
-
-#: A call takes long from so many seconds on.
-LONG_SECONDS = 0.5
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -65,6 +65,39 @@ class Greedy(Consumer):
 Greedy.main()
 """
 
+#: A callback, and a source's work, that do the same.
+GREEDY_CALLBACK = """
+import os, re, time
+from rabbit import MessageQueue
+TEXT = "a" * 20 + "b"
+queue = MessageQueue(os.environ["INPUT_QUEUE"])
+def callback(channel, method, properties, message):
+    print(properties.message_id, (properties.headers or {}).get("x-delivery-count", 0), flush=True)
+    if message == "hold" and not method.redelivered:
+        began = time.thread_time()
+        re.search("(a+)+$", TEXT)
+        re.search("(a+)+$", TEXT * round(5 / (time.thread_time() - began)))
+    queue.ack(method)
+    if method.redelivered:
+        queue.stop()
+queue.register(callback)
+with queue:
+    queue.start()
+"""
+GREEDY_SOURCE = """
+import re, time
+from rabbit import Producer
+TEXT = "a" * 20 + "b"
+class Greedy(Producer):
+    def work(self):
+        self.write("a")
+        began = time.thread_time()
+        re.search("(a+)+$", TEXT)
+        re.search("(a+)+$", TEXT * round(5 / (time.thread_time() - began)))
+        self.write("b")
+Greedy.main()
+"""
+
 STOOD_STILL = "connection lost after the loop had stood still while work was running"
 
 
@@ -101,6 +134,38 @@ def test_a_handler_that_holds_the_interpreter_loses_its_connection(
     assert float(seconds) > 1  # what is less than a heartbeat is not told
     assert "subprocess" in line
     assert "RABBITMQ_HEARTBEAT" in line
+
+
+def test_a_callback_that_holds_the_interpreter_loses_its_connection(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It is said as for a handler; what it acks too late comes again."""
+    queue = unique("in")
+    broker.put(queue, ["a", "hold"])
+    consumer = start(
+        "-c", GREEDY_CALLBACK, ready=False, INPUT_QUEUE=queue, RABBITMQ_HEARTBEAT=1, REPLICA="one"
+    )
+
+    assert consumer.wait(60) == 0, consumer.log
+    assert consumer.lines == [f"{queue}-0 0", f"{queue}-1 0", f"{queue}-1 1"]
+    [line] = [line for line in consumer.log.splitlines() if STOOD_STILL in line]
+    assert f"message_id={queue}-1 " in line
+    assert "subprocess" in line
+
+
+def test_a_source_that_holds_the_interpreter_loses_its_connection(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It is said likewise, without a message; what it writes before and after is queued."""
+    source = start(
+        "-c", GREEDY_SOURCE, ready=False, OUTPUT_QUEUE=unique("out"), RABBITMQ_HEARTBEAT=1
+    )
+
+    assert source.wait(60) == 0, source.log
+    assert {each.text for each in broker.take_all(unique("out"))} == {"a", "b"}
+    [line] = [line for line in source.log.splitlines() if STOOD_STILL in line]
+    assert "message_id" not in line
+    assert "subprocess" in line
 
 
 def test_a_stage_that_stands_still_by_itself_does_not_blame_work(
