@@ -14,7 +14,7 @@ from rabbit.failures import Failures, describe
 from rabbit.logs import Logger
 from rabbit.prefetch import FixedPrefetch
 from rabbit.publisher import Publication
-from rabbit.standstill import WatchedCall, Standstills
+from rabbit.standstill import Standstills, WatchedCall
 from rabbit.subscription import Delivery, Subscription
 from rabbit.topology import Edge
 
