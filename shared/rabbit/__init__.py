@@ -30,6 +30,9 @@ from rabbit.message_queue import MessageQueue
 from rabbit.settings import Settings
 from rabbit.stage import Consumer, Producer, Worker
 
+#: The one place where the version stands; of the library, and of the pipeline around it.
+__version__ = "0.1.0"
+
 __all__ = [
     "BrokerUnavailableError",
     "ClosedError",
