@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from rabbit import codec
 from rabbit.background import Background
 from rabbit.connection import Basic, Connection
-from rabbit.errors import ClosedError, PublishError, RabbitError
+from rabbit.errors import ClosedError, PublishError, RabbitError, TooLargeError
 from rabbit.failure_publisher import FailurePublisher
 from rabbit.failures import Failures, describe
 from rabbit.logs import Logger
@@ -235,7 +235,10 @@ class Consuming:
 
     def _not_kept(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Try again while the message is ours: what cannot be read is not lost either."""
-        if self._failure_publisher and self._subscription.is_current(publication[1]):
+        delivery = publication[1]
+        if isinstance(error, TooLargeError):
+            self._subscription.dead_letter(delivery, error)
+        elif self._failure_publisher and self._subscription.is_current(delivery):
             self._failure_publisher.retry(publication, error)
 
     def _is_giving_up(self) -> bool:

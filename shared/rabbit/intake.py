@@ -196,9 +196,20 @@ class QueueIntake:
             self._subscription.settle(delivery)
 
     def refused_failure(self, publication: Publication[Delivery], error: PublishError) -> None:
-        """Try again while the input is ours: what has failed is not lost either."""
-        if self._subscription.is_current(publication[1]):
+        """Try again while the input is ours: what has failed is not lost either.
+
+        What is too large for ever is left to the broker, which dead-letters it as it is.
+        """
+        output, delivery = publication
+        if not self._subscription.is_current(delivery):
+            return
+        if not isinstance(error, TooLargeError):
             self.failure_publisher.retry(publication, error)
+            return
+        if output.exchange != self._subscription.edge.dead:  # there is no other attempt
+            self.retried -= 1
+            self.dead_lettered += 1
+        self._subscription.dead_letter(delivery, error)
 
     def _take(self, call: Call[Delivery]) -> None:
         """Take what a handler call has come to, unless its message is not ours any more."""

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 from rabbit.connection import Arrival, Channel, Connection, Frame, Lane, consume, declare
-from rabbit.errors import TopologyError
+from rabbit.errors import TooLargeError, TopologyError
 from rabbit.ledger import Inputs
 from rabbit.logs import Logger
 from rabbit.message import Message
@@ -246,6 +246,25 @@ class Subscription(Lane):
         if self.is_current(delivery) and self._channel and self._channel.is_open:
             self._inputs.drop(delivery.tag)
             self._channel.basic_reject(delivery.tag, requeue=requeue)
+
+    def dead_letter(self, delivery: Delivery, error: TooLargeError) -> None:
+        """Have the broker dead-letter what it lets nobody publish; the log says why.
+
+        Its queue does that byte for byte, whatever the size, and so without a reason of ours. It
+        has a dead-letter exchange: nothing else is sent to dead letters (`Edge.dead`).
+
+        Args:
+            delivery: nothing is done unless it is current.
+            error: why it could not be sent there.
+        """
+        if self.is_current(delivery):
+            self._log.warning(
+                "left to the broker to dead-letter: without a reason, and with no other attempt",
+                message_id=delivery.id,
+                dead_letters=self.edge.dead,
+                reason=str(error),
+            )
+            self.reject(delivery, requeue=False)
 
     def give_back_all(self) -> int:
         """Return every open delivery to the queue with the next flush; say how many these are."""

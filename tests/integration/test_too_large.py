@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from rabbit import MessageQueue, TooLargeError
+from rabbit.settings import QueueType
 from tests.broker import Broker
 from tests.conftest import Start, Unique
+from tests.integration.background import Running
 from tests.integration.letters import letters
 from tests.process import Process
 from tests.waiting import wait_until
@@ -123,3 +125,60 @@ def test_a_limit_that_was_raised_counts_from_the_next_connection_on(
 
     texts = [message.text for message in broker.take_all(unique("out"))]
     assert [len(text) for text in texts] == [5, limit + 1]
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+@pytest.mark.parametrize("command", ["fail", "reject"])
+def test_what_has_become_too_large_to_be_sent_on_is_dead_lettered_by_the_broker(
+    broker: Broker,
+    unique: Unique,
+    start: Start,
+    edges: dict[str, Any],
+    queue_type: QueueType,
+    command: str,
+) -> None:
+    """The limit was lowered after it was queued: it is kept byte for byte, and the rest flows."""
+    large = f"{command} {2000 * 'x'}" if command == "reject" else f"fail {2000 * '9'}"
+    broker.put(unique("in"), ["a", large, "b"], queue_type=queue_type, headers={"mine": "kept"})
+    set_limit(broker, 1000)
+    try:
+        worker = start(*FALLIBLE, **edges | {"QUEUE_TYPE": queue_type})
+        [letter] = letters(broker, f"{unique('in')}.dead", 1)
+        texts = [output.text for output in broker.take(unique("out"), 2)]
+        assert worker.halt() == 0
+    finally:
+        set_limit(broker, 16777216)
+
+    assert texts == ["a", "b"]
+    assert letter.body.decode() == large
+    assert letter.headers["mine"] == "kept"
+    assert letter.headers["x-first-death-reason"] == "rejected"
+    assert broker.depth(unique("in")) == 0
+    assert worker.log.count("left to the broker to dead-letter") == 1
+    assert "takes up to 1000" in worker.log
+
+
+def test_what_is_no_text_and_too_large_is_dead_lettered_by_the_broker(
+    broker: Broker, unique: Unique
+) -> None:
+    """A MessageQueue's callback never sees it, and it holds up nothing."""
+    broker.put(unique("in"), [2000 * b"\xff", "b"])
+    seen: list[str] = []
+    set_limit(broker, 1000)
+    try:
+        with MessageQueue(unique("in"), **broker.settings) as queue:
+
+            def callback(channel: Any, method: Any, _properties: object, message: str) -> None:
+                seen.append(message)
+                channel.basic_ack(method.delivery_tag)
+
+            queue.register(callback)
+            with Running(queue):
+                [letter] = letters(broker, f"{unique('in')}.dead", 1)
+                wait_until(lambda: seen == ["b"], 10, "the other is seen")
+    finally:
+        set_limit(broker, 16777216)
+
+    assert letter.body == 2000 * b"\xff"
+    assert letter.headers["x-first-death-reason"] == "rejected"
+    assert broker.depth(unique("in")) == 0
