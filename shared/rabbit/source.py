@@ -142,9 +142,12 @@ class SourceIntake:
         return f"{self.in_flight} messages not confirmed: their queue may have them, or not"
 
     def abandon(self) -> None:
-        """Take no more messages: `write` raises Halted, also where it waits."""
+        """Take no more messages: `write` raises Halted, also where it waits.
+
+        Who writes when the work has returned by itself is told that, as before: it is an error.
+        """
         with self._room:
-            self._halting = True
+            self._halting = self._halting or not self._returned
             self._room.notify_all()
 
     def confirmed(self, owners: list[None]) -> None:

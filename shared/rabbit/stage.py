@@ -314,7 +314,7 @@ class Producer(Stage):
 
         Raises:
             Halted: when the source is being stopped; let it pass.
-            RuntimeError: outside of `work`.
+            RuntimeError: outside of `work`, or after it has returned: it waits for its threads.
             ValueError: a key for an output of kind work, which has none; or one that is too long.
         """
         if self.__rabbit_source__ is None:

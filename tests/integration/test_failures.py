@@ -384,3 +384,28 @@ def test_what_waits_for_another_attempt_at_a_broadcast_does_not_expire(
         return {name for name in names if name.startswith(f"{queue}.retry")}
 
     wait_until(lambda: not left(), 20, "nothing stays when the replica is gone")
+
+
+#: A sink that makes an output all the same, behind the library's back.
+OUTPUT_OF_A_SINK = """
+from rabbit import Consumer
+class Sink(Consumer):
+    def work(self, message):
+        self.__rabbit_handler__.write(message, None)
+Sink.main()
+"""
+
+
+def test_an_output_that_no_edge_takes_is_a_failure(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It is never acked with its output dropped: it is a dead letter that says why."""
+    broker.put(unique("in"), ["a"])
+    sink = start("-c", OUTPUT_OF_A_SINK, INPUT_QUEUE=unique("in"), RETRY_DELAYS="0.1")
+
+    [letter] = broker.take(f"{unique('in')}.dead", 1)
+
+    assert letter.text == "a"
+    assert letter.headers["x-error-message"] == "an output was written, and no edge takes it"
+    assert sink.halt() == 0
+    assert "handled=0" in sink.log
