@@ -18,9 +18,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 from testcontainers.core.container import DockerContainer
 
-from rabbit.connection import Channel, declare
-from rabbit.settings import QueueType
-from rabbit.topology import Edge
+from rabbit.amqp.connection import Channel, declare
+from rabbit.topology import Edge, QueueType
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from rabbit.control.client import ControlClient
 from rabbit.logs import logger
-from rabbit.roll_call import RollCall
-from rabbit.text import visible
+from rabbit.terminal import visible
 
 from . import dead_letters
 from .containers import Containers
@@ -40,7 +40,7 @@ class _Room:
     """What every command works with."""
 
     def __init__(
-        self, settings: ControlSettings, roll_call: RollCall, containers: Containers
+        self, settings: ControlSettings, roll_call: ControlClient, containers: Containers
     ) -> None:
         self.settings = settings
         self.roll_call = roll_call
@@ -56,7 +56,7 @@ def _room(containers: str | None = None, timeout: float | None = None) -> Iterat
         settings = ControlSettings.load()
         known = Containers.read(containers)
         log = logger(settings, stage="control")
-        with RollCall(settings, log, timeout or settings.halt_timeout) as roll_call:
+        with ControlClient(settings, log, timeout or settings.halt_timeout) as roll_call:
             yield _Room(settings, roll_call, known)
 
 

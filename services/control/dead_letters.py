@@ -9,8 +9,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from rabbit import ConfigurationError, RabbitError
-from rabbit.dead_letters import DeadLetters, Tell
-from rabbit.letter import Letter
+from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.letters import DeadLetters, Tell
 from rabbit.logs import logger
 from rabbit.message import Message
 from rabbit.topology import Edge
@@ -93,9 +93,9 @@ def show(
 ) -> None:
     """Show all of one dead letter: properties, headers and body. It stays."""
     selection = Selection(ids=[message_id], queue=queue)
-    found: list[tuple[Letter, Message]] = []
+    found: list[tuple[DeadLetter, Message]] = []
 
-    def keep(letter: Letter, message: Message) -> None:
+    def keep(letter: DeadLetter, message: Message) -> None:
         if selection.matches(letter):
             found.append((letter, message))
 

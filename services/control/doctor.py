@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from rabbit import ConfigurationError
-from rabbit.text import escape
+from rabbit.terminal import escape
 
 from .compose import DeclaredStage, stages
 from .examination import Examination, Finding

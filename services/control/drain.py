@@ -6,8 +6,8 @@ from graphlib import CycleError, TopologicalSorter
 from time import monotonic
 
 from rabbit import ConfigurationError, RabbitError
-from rabbit.control import Report
-from rabbit.roll_call import RollCall
+from rabbit.control.client import ControlClient
+from rabbit.control.messages import Report
 
 from .halt import Halt
 from .management import Management
@@ -38,7 +38,9 @@ class Flow:
 class Drain:
     """One drain of the whole pipeline. If it dies half-way, the rest goes on: run it again."""
 
-    def __init__(self, roll_call: RollCall, management: Management, replicas: Replicas) -> None:
+    def __init__(
+        self, roll_call: ControlClient, management: Management, replicas: Replicas
+    ) -> None:
         """Learn the topology when run."""
         self._roll_call = roll_call
         self._management = management

@@ -5,8 +5,8 @@ from itertools import takewhile
 from time import monotonic
 
 from rabbit import RabbitError
-from rabbit.control import Command
-from rabbit.roll_call import RollCall
+from rabbit.control.client import ControlClient
+from rabbit.control.messages import Command
 
 from .replicas import (
     POLL_SECONDS,
@@ -30,7 +30,7 @@ class Halt:
     """
 
     def __init__(
-        self, roll_call: RollCall, replicas: Replicas, targets: Sequence[str] = ()
+        self, roll_call: ControlClient, replicas: Replicas, targets: Sequence[str] = ()
     ) -> None:
         """Halt `targets`, each a stage or `stage/replica`; none: everybody."""
         self._roll_call = roll_call

@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rabbit.connection import decode_properties
-from rabbit.letter import Letter
+from rabbit.amqp.connection import decode_properties
+from rabbit.dead_letters.letter import DeadLetter
 from rabbit.message import Message
-from rabbit.text import escape
+from rabbit.terminal import escape
 
 from .selection import Selection
 from .text import count, cut
@@ -35,16 +35,16 @@ class Overview:
         self.counts: Counter[tuple[str, str]] = Counter()
         self._selection = selection
         self._limit = limit
-        self._newest: dict[str, deque[Letter]] = {}
+        self._newest: dict[str, deque[DeadLetter]] = {}
 
-    def add(self, letter: Letter, _message: object) -> None:
+    def add(self, letter: DeadLetter, _message: object) -> None:
         """Take a letter into account; those of one queue come oldest first."""
         if self._selection.matches(letter):
             self.counts[letter.queue, letter.reason] += 1
             self._newest.setdefault(letter.queue, deque(maxlen=self._limit)).append(letter)
 
     @property
-    def letters(self) -> list[Letter]:
+    def letters(self) -> list[DeadLetter]:
         """The newest letters, newest last; those of which no time is known come first."""
         kept = [letter for queue in self._newest.values() for letter in queue]
         kept.sort(key=lambda letter: _instant(letter.failed_at))
@@ -90,7 +90,7 @@ def _instant(text: str) -> float:
         return 0.0
 
 
-def _letter_table(letters: list[Letter]) -> Table:
+def _letter_table(letters: list[DeadLetter]) -> Table:
     table = Table(title="Letters")
     table.add_column("id", overflow="fold", min_width=36)
     for name in ("queue", "reason", "message", "stage"):
@@ -110,7 +110,7 @@ def _letter_table(letters: list[Letter]) -> Table:
     return table
 
 
-def shown(letter: Letter, message: Message) -> str:
+def shown(letter: DeadLetter, message: Message) -> str:
     """Return all that a letter consists of, a line for each part of it."""
     parts = details(letter, message)
     body, encoding = parts.pop("body"), parts.pop("body_encoding")
@@ -133,7 +133,7 @@ def _lines(parts: dict[str, Any]) -> Iterator[str]:
             yield f"{title}: {escape('' if value is None else str(value))}"
 
 
-def details(letter: Letter, message: Message) -> dict[str, Any]:
+def details(letter: DeadLetter, message: Message) -> dict[str, Any]:
     """Return all that a letter consists of, for programs; see `to_json`."""
     try:
         properties = dict(vars(decode_properties(message.properties)))
@@ -155,7 +155,7 @@ def details(letter: Letter, message: Message) -> dict[str, Any]:
     }
 
 
-def to_json(found: list[tuple[Letter, Message]]) -> str:
+def to_json(found: list[tuple[DeadLetter, Message]]) -> str:
     """Return letters with all that they consist of."""
     return json.dumps([details(*each) for each in found], indent=2, default=_plain)
 

@@ -5,8 +5,8 @@ from collections import Counter
 
 import typer
 
-from rabbit.letter import Letter
-from rabbit.text import escape, visible
+from rabbit.dead_letters.letter import DeadLetter
+from rabbit.terminal import escape, visible
 from rabbit.topology import Edge
 
 from .room import Format
@@ -39,7 +39,7 @@ class Outcome:
         self._form = form
         self._found: set[str] = set()
 
-    def selects(self, letter: Letter) -> bool:
+    def selects(self, letter: DeadLetter) -> bool:
         """Tell whether a letter is meant, and note which of the ids there are."""
         meant = self._selection.matches(letter)
         if meant and self._selection.ids:

@@ -7,8 +7,8 @@ from functools import partial
 from time import monotonic, sleep
 
 from rabbit import RabbitError
-from rabbit.control import SAID_BY_BINDING, Command, Report, State
-from rabbit.roll_call import Count, RollCall
+from rabbit.control.client import ControlClient, Count
+from rabbit.control.messages import SAID_BY_BINDING, Command, Report, State
 from rabbit.topology import CONTROL_EXCHANGE, control_queue
 
 from .containers import Containers
@@ -100,7 +100,7 @@ class Replicas:
     """All replicas: each has a queue bound to the control exchange, those cut off included."""
 
     def __init__(
-        self, roll_call: RollCall, management: Management, containers: Containers | None = None
+        self, roll_call: ControlClient, management: Management, containers: Containers | None = None
     ) -> None:
         """Know nobody yet, but what Compose says of its containers."""
         self._roll_call = roll_call

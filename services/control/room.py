@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rabbit import ConfigurationError, RabbitError
-from rabbit.text import visible
+from rabbit.terminal import visible
 
 #: How wide tables are that nobody looks at now.
 PIPE_WIDTH = 160

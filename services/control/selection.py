@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from rabbit import ConfigurationError
-from rabbit.letter import Letter
-from rabbit.text import escape
+from rabbit.dead_letters.letter import DeadLetter
+from rabbit.terminal import escape
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Selection:
             )
             raise ConfigurationError(msg)
 
-    def matches(self, letter: Letter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
         """Tell whether a letter is meant."""
         return (not self.ids or letter.id in self.ids) and self.reason in {None, letter.reason}
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from rabbit.text import escape, visible
+from rabbit.terminal import escape, visible
 from rabbit.topology import CONTROL_EXCHANGE
 
 from .halt import MOST_EXPLAINED

@@ -1,6 +1,6 @@
 """How the tables put things: cut to fit, and counted."""
 
-from rabbit.text import escape
+from rabbit.terminal import escape
 
 
 def cut(text: str, length: int) -> str:

@@ -6,7 +6,7 @@ import time
 from pydantic import Field, NonNegativeFloat
 
 from rabbit import Consumer, Settings
-from rabbit.text import escape
+from rabbit.terminal import escape
 
 
 class PrinterSettings(Settings):

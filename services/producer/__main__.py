@@ -8,7 +8,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from rabbit import RabbitError
-from rabbit.text import visible
+from rabbit.terminal import visible
 
 from . import Producer
 

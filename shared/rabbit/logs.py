@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
-from rabbit import stderr
-from rabbit.text import visible
+from rabbit import terminal
+from rabbit.terminal import visible
 
 if TYPE_CHECKING:
     from rabbit.settings import Settings
@@ -53,7 +53,7 @@ class _Lines:
 
     def msg(self, line: str) -> None:
         """Have a line written, soon."""
-        stderr.write(self._stream, f"{line}\n", self._tell)
+        terminal.write(self._stream, f"{line}\n", self._tell)
 
     debug = info = warning = error = critical = msg
 

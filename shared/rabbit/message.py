@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from rabbit import topology
-from rabbit.connection import decode_properties
-from rabbit.properties import read_ids, split_text, text_begin, text_properties, with_id
+from rabbit.amqp.connection import decode_properties
+from rabbit.amqp.properties import read_ids, split_text, text_begin, text_properties, with_id
 
 #: Namespace of the message ids that are derived from an input's id (RFC 9562, version 5).
 OUTPUT_NAMESPACE = uuid.UUID("4a3c9c7e-6d0f-5a55-9a39-0b6f2f1f6f0e")

@@ -14,19 +14,18 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Self, TypeAlias, get_args
 
-from rabbit.background import CLOSE_SECONDS, Background
-from rabbit.batch import Batch
-from rabbit.connection import Basic, BasicProperties, decode_properties
-from rabbit.consuming import Consuming, Received
+from rabbit.amqp.connection import Basic, BasicProperties, decode_properties
+from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.errors import ClosedError, ConfigurationError, RabbitError
-from rabbit.failures import Failures
 from rabbit.logs import logger
 from rabbit.message import Output, new_id, text_output
-from rabbit.outlet import Outlet
-from rabbit.plain import is_async
-from rabbit.settings import Kind, Settings
-from rabbit.subscription import Delivery
-from rabbit.topology import LONGEST_SHORT_STRING_BYTES, Edge, check_declarations, check_name
+from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.retry import RetryPolicy
+from rabbit.runtime.blocking_publisher import BlockingPublisher, PendingConfirms
+from rabbit.runtime.callback_consumer import CallbackConsumer, Received
+from rabbit.runtime.handler import is_async
+from rabbit.settings import Settings
+from rabbit.topology import LONGEST_SHORT_STRING_BYTES, Edge, Kind, check_declarations, check_name
 
 #: `publish_many` waits while so many messages are not confirmed, and hands over so many at a time.
 WINDOW = 1000
@@ -51,7 +50,7 @@ class CallbackChannel:
         ValueError: for another message's tag, `multiple`, or the contrary of what was said before.
     """
 
-    def __init__(self, consuming: Consuming, method: Received) -> None:
+    def __init__(self, consuming: CallbackConsumer, method: Received) -> None:
         """Settle this delivery."""
         self._consuming = consuming
         self._method = method
@@ -147,10 +146,10 @@ class MessageQueue:
         """Have no connection, and locks that nobody holds."""
         self._lock = threading.RLock()
         self._starting = threading.Lock()
-        self._background: Background | None = None
-        self._finalizer: weakref.finalize[[Background], MessageQueue] | None = None
-        self._outlet: Outlet | None = None
-        self._consuming: Consuming | None = None
+        self._loop_thread: LoopThread | None = None
+        self._finalizer: weakref.finalize[[LoopThread], MessageQueue] | None = None
+        self._outlet: BlockingPublisher | None = None
+        self._consuming: CallbackConsumer | None = None
 
     def __enter__(self) -> Self:
         """Return the queue itself."""
@@ -303,42 +302,42 @@ class MessageQueue:
         the callback, it closes as soon as that has returned. Used again, the queue connects anew.
         """
         with self._lock:
-            background, outlet, consuming = self._background, self._outlet, self._consuming
-            self._background = self._outlet = None
+            loop_thread, outlet, consuming = self._loop_thread, self._outlet, self._consuming
+            self._loop_thread = self._outlet = None
             if self._finalizer is not None:
                 self._finalizer.detach()
         if outlet is not None:
             outlet.fail(ClosedError())
-        if background is None:
+        if loop_thread is None:
             return
         if consuming is None:
-            background.close()
+            loop_thread.close()
             return
         consuming.end()
         if consuming.thread is threading.current_thread():
             consuming.closes = True
             return
         consuming.left.wait(CLOSE_SECONDS)
-        background.close(consuming.leave())
+        loop_thread.close(consuming.leave())
 
-    def _open(self) -> Background:
-        if self._background is None or self._background.has_ended:
+    def _open(self) -> LoopThread:
+        if self._loop_thread is None or self._loop_thread.has_ended:
             if self._finalizer is not None:
                 self._finalizer.detach()
             self._outlet = None
-            self._background = Background(self._settings, self._log, _nothing)
-            # Whoever has forgotten it waits for nothing; at exit, Background sees to it itself.
-            self._finalizer = weakref.finalize(self, _close_soon, self._background)
+            self._loop_thread = LoopThread(self._settings, self._log, _nothing)
+            # Whoever has forgotten it waits for nothing; at exit, LoopThread sees to it itself.
+            self._finalizer = weakref.finalize(self, _close_soon, self._loop_thread)
             self._finalizer.atexit = False
-        return self._background
+        return self._loop_thread
 
     def _publish(self, outputs: Iterator[Output], timeout: float | None) -> int:
         with self._lock:
-            background = self._open()
+            loop_thread = self._open()
             if self._outlet is None or self._outlet.error is not None:
-                self._outlet = Outlet(background, self._edge, self._log)
+                self._outlet = BlockingPublisher(loop_thread, self._edge, self._log)
             outlet = self._outlet
-        batch, count = Batch(lambda: outlet.reason), 0
+        batch, count = PendingConfirms(lambda: outlet.reason), 0
         with outlet.taking(batch):
             while chunk := list(islice(outputs, _CHUNK)):
                 outlet.send(chunk, batch)
@@ -349,14 +348,16 @@ class MessageQueue:
 
     def _start(self, callback: Callback) -> None:
         with self._lock:
-            background = self._open()
-            failures = Failures(
+            loop_thread = self._open()
+            failures = RetryPolicy(
                 self._edge, self._settings.stage or self.name, self._settings.replica
             )
-            consuming = Consuming(background, self._edge, self._prefetch, failures, self._log)
+            consuming = CallbackConsumer(
+                loop_thread, self._edge, self._prefetch, failures, self._log
+            )
             self._consuming = consuming
         try:
-            with background.waking(consuming.end):
+            with loop_thread.waking(consuming.end):
                 while not (self._is_stopping or consuming.is_ending):
                     delivery = consuming.next()
                     if delivery is not None and not (self._is_stopping or consuming.is_ending):
@@ -365,14 +366,16 @@ class MessageQueue:
             if self._consuming is consuming:  # not in a child that the callback has forked
                 self._consuming = None
             with suppress(RabbitError):
-                background.see_through(consuming.leave(), 2 * CLOSE_SECONDS)
+                loop_thread.see_through(consuming.leave(), 2 * CLOSE_SECONDS)
             consuming.left.set()
             if consuming.closes:
-                background.close()
+                loop_thread.close()
         if consuming.error is not None:
             raise consuming.error
 
-    def _call_back(self, callback: Callback, consuming: Consuming, delivery: Delivery) -> None:
+    def _call_back(
+        self, callback: Callback, consuming: CallbackConsumer, delivery: Delivery
+    ) -> None:
         try:
             message = delivery.text if self._type is str else delivery.body
             properties = decode_properties(delivery.properties)
@@ -461,8 +464,8 @@ def _check_id(message_id: str | None) -> str:
     return message_id
 
 
-def _close_soon(background: Background) -> None:
-    background.begin_to_close()
+def _close_soon(loop_thread: LoopThread) -> None:
+    loop_thread.begin_to_close()
 
 
 def _nothing() -> None:

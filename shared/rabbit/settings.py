@@ -20,8 +20,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from rabbit.errors import ConfigurationError
-from rabbit.files import check_readable, check_secrets, tls_context
-from rabbit.findings import NOT_SHOWN, explain, explain_unparsed, is_open, told
+from rabbit.settings_errors import NOT_SHOWN, explain, explain_unparsed, is_open, told
+from rabbit.settings_files import check_readable, check_secrets, tls_context
+from rabbit.topology import Kind, QueueType
 
 LONGEST_NAME_BYTES = 200
 LONGEST_KEY_BYTES = 255
@@ -34,9 +35,6 @@ _PORTS = range(1, 65536)
 # The length is bounded apart: 80 times a class of Unicode letters is an automaton of 9 MB.
 _STAGE = r"^[\w-]+$"
 _REPLICA = r"^[\w.-]+$"
-
-Kind = Literal["work", "broadcast", "direct", "topic"]
-QueueType = Literal["quorum", "classic"]
 
 
 def _short(value: str) -> str:

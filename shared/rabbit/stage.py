@@ -9,30 +9,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from rabbit import settings as _settings
-from rabbit import stderr
+from rabbit import terminal
 from rabbit.edges import check_replica, input_edge, output_edge
-from rabbit.engine import Engine, Role
 from rabbit.errors import ConfigurationError, RabbitError
-from rabbit.failure_publisher import FailurePublisher
-from rabbit.failures import Failures
-from rabbit.handler import Call, Handler
-from rabbit.intake import QueueIntake
 from rabbit.logs import Logger, logger
 from rabbit.message import Message
-from rabbit.plain import check_work
-from rabbit.publisher import Publisher
-from rabbit.source import SourceIntake
-from rabbit.subscription import Delivery
-from rabbit.text import visible
+from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.failure_publisher import FailurePublisher
+from rabbit.messaging.publisher import Publisher
+from rabbit.messaging.retry import RetryPolicy
+from rabbit.runtime.dispatcher import Dispatcher
+from rabbit.runtime.handler import Call, Handler, check_work
+from rabbit.runtime.replica import Replica, Role
+from rabbit.runtime.source import Source
+from rabbit.runtime.watchdog import exit_guarded, leave
+from rabbit.terminal import visible
 from rabbit.topology import Edge
-from rabbit.watchdog import exit_guarded, leave
 
 #: What `Stage.__init__` makes.
 _OURS = {"__rabbit__", "__rabbit_handler__", "__rabbit_source__", "settings", "name", "stage"}
 
 
 @dataclass
-class _Replica:
+class _Known:
     """What the library knows of a stage: apart from what a subclass calls its own.
 
     Attributes:
@@ -58,7 +57,7 @@ class _Replica:
     work: Callable[..., None]
     running: threading.Lock = field(default_factory=threading.Lock)
     is_stopped: bool = False
-    engine: Engine | None = None
+    engine: Replica | None = None
     has_run: bool = False
 
 
@@ -75,7 +74,7 @@ class Stage(ABC):
     Settings: ClassVar[type[_settings.Settings]] = _settings.Settings
 
     settings: _settings.Settings
-    __rabbit__: _Replica
+    __rabbit__: _Known
 
     def __new__(cls, *_arguments: object, **_given: object) -> Self:
         """Raise ConfigurationError if the class has no `work`, where Python raises TypeError."""
@@ -100,7 +99,7 @@ class Stage(ABC):
         check_replica(stage, self.name)
         reads, writes = isinstance(self, Consumer), isinstance(self, Worker | Producer)
         check_work(self.work, type(self).__name__, *(["message"] if reads else []))
-        self.__rabbit__ = _Replica(
+        self.__rabbit__ = _Known(
             stage,
             self.name,
             settings,
@@ -158,9 +157,9 @@ class Stage(ABC):
         if known.engine:
             known.engine.stop()
 
-    def __run(self, known: _Replica) -> None:
+    def __run(self, known: _Known) -> None:
         role = Role(known.stage, known.name, known.input, known.output)
-        engine = Engine(role, known.settings, known.log)
+        engine = Replica(role, known.settings, known.log)
         if isinstance(self, Consumer):
             _furnish_consumer(engine, known, self.__rabbit_handler__)
         elif isinstance(self, Producer):
@@ -188,7 +187,7 @@ class Stage(ABC):
                 raise ConfigurationError("start() is overridden and does not call super().start()")  # noqa: TRY301 - told as any other
         except RabbitError as error:
             said = visible(str(error))
-            stderr.write(sys.stderr, f"{_snake_case(cls.__name__)}: {said}\n")
+            terminal.write(sys.stderr, f"{_snake_case(cls.__name__)}: {said}\n")
             code = error.exit_code
         except Exception:
             if not (stage and _was_commanded(stage)):
@@ -299,7 +298,7 @@ class Producer(Stage):
             ConfigurationError: when a setting is missing or wrong.
         """
         super().__init__(name, output_queue=output, **given)
-        self.__rabbit_source__: SourceIntake | None = None
+        self.__rabbit_source__: Source | None = None
 
     @abstractmethod
     def work(self) -> None:
@@ -342,16 +341,16 @@ def checked(stage: Consumer) -> Handler:
     return stage.__rabbit_handler__
 
 
-def _furnish_consumer(engine: Engine, known: _Replica, handler: Handler) -> None:
+def _furnish_consumer(engine: Replica, known: _Known, handler: Handler) -> None:
     """Give an engine the intake and the publishers of a worker or a sink."""
     assert known.input is not None  # noqa: S101 - a consumer has one
-    intake = QueueIntake(
+    intake = Dispatcher(
         engine.loop,
         engine.consuming,
         known.input,
         known.settings,
         handler,
-        Failures(known.input, known.stage, known.name),
+        RetryPolicy(known.input, known.stage, known.name),
         known.log,
         on_pill=lambda: engine.halt("poison pill"),
         on_failed=engine.fail,
@@ -379,11 +378,11 @@ def _furnish_consumer(engine: Engine, known: _Replica, handler: Handler) -> None
         engine.publishers.append(publisher)
 
 
-def _furnish_producer(engine: Engine, known: _Replica, work: Callable[[], None]) -> SourceIntake:
+def _furnish_producer(engine: Replica, known: _Known, work: Callable[[], None]) -> Source:
     """Give an engine the intake and the publisher of a source."""
     assert known.output is not None  # noqa: S101 - a source has one
     edge = known.output
-    source = SourceIntake(
+    source = Source(
         engine.loop,
         work,
         known.settings.publish_timeout,
@@ -406,7 +405,7 @@ def _furnish_producer(engine: Engine, known: _Replica, work: Callable[[], None])
 
 def _was_commanded(stage: Stage) -> bool:
     """Whether a broadcast halt was heard."""
-    known: _Replica | None = vars(stage).get("__rabbit__")
+    known: _Known | None = vars(stage).get("__rabbit__")
     return known is not None and known.engine is not None and known.engine.was_commanded
 
 

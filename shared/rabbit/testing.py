@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from unittest.mock import patch
 
-from rabbit import codec
-from rabbit.connection import BasicProperties, encode_properties
-from rabbit.failures import Failures
+from rabbit.amqp import frames
+from rabbit.amqp.connection import BasicProperties, encode_properties
 from rabbit.message import Message, new_id
+from rabbit.messaging.retry import RetryPolicy
 from rabbit.stage import Consumer, checked
 from rabbit.topology import Edge
 
@@ -93,8 +93,8 @@ class Harness(Generic[S]):
         if error is None:
             return "acked"
         edge = Edge("input", delays=self._known.settings.retry_delays)
-        fate = Failures(edge, self._known.stage, self._known.name).fate(
-            message, error, codec.most_property_bytes(codec.FRAME_MAX)
+        fate = RetryPolicy(edge, self._known.stage, self._known.name).fate(
+            message, error, frames.most_property_bytes(frames.FRAME_MAX)
         )
         return "dead-lettered" if fate.delay is None else "retried"
 

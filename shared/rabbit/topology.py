@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from rabbit.settings import Kind, QueueType
+Kind: TypeAlias = Literal["work", "broadcast", "direct", "topic"]
+QueueType: TypeAlias = Literal["quorum", "classic"]
 
 #: Commands to all replicas (fanout), and the way back to who asked (direct).
 CONTROL_EXCHANGE = "control"

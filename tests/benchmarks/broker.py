@@ -9,8 +9,7 @@ from pathlib import Path
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from rabbit.settings import QueueType
-from rabbit.topology import Binding, Edge, Exchange, Queue
+from rabbit.topology import Binding, Edge, Exchange, Queue, QueueType
 from tests.benchmarks.bodies import Tally, Template
 from tests.benchmarks.containers import Container, Containers, Image
 from tests.benchmarks.wire import Wire

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from rabbit.settings import QueueType
+from rabbit.topology import QueueType
 
 _RESULTS = Path(__file__).parent / "results"
 _SIZES = (16, 1024, 65_536)

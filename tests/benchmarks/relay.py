@@ -7,7 +7,7 @@ are read back: each number has to be there, in upper case, and nothing may be le
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rabbit.settings import QueueType
+from rabbit.topology import QueueType
 from tests.benchmarks.bodies import Tally, Template, plain
 from tests.benchmarks.broker import Broker
 from tests.benchmarks.candidates import Candidate

@@ -7,7 +7,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from rabbit.prefetch import DEEPEST
+from rabbit.messaging.prefetch import DEEPEST
 from tests.e2e.broker import Broker
 from tests.e2e.follow import Printers
 from tests.e2e.pipeline import PATIENCE_SECONDS, ROOT, Pipeline, rabbitmq_environment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rabbit.text import escape
+from rabbit.terminal import escape
 from tests.e2e.broker import Broker
 from tests.e2e.pipeline import PATIENCE_SECONDS, ROOT, Pipeline
 from tests.waiting import wait_until

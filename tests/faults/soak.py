@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from rabbit.prefetch import DEEPEST
+from rabbit.messaging.prefetch import DEEPEST
 from tests.benchmarks import images
 from tests.benchmarks.containers import Containers
 from tests.broker import Broker

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from rabbit import codec
+from rabbit.amqp import frames
 from tests.benchmarks.containers import Containers
 from tests.benchmarks.wire import Wire
 from tests.broker import PASSWORD, USERNAME, Operator
@@ -155,7 +155,7 @@ class Stream:
         """
         more = f" {padding * '.'}" if padding else ""
         contents = (
-            codec.content(1, each, f"{run}-{number:0{digits}}{more}".encode(), FRAME_BYTES)
+            frames.content(1, each, f"{run}-{number:0{digits}}{more}".encode(), FRAME_BYTES)
             for number, each in enumerate(properties)
         )
         self._told.append(f"sent {run} 0 {len(properties)}")

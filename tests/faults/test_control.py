@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from rabbit import Settings, codec
-from rabbit.control import Command, Report
+from rabbit import Settings
+from rabbit.amqp import frames
+from rabbit.control.client import ControlClient
+from rabbit.control.messages import Command, Report
 from rabbit.logs import logger
-from rabbit.roll_call import RollCall
 from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE
 from tests.benchmarks import images
 from tests.benchmarks.containers import Image
@@ -57,7 +58,7 @@ def test_not_understood(stream: Stream, broker: Broker) -> None:
                 broker.send(channel, CONTROL_EXCHANGE, "", text, reply_to="nobody")
             broker.send(channel, REPLIES_EXCHANGE, "nobody", "no report")
         with Wire(broker.host, broker.port, USERNAME, PASSWORD) as wire:
-            poison = b"".join(codec.content(1, _POISON_PROPERTIES, b"{}", 131_072))
+            poison = b"".join(frames.content(1, _POISON_PROPERTIES, b"{}", 131_072))
             wire.publish(CONTROL_EXCHANGE, "", [poison])
         for replica in stream.replicas:
             replica.wait_said(f"ignored={len(_NOT_UNDERSTOOD) + 1}")
@@ -156,7 +157,7 @@ def _roll_call(broker: Broker, stream: Stream) -> list[Report]:
         heard.extend(roll_call.reports())
         return len(heard) >= len(stream.replicas)
 
-    with RollCall(settings, logger(settings)) as roll_call, broker.channel() as channel:
+    with ControlClient(settings, logger(settings)) as roll_call, broker.channel() as channel:
         command: dict[str, Any] = json.loads(Command(command="report").model_dump_json())
         later = json.dumps({**command, "urgency": "high", "options": {"verbose": True}})
         broker.send(channel, CONTROL_EXCHANGE, "", later, reply_to=roll_call.id)

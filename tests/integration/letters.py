@@ -10,7 +10,7 @@ from tests.waiting import wait_until
 DELAYS = "0.3,0.6"
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A message as the management API shows it; it decodes what pika cannot."""
 
     body: bytes
@@ -19,7 +19,7 @@ class Letter(NamedTuple):
     headers: dict[str, Any]
 
 
-def letters(broker: Broker, queue: str, count: int, seconds: float = 20) -> list[Letter]:
+def letters(broker: Broker, queue: str, count: int, seconds: float = 20) -> list[DeadLetter]:
     """Wait until so many messages are in a queue; take them."""
     wait_until(
         lambda: broker.depth(queue) >= count, seconds, lambda: f"{count} messages in {queue}"
@@ -28,7 +28,7 @@ def letters(broker: Broker, queue: str, count: int, seconds: float = 20) -> list
     taken = broker.api("POST", f"queues/%2F/{queue}/get", request)
     assert len(taken) == count
     return [
-        Letter(
+        DeadLetter(
             base64.b64decode(each["payload"]),
             each["routing_key"],
             {name: value for name, value in properties.items() if name != "headers"},

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from rabbit.background import Background
-from rabbit.connection import Basic, Channel, Frame, Lane
+from rabbit.amqp.connection import Basic, Channel, ChannelListener, Frame
+from rabbit.amqp.loop_thread import LoopThread
 from rabbit.logs import logger
 from rabbit.message import text_output
-from rabbit.publisher import Publisher
+from rabbit.messaging.publisher import Publisher
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 from tests.broker import Broker
@@ -30,7 +30,7 @@ RECORDER = ("-m", "tests.integration.stages.recorder")
 
 #: One that lets the broker take away what it holds for a second.
 IMPATIENT_RELAY = """
-from rabbit import connection
+from rabbit.amqp import connection
 from tests.integration.stages.relay import Relay
 connection.CONSUMER_TIMEOUT_MILLISECONDS = 1000
 Relay.main()
@@ -304,14 +304,16 @@ def test_a_network_that_swallows_everything_is_noticed(
 def test_a_close_that_crosses_the_brokers_is_no_news(broker: Broker) -> None:
     """The broker closes a channel for a wrong ack while we close it, too: we have gone on."""
     settings = Settings(**broker.settings)
-    background = Background(settings, logger(settings), lambda: None)
-    connection = background.connection("crosses")
+    loop_thread = LoopThread(settings, logger(settings), lambda: None)
+    connection = loop_thread.connection("crosses")
     news: list[int] = []
     closed = threading.Event()
 
     class Crossing:
         def open(self) -> None:
-            connection.channel(self._cross, lambda code, _text: news.append(code), lane=Lane())
+            connection.channel(
+                self._cross, lambda code, _text: news.append(code), lane=ChannelListener()
+            )
 
         def lost(self) -> None:
             pass
@@ -323,10 +325,10 @@ def test_a_close_that_crosses_the_brokers_is_no_news(broker: Broker) -> None:
 
     connection.users.append(Crossing())
     try:
-        background.call(connection.connect)
+        loop_thread.call(connection.connect)
         assert closed.wait(20), "the channel is closed"
     finally:
-        background.close()
+        loop_thread.close()
 
     assert news == []
 
@@ -501,8 +503,8 @@ def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, uniqu
     """Its numbers are not those of the channel that what it carried is published again on."""
     settings = Settings(**broker.settings)
     log = logger(settings)
-    background = Background(settings, log, lambda: None)
-    connection = background.connection("leaves a channel")
+    loop_thread = LoopThread(settings, log, lambda: None)
+    connection = loop_thread.connection("leaves a channel")
     confirmed: list[str] = []
     refused: list[object] = []
     publisher: Publisher[str] = Publisher(
@@ -528,14 +530,14 @@ def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, uniqu
         connection._pika._process_frame(late)  # type: ignore[union-attr]  # noqa: SLF001
 
     try:
-        background.call(connection.connect)
+        loop_thread.call(connection.connect)
         wait_until(lambda: len(channels) == 1, 20, "a channel is ready")
-        background.call(leave)
+        loop_thread.call(leave)
         wait_until(lambda: len(channels) == 2, 20, "another channel is ready")
-        background.call(publish)
+        loop_thread.call(publish)
         wait_until(lambda: confirmed or refused, 20, "the broker confirms")
     finally:
-        background.close()
+        loop_thread.close()
 
     assert (confirmed, refused) == (["a"], [])
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from rabbit.dead_letters.browser import LARGEST_PORTION
 from rabbit.topology import Edge
-from rabbit.visit import LARGEST_PORTION
 from tests.broker import Broker
 from tests.conftest import Start
 from tests.integration.proxy import Proxy

@@ -85,11 +85,11 @@ def test_a_stdout_that_nobody_reads_is_given_up(
 
 HANGING_LOOP = """
 import time
-from rabbit.intake import QueueIntake
+from rabbit.runtime.dispatcher import Dispatcher
 def hang(self):
     print("hangs", flush=True)
     time.sleep(3600)
-QueueIntake.{method} = hang
+Dispatcher.{method} = hang
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rabbit import BrokerUnavailableError, ClosedError, MessageQueue, RabbitError, TopologyError
-from rabbit.background import Background
+from rabbit.amqp.loop_thread import LoopThread
 from rabbit.logs import logger
 from rabbit.settings import Settings
 from tests.broker import Broker
@@ -115,7 +115,7 @@ def test_a_bug_in_the_loop_fails_every_caller(
             InBackground(away.start),
         ]
         wait_until(lambda: waiting(away) == 2 and inside(away, "_consuming"), 20, "all wait")
-        inside(away, "_background").call(fail)
+        inside(away, "_loop_thread").call(fail)
         for call in calls:
             with pytest.raises(RabbitError, match=r"has failed: BugError\(\)"):
                 call.join()
@@ -143,28 +143,28 @@ def test_a_bug_in_the_loop_gives_back_what_was_held(broker: Broker, unique: Uniq
         queue.publish("a", timeout=20)
         call = InBackground(queue.start)
         wait_until(lambda: seen, 20, "it is held")
-        inside(queue, "_background").call(fail)
+        inside(queue, "_loop_thread").call(fail)
         with pytest.raises(RabbitError, match="BugError"):
             call.join()
         wait_until(lambda: broker.depth(queue.name) == 1, 20, "it is in its queue again")
 
 
 def test_a_bug_in_the_loop_fails_what_waits_for_a_story() -> None:
-    """`see_through`, by which RollCall and DeadLetters wait, raises it; later calls do as well."""
+    """`see_through`, by which others wait, raises it; later calls do as well."""
     settings = Settings.load()
-    background = Background(settings, logger(settings), lambda: None)
+    loop_thread = LoopThread(settings, logger(settings), lambda: None)
 
     def failing() -> Iterator[None]:
         yield
         raise BugError
 
     with pytest.raises(RabbitError, match=r"BugError\(\)"):
-        background.see_through(failing(), None)
+        loop_thread.see_through(failing(), None)
     with pytest.raises(RabbitError, match=r"BugError\(\)"):
-        background.see_through(iter(()), None)
+        loop_thread.see_through(iter(()), None)
     with pytest.raises(RabbitError, match=r"BugError\(\)"):
-        background.call(print)
-    background.close()
+        loop_thread.call(print)
+    loop_thread.close()
 
 
 # Closing
@@ -235,7 +235,7 @@ def test_close_waits_for_the_callback(broker: Broker, queue: MessageQueue) -> No
     call = InBackground(queue.start)
     assert at_it.wait(20)
     closing = InBackground(queue.close)
-    wait_until(lambda: inside(queue, "_background") is None, 20, "it is being closed")
+    wait_until(lambda: inside(queue, "_loop_thread") is None, 20, "it is being closed")
     go_on.set()
     closing.join()
     call.join()
@@ -427,8 +427,8 @@ from rabbit import MessageQueue
 
 queue = MessageQueue(sys.argv[1])
 queue.publish("before")
-background = queue._background
-background._loop._poller._waking_mutex.acquire()
+loop_thread = queue._loop_thread
+loop_thread._loop._poller._waking_mutex.acquire()
 queue._lock.acquire()
 import threading
 pids = []
@@ -442,7 +442,7 @@ def fork():
 thread = threading.Thread(target=fork)
 thread.start()
 thread.join()
-background._loop._poller._waking_mutex.release()
+loop_thread._loop._poller._waking_mutex.release()
 queue._lock.release()
 print(os.waitpid(pids[0], 0)[1], flush=True)
 """

@@ -7,7 +7,7 @@ import pytest
 
 from rabbit import MessageQueue
 from rabbit.errors import RabbitError
-from rabbit.subscription import Subscription
+from rabbit.messaging.consumer import QueueConsumer
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import InBackground
@@ -17,11 +17,11 @@ from tests.waiting import wait_until
 #: Where the error is put: in what the network brings, in what ends a turn, in a timer, and where a
 #: connection opens.
 PLACES = {
-    "delivery": "rabbit.subscription.Subscription.delivered",
-    "turn": "rabbit.intake.QueueIntake.turn",
-    "timer": "rabbit.intake.QueueIntake.tick",
-    "opening": "rabbit.subscription.Subscription.open",
-    "registration": "rabbit.subscription.Subscription._registered",
+    "delivery": "rabbit.messaging.consumer.QueueConsumer.delivered",
+    "turn": "rabbit.runtime.dispatcher.Dispatcher.turn",
+    "timer": "rabbit.runtime.dispatcher.Dispatcher.tick",
+    "opening": "rabbit.messaging.consumer.QueueConsumer.open",
+    "registration": "rabbit.messaging.consumer.QueueConsumer._registered",
 }
 
 PROGRAM = """
@@ -59,7 +59,9 @@ def test_a_stage_ends(broker: Broker, unique: Unique, start: Start, place: str, 
 
 def lose(broker: Broker, start: Start, **given: Any) -> None:
     """Cut a stage's connections, and check that it ends by the error that it makes of that."""
-    program = PROGRAM.format(place="rabbit.subscription.Subscription.lost", error="RuntimeError")
+    program = PROGRAM.format(
+        place="rabbit.messaging.consumer.QueueConsumer.lost", error="RuntimeError"
+    )
     sink = start("-c", program, **given)
     wait_until(lambda: broker.close_connections(given["REPLICA"]), 20, "it is cut off")
 
@@ -111,7 +113,7 @@ def test_a_handler_thread_that_ends_is_heard_of(
 ) -> None:
     """The stage ends with 1, and says why."""
     broker.put(unique("in"), ["a"])
-    program = PROGRAM.format(place="rabbit.handler.Handler.run", error="RuntimeError")
+    program = PROGRAM.format(place="rabbit.runtime.handler.Handler.run", error="RuntimeError")
     sink = start("-c", program, ready=False, INPUT_QUEUE=unique("in"), DRAIN_TIMEOUT=1)
 
     assert sink.wait() == 1
@@ -123,10 +125,10 @@ def test_a_handler_thread_that_ends_is_heard_of(
 def test_a_source_that_waits_to_write_ends(broker: Broker, unique: Unique, start: Start) -> None:
     """It waits for room that nobody will make: exit code 1."""
     program = """
-import rabbit.source
+import rabbit.runtime.source
 def fail(*_arguments):
     raise RuntimeError("a bug of ours")
-rabbit.source.SourceIntake.confirmed = fail
+rabbit.runtime.source.Source.confirmed = fail
 from rabbit import Halted, Producer
 class Endless(Producer):
     def work(self):
@@ -157,7 +159,7 @@ def test_callers_of_a_message_queue_get_it(
     def fail(*_arguments: object) -> None:
         raise BlockingIOError("a bug of ours")
 
-    monkeypatch.setattr(Subscription, "delivered", fail)
+    monkeypatch.setattr(QueueConsumer, "delivered", fail)
     with MessageQueue(unique("in"), **broker.settings) as queue:
         queue.register(print)
         call = InBackground(queue.start)

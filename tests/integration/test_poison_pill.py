@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from rabbit.settings import QueueType
+from rabbit.topology import QueueType
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.process import Process

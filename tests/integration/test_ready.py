@@ -87,15 +87,15 @@ def test_a_loop_that_hangs_is_not_alive(unique: Unique, start: Start, tmp_path: 
     alive = tmp_path / "alive"
     program = f"""
 import time
-from rabbit.intake import QueueIntake
+from rabbit.runtime.dispatcher import Dispatcher
 from pathlib import Path
-tick = QueueIntake.tick
+tick = Dispatcher.tick
 def hang(self):
     tick(self)
     if Path({str(alive)!r}).exists():
         print("hangs", flush=True)
         time.sleep(3600)
-QueueIntake.tick = hang
+Dispatcher.tick = hang
 import runpy
 runpy.run_module({RECORDER[1]!r}, run_name="__main__")
 """

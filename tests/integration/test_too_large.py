@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rabbit import MessageQueue, TooLargeError
-from rabbit.settings import QueueType
+from rabbit.topology import QueueType
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running

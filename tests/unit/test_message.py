@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rabbit.connection import BasicProperties, encode_properties
+from rabbit.amqp.connection import BasicProperties, encode_properties
 from rabbit.message import (
     OUTPUT_NAMESPACE,
     Message,
@@ -129,7 +129,7 @@ def test_the_correlation_id_is_carried() -> None:
 
 
 def test_attempts_count_from_one() -> None:
-    """Failures make it more: those of handlers, and those that the broker has counted since."""
+    """RetryPolicy make it more: those of handlers, and those that the broker has counted since."""
     assert message().attempt == 1
     assert message(headers={"x-delivery-count": 2}).attempt == 3
     assert message(headers={"x-attempts": 3}).attempt == 4

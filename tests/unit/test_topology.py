@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from rabbit.settings import Kind
 from rabbit.topology import (
     EXPIRES_MILLISECONDS,
     RETRY_EXPIRES_MILLISECONDS,
@@ -12,6 +11,7 @@ from rabbit.topology import (
     Declaration,
     Edge,
     Exchange,
+    Kind,
     Queue,
     check_declarations,
     check_name,

@@ -4,7 +4,7 @@ The small ones make it hold a thousand in advance. All of them are there before 
 handled: the stage is frozen meanwhile.
 """
 
-from rabbit.prefetch import MOST_BYTES
+from rabbit.messaging.prefetch import MOST_BYTES
 from tests.benchmarks.bodies import Tally, plain
 from tests.benchmarks.candidates import ours
 from tests.benchmarks.containers import Container

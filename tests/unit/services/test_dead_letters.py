@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from rabbit import ConfigurationError
-from rabbit.connection import BasicProperties, encode_properties
-from rabbit.letter import Letter
+from rabbit.amqp.connection import BasicProperties, encode_properties
+from rabbit.amqp.properties import read_headers
+from rabbit.dead_letters.letter import DeadLetter
 from rabbit.message import Message
-from rabbit.properties import read_headers
 from services.control.letters import Overview, details, shown
 from services.control.selection import Selection
 from services.control.text import cut
@@ -22,10 +22,10 @@ def dead(body: bytes = b"text", **given: Any) -> Message:
     return Message(body, properties, redelivered=False, routing_key="key")
 
 
-def letter(number: int = 0, queue: str = "one", reason: str = "ValueError") -> Letter:
+def letter(number: int = 0, queue: str = "one", reason: str = "ValueError") -> DeadLetter:
     """Return a letter that failed in second `number`."""
     failed_at = f"2026-11-24T10:00:{number:02}+00:00"
-    return Letter(f"{queue}-{number}", queue, reason, "", "", "", 4, failed_at, 0)
+    return DeadLetter(f"{queue}-{number}", queue, reason, "", "", "", 4, failed_at, 0)
 
 
 FAILURE: dict[str, Any] = {
@@ -40,9 +40,9 @@ FAILURE: dict[str, Any] = {
 
 def test_a_letter_knows_what_its_failure_has_left() -> None:
     """From the headers that the stage has added, and the size of the body."""
-    known = Letter.of("one", dead(message_id="m", headers=FAILURE))
+    known = DeadLetter.of("one", dead(message_id="m", headers=FAILURE))
 
-    assert known == Letter(
+    assert known == DeadLetter(
         "m", "one", "KeyError", "no", "stage", "r1", 4, FAILURE["x-failed-at"], 4
     )
 
@@ -52,7 +52,7 @@ def test_the_brokers_reason_counts_where_there_is_no_error() -> None:
     time = datetime(2026, 11, 24, 10, tzinfo=UTC)
     headers = {"x-first-death-reason": "delivery_limit", "x-death": [{"time": time}]}
 
-    known = Letter.of("one", dead(headers=headers))
+    known = DeadLetter.of("one", dead(headers=headers))
 
     assert (known.id, known.reason, known.attempts) == ("", "delivery_limit", None)
     assert known.failed_at == "2026-11-24T10:00:00+00:00"
@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_a_letter_all_the_same(properties: bytes) -> None
     """Of an unknown reason; it can be listed, and purged."""
     message = Message(b"", properties, redelivered=False, routing_key="")
 
-    assert Letter.of("one", message).reason == "unknown"
+    assert DeadLetter.of("one", message).reason == "unknown"
 
 
 def test_headers_are_read_one_by_one() -> None:
@@ -131,7 +131,7 @@ def test_what_is_shown_cannot_drive_a_terminal() -> None:
     bad = "\x1b]0;x\x07\x9b\r\n"
     message = dead(bad.encode(), headers={bad: bad, "x-error-message": bad}, app_id=bad)
 
-    text = shown(Letter.of("one", message), message)
+    text = shown(DeadLetter.of("one", message), message)
 
     assert all(line.isprintable() for line in text.splitlines())
     assert cut("abcdef", 4) == "abc…"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from rabbit import RabbitError
-from rabbit.control import Report, State
+from rabbit.control.messages import Report, State
 from services.control.drain import flow_order
 
 

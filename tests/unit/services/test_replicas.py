@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from rabbit.control import Report, State
+from rabbit.control.messages import Report, State
 from services.control.replicas import Replica, are_meant
 
 

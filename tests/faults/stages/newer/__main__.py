@@ -1,7 +1,8 @@
 """Upper-case every message, as a later version would: its reports have fields that are unknown."""
 
-from rabbit import Worker, engine
-from rabbit.control import Report
+from rabbit import Worker
+from rabbit.control.messages import Report
+from rabbit.runtime import replica
 
 
 class LaterReport(Report):
@@ -20,5 +21,5 @@ class ToUpper(Worker):
 
 
 if __name__ == "__main__":
-    setattr(engine, "Report", LaterReport)  # noqa: B010 - it exports none
+    setattr(replica, "Report", LaterReport)  # noqa: B010 - it exports none
     ToUpper.main()

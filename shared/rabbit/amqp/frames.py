@@ -1,0 +1,370 @@
+"""The frequent frames of AMQP 0-9-1, without pika: publishes out, deliveries and confirms in.
+
+pika encodes and decodes a message in three frames and a dozen objects. A pipeline does that for
+every message, so here these frames are built from prepared parts and read in place. All other
+frames, and whatever does not look as expected, are left to pika. Pure: bytes in, bytes out.
+
+A frame is type (1 byte), channel (2), size (4), payload, end (1): AMQP 0-9-1, section 4.2.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
+from typing import NamedTuple, TypeAlias
+
+from rabbit.errors import ProtocolError
+
+#: The largest frame before connection.tune: RabbitMQ's default, and what pika offers.
+FRAME_MAX = 131072
+
+#: RabbitMQ does not keep to that in the content header of a message that it dead-letters, and whose
+#: headers nearly filled a frame: it adds x-death. So much more is taken there.
+_OVERDRAFT_BYTES = FRAME_MAX
+
+#: The largest body that is taken: RabbitMQ's max_message_size can be no larger, in bytes.
+MOST_BODY_BYTES = 512 * 1024 * 1024
+
+_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
+_KINDS = {_METHOD, _HEADER, _BODY, _HEARTBEAT}
+_END = 0xCE
+_END_BYTE = bytes([_END])
+_FRAME_BYTES = 8  # what a frame takes besides its payload
+_BEGINNING_BYTES = 40  # of what is not understood: so much is told
+
+_BASIC = 60
+_PUBLISH = b"\x00\x3c\x00\x28"
+_DELIVER = b"\x00\x3c\x00\x3c"
+_ACK = b"\x00\x3c\x00\x50"
+_ACK_FRAME_BYTES = 21
+_MANDATORY = 1
+
+_frame = Struct(">BHI")  # type, channel, size
+_deliver = Struct(">QB")  # delivery tag, redelivered
+_size = Struct(">I")
+_ack = Struct(">QB")  # delivery tag, multiple
+_header = Struct(">BHIHHQ")  # frame; class, weight, size of the body
+_sizes = Struct(">IHHQ")  # the same without type and channel
+_header_end = Struct(">BBHI")  # the end of the header frame; the frame of the body
+_publish = Struct(">BHI4sHB")  # frame; method, a reserved number, length of the exchange's name
+
+
+#: What a delivery brings: its tag, its routing key, its properties as they came (flags first), its
+#: body, and whether it is redelivered. A plain tuple, since one is made for every message.
+Arrival: TypeAlias = tuple[int, str, bytes, bytes, bool]
+
+
+class ChannelListener:
+    """Who takes the frequent frames of one channel; here nothing is done with them."""
+
+    def delivered(self, arrivals: list[Arrival]) -> None:
+        """Take deliveries (basic.deliver with its content) that came one behind the other."""
+
+    def acked(self, tag: int, *, multiple: bool) -> None:
+        """Take a basic.ack: a publisher confirm."""
+
+
+class _Pattern(NamedTuple):
+    """What a delivery has in common with the next ones of its queue, mostly.
+
+    Attributes:
+        channel: where they come.
+        head: its bytes from the first one to the end of the consumer's tag.
+        middle: those behind its own tag and `redelivered`, to the channel of its content header.
+        border: the end of that frame, and the type and channel of the body's.
+        routing_key: as text.
+    """
+
+    channel: int
+    head: bytes
+    middle: bytes
+    border: bytes
+    routing_key: str
+
+
+class _Incomplete(Exception):  # noqa: N818 - no error
+    """So many bytes, from where a delivery begins, have to be there for another look."""
+
+    def __init__(self, needed: int) -> None:
+        self.needed = needed
+
+
+class _Unexpected(Exception):  # noqa: N818 - pika says what is wrong with it
+    """This is not what a delivery looks like."""
+
+
+class Decoder:
+    """Cuts what a connection receives into frames, and gives each to who it is for.
+
+    Attributes:
+        frame_max: the largest frame that was agreed upon (connection.tune), in bytes.
+    """
+
+    def __init__(
+        self, lanes: Mapping[int, ChannelListener], other: Callable[[bytes], None]
+    ) -> None:
+        """Start with an empty buffer.
+
+        Args:
+            lanes: by channel number, who takes its deliveries and confirms; this may change.
+            other: given every other frame, whole.
+        """
+        self.frame_max = FRAME_MAX
+        self._lanes = lanes
+        self._other = other
+        self._chunks: list[bytes] = []
+        self._length = 0
+        self._needed = 0
+        self._pattern = _Pattern(0, b"no frame begins so", b"", b"", "")
+
+    def feed(self, data: bytes) -> None:
+        """Take what has been received, in the order of the connection.
+
+        Raises:
+            ProtocolError: it is no frame, or a larger one than was agreed upon, or begins a body
+                that no broker may send; nothing of it is buffered.
+        """
+        self._chunks.append(data)
+        self._length += len(data)
+        if self._length < self._needed:
+            return
+        if len(self._chunks) > 1:
+            data = b"".join(self._chunks)
+        self._chunks = []  # of a large message, they would be a second copy
+        rest = data[self._decode(data) :]
+        self._chunks = [rest] if rest else []
+        self._length = len(rest)
+
+    def _decode(self, data: bytes) -> int:
+        """Give out the whole frames of `data`; return where the first incomplete one begins."""
+        at, end = 0, len(data)
+        self._needed = _FRAME_BYTES
+        while end - at >= _FRAME_BYTES:
+            if data.startswith(self._pattern.head, at) and (after := self._read_alike(data, at)):
+                at = after
+                continue
+            kind, channel, size = _frame.unpack_from(data, at)
+            if kind not in _KINDS:
+                raise _no_frame(data[at:])
+            _refuse_larger_frame(
+                size, self.frame_max + _OVERDRAFT_BYTES if kind == _HEADER else self.frame_max
+            )
+            stop = at + _FRAME_BYTES + size
+            if stop > end:
+                self._needed = stop - at
+                break
+            taken = 0
+            if kind == _METHOD and (lane := self._lanes.get(channel)) is not None:
+                try:
+                    taken = self._take(lane, data, at, stop, channel)
+                except _Incomplete as more:
+                    self._needed = more.needed
+                    break
+            if not taken:
+                if kind == _HEADER:
+                    _check_size(data, at, stop)
+                self._other(data[at:stop])
+            at = taken or stop
+        if at < end and data[at] not in _KINDS:
+            raise _no_frame(data[at:])  # it may be too short for a frame, and the last there is
+        return at
+
+    def _read_alike(self, data: bytes, at: int) -> int:
+        """Give out the deliveries that look like the last one; return where others begin, or 0.
+
+        What this leaves, incomplete or unexpected, `_take` looks at more closely.
+        """
+        channel, head, middle, border, key = self._pattern
+        lane = self._lanes.get(channel)
+        if lane is None:
+            return 0
+        arrivals: list[Arrival] = []
+        skipped = len(head) + _deliver.size
+        try:
+            while data.startswith(head, at) and data.startswith(middle, at + skipped):
+                tag, redelivered = _deliver.unpack_from(data, at + len(head))
+                begin = at + skipped + len(middle)
+                size, basic, _, body_size = _sizes.unpack_from(data, begin)
+                header_end = begin + 4 + size
+                (length,) = _size.unpack_from(data, header_end + 4)
+                body = header_end + _FRAME_BYTES
+                stop = body + length
+                if (
+                    length != body_size
+                    or basic != _BASIC
+                    or not data.startswith(border, header_end)
+                    or data[stop] != _END
+                ):
+                    break
+                properties = data[begin + _sizes.size : header_end]
+                arrivals.append((tag, key, properties, data[body:stop], redelivered & 1 == 1))
+                at = stop + 1
+        except (IndexError, struct.error):
+            pass  # it is not all there
+        if arrivals:
+            lane.delivered(arrivals)
+        return at if arrivals else 0
+
+    def _take(self, lane: ChannelListener, data: bytes, at: int, stop: int, channel: int) -> int:
+        """Give a frequent method to its lane; return where it ends, with its content, or 0.
+
+        Raises:
+            _Incomplete: its content is not all there.
+            ProtocolError: it is larger than any may be.
+        """
+        method = data[at + 7 : at + 11]
+        if method == _DELIVER:
+            try:
+                end, pattern, arrival = _read_delivery(data, at, stop, channel, self.frame_max)
+            except (_Unexpected, IndexError, struct.error):
+                return 0  # pika says what is wrong with it
+            self._pattern = pattern
+            lane.delivered([arrival])
+            return end
+        if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
+            tag, multiple = _ack.unpack_from(data, at + 11)
+            lane.acked(tag, multiple=multiple & 1 == 1)
+            return stop
+        return 0
+
+
+def _no_frame(data: bytes) -> ProtocolError:
+    beginning = data[:_BEGINNING_BYTES]
+    return ProtocolError(f"it begins with {beginning!r}", beginning)
+
+
+def _check_size(data: bytes, at: int, stop: int) -> None:
+    """Raise a ProtocolError when a content header that is all there begins an absurd body."""
+    if stop - at >= _header.size:
+        _refuse_larger_body(_header.unpack_from(data, at)[-1])
+
+
+def _refuse_larger_frame(size: int, frame_max: int) -> None:
+    if size > frame_max - _FRAME_BYTES:
+        raise ProtocolError(
+            f"a frame of {size + _FRAME_BYTES} bytes, and {frame_max} were agreed upon"
+        )
+
+
+def _refuse_larger_body(size: int) -> None:
+    if size > MOST_BODY_BYTES:
+        raise ProtocolError(f"a message of {size} bytes, and {MOST_BODY_BYTES} is the most")
+
+
+def _read_delivery(
+    data: bytes, begin: int, method_end: int, channel: int, frame_max: int
+) -> tuple[int, _Pattern, Arrival]:
+    """Return where a delivery ends, what others may have in common with it, and what it brings.
+
+    Raises:
+        _Incomplete: its content is not all there.
+        ProtocolError: a frame of it is larger than `frame_max`, or all of it than any may be.
+        _Unexpected, IndexError, struct.error: this is not what it should look like.
+    """
+    head_end = begin + 12 + data[begin + 11]
+    tag, redelivered = _deliver.unpack_from(data, head_end)
+    middle = head_end + _deliver.size
+    at = middle + 1 + data[middle]  # behind the exchange's name
+    key_end = at + 1 + data[at]
+    if key_end != method_end - 1 or data[key_end] != _END:
+        raise _Unexpected
+    if len(data) - method_end < _header.size:
+        raise _Incomplete(method_end + _header.size - begin)
+    kind, same, size, basic, _, body_size = _header.unpack_from(data, method_end)
+    if (kind, same, basic) != (_HEADER, channel, _BASIC):
+        raise _Unexpected
+    _refuse_larger_body(body_size)
+    _refuse_larger_frame(size, frame_max + _OVERDRAFT_BYTES)
+    header_end = method_end + _FRAME_BYTES + size
+    if body_size:
+        if len(data) - header_end < _FRAME_BYTES:
+            raise _Incomplete(header_end + _FRAME_BYTES - begin)
+        _refuse_larger_frame(_frame.unpack_from(data, header_end)[-1], frame_max)
+    stop: int = header_end + (_FRAME_BYTES + body_size if body_size else 0)
+    if stop > len(data):
+        raise _Incomplete(stop - begin)
+    if data[header_end - 1] != _END:
+        raise _Unexpected
+    body = data[header_end + 7 : stop - 1] if body_size else b""
+    if body and not _is_one_frame(data, header_end, stop, channel):
+        body, stop = _body(data, header_end, channel, body_size)
+        if stop > len(data):
+            raise _Incomplete(stop - begin)
+    properties = data[method_end + _header.size : header_end - 1]
+    key = data[at + 1 : key_end].decode(errors="surrogateescape")
+    border = _END_BYTE + _frame.pack(_BODY, channel, 0)[:3]
+    pattern = _Pattern(channel, data[begin:head_end], data[middle : method_end + 3], border, key)
+    return stop, pattern, (tag, key, properties, body, redelivered & 1 == 1)
+
+
+def _is_one_frame(data: bytes, at: int, stop: int, channel: int) -> bool:
+    """Tell whether a body frame of this channel fills `data` from `at` to `stop`."""
+    expected = _frame.pack(_BODY, channel, stop - at - _FRAME_BYTES)
+    return data.startswith(expected, at) and data.startswith(_END_BYTE, stop - 1)
+
+
+def _body(data: bytes, at: int, channel: int, remaining: int) -> tuple[bytes, int]:
+    """Return the body whose frames begin at `at`, and where it ends.
+
+    If that is beyond the end of `data`, so much of it has to be there for another look.
+    """
+    parts: list[memoryview] = []
+    view = memoryview(data)  # a large body is copied once: when joined
+    while remaining:
+        if len(data) - at < _FRAME_BYTES:
+            return b"", at + _FRAME_BYTES + remaining
+        kind, same, size = _frame.unpack_from(data, at)
+        if kind != _BODY or same != channel or not 0 < size <= remaining:
+            raise _Unexpected
+        stop = at + _FRAME_BYTES + size
+        remaining -= size
+        if stop > len(data):
+            return b"", stop + (_FRAME_BYTES + remaining if remaining else 0)
+        if data[stop - 1] != _END:
+            raise _Unexpected
+        parts.append(view[at + 7 : stop - 1])
+        at = stop
+    return b"".join(parts), at
+
+
+def publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
+    """Return a basic.publish frame, mandatory: an unroutable message is returned.
+
+    Args:
+        channel: the channel's number.
+        exchange: its name, at most 255 bytes.
+        routing_key: at most 255 bytes; one that was received goes out with the same bytes.
+    """
+    name, key = exchange.encode(), routing_key.encode(errors="surrogateescape")
+    size = 4 + 2 + 1 + len(name) + 1 + len(key) + 1
+    head = _publish.pack(_METHOD, channel, size, _PUBLISH, 0, len(name))
+    return head + name + bytes([len(key)]) + key + bytes([_MANDATORY, _END])
+
+
+def most_property_bytes(frame_max: int) -> int:
+    """Return how long the properties of a message may be: they have to fit in one frame."""
+    return frame_max - _header.size - 1
+
+
+def content(
+    channel: int, properties: bytes, body: bytes, frame_max: int
+) -> Sequence[bytes | memoryview]:
+    """Return the frames that follow a basic.publish, in parts to be joined.
+
+    Args:
+        channel: the channel's number.
+        properties: the message's properties, flags first; see rabbit.amqp.properties.
+        body: any bytes.
+        frame_max: the largest frame that was agreed upon (connection.tune), in bytes.
+    """
+    size = len(body)
+    header = _header.pack(_HEADER, channel, 12 + len(properties), _BASIC, 0, size)
+    if not size:
+        return [header, properties, _END_BYTE]
+    if size <= frame_max - _FRAME_BYTES:
+        return [header, properties, _header_end.pack(_END, _BODY, channel, size), body, _END_BYTE]
+    parts: list[bytes | memoryview] = [header, properties]
+    view = memoryview(body)
+    for begin in range(0, size, frame_max - _FRAME_BYTES):
+        part = view[begin : begin + frame_max - _FRAME_BYTES]
+        parts += [_header_end.pack(_END, _BODY, channel, len(part)), part]
+    return [*parts, _END_BYTE]

@@ -1,0 +1,74 @@
+"""The news of whether the broker can be reached, and takes what is asked of it."""
+
+from rabbit.logs import Logger
+from rabbit.settings import Endpoint
+
+#: How much of what the broker says is kept, in characters.
+LONGEST_REASON = 500
+
+
+class OutageLog:
+    """Says what is wrong with the broker: once for each reason, not for each attempt.
+
+    An outage begins with the first connection that is lost or cannot be made, and ends when all
+    have lasted for a while. Until then no reason is told twice, not even one that comes back in
+    turn with another, as with several hosts.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        """Say it to `log`."""
+        self._log = log
+        self._away: dict[object, str] = {}
+        self._refused: dict[object, str] = {}
+        self._told: set[str] = set()
+
+    @property
+    def reason(self) -> str | None:
+        """What is wrong now, as far as is known; None: nothing."""
+        reasons = [*self._away.values(), *self._refused.values()]
+        return reasons[-1] if reasons else None
+
+    def trouble(self, who: object, reason: str, kind: str) -> None:
+        """Note why there is no connection.
+
+        Args:
+            who: the connection.
+            reason: in one line.
+            kind: the same for all hosts: one of a kind is told in an outage.
+        """
+        self._away.pop(who, None)  # the last one comes last
+        self._away[who] = reason[:LONGEST_REASON]
+        if kind not in self._told:
+            self._told.add(kind)
+            self._log.warning("broker unavailable, trying again", reason=reason)
+
+    def restored(self, who: object, endpoint: Endpoint) -> None:
+        """Note that a connection has lasted."""
+        if self._away.pop(who, None) is not None and not self._away:
+            self._told.clear()
+            self._log.info("broker available again", broker=str(endpoint))
+
+    def refused(self, who: object, reason: str) -> None:
+        """Note why the broker has closed a channel that is opened again.
+
+        Args:
+            who: the channel's user.
+            reason: in the broker's words.
+        """
+        if self._refused.get(who) != reason[:LONGEST_REASON]:
+            self._log.warning("broker refuses a channel, trying again", reason=reason)
+        self._refused.pop(who, None)
+        self._refused[who] = reason[:LONGEST_REASON]
+
+    def accepted(self, who: object) -> None:
+        """Note that a channel has lasted."""
+        if self._refused.pop(who, None) is not None:
+            self._log.info("broker takes the channel again")
+
+    def forget(self, *gone: object) -> None:
+        """Let go of what was noted of connections and users that are no more."""
+        for who in gone:
+            self._away.pop(who, None)
+            self._refused.pop(who, None)
+        if not self._away:
+            self._told.clear()

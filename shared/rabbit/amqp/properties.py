@@ -1,0 +1,300 @@
+"""Message properties as they stand in a content header: flags first, then the values.
+
+AMQP 0-9-1, sections 4.2.6.1 and 4.2.5, and the basic class. A pipeline writes the same few for
+every message and reads two ids, so these are written and read in place. Whoever wants the rest
+has pika decode it (`rabbit.amqp.connection.decode_properties`). Pure: bytes in, bytes out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+# Which properties are there, as bits; they follow in this order.
+_CONTENT_TYPE = 1 << 15
+_CONTENT_ENCODING = 1 << 14
+_HEADERS = 1 << 13
+_DELIVERY_MODE = 1 << 12
+_PRIORITY = 1 << 11
+_CORRELATION_ID = 1 << 10
+_REPLY_TO = 1 << 9
+_EXPIRATION = 1 << 8
+_MESSAGE_ID = 1 << 7
+_TIMESTAMP = 1 << 6
+_USER_ID = 1 << 4
+#: The bit in the first byte that says that there are headers.
+HEADERS_BIT = _HEADERS >> 8
+
+_BEFORE_HEADERS = (_CONTENT_TYPE, _CONTENT_ENCODING)
+_OCTETS = {_DELIVERY_MODE, _PRIORITY}
+_UP_TO_THE_ID = [1 << bit for bit in range(15, 6, -1)]
+_ALL = [1 << bit for bit in range(15, 1, -1)]
+#: The broker drops a message that has expired, and refuses one with another user's id.
+_ACTED_UPON = {_EXPIRATION: "x-original-expiration", _USER_ID: "x-original-user-id"}
+
+#: How many bytes a header's value takes, by its type; the others begin with their length.
+_VALUE_BYTES = dict(
+    zip(b"tbBsuUIifDlLdTV", (1, 1, 1, 2, 2, 2, 4, 4, 4, 5, 8, 8, 8, 8, 0), strict=True)
+)
+_WITH_LENGTH = b"SxFA"
+_SIGNED = b"bsIl"
+_NUMBERS = _SIGNED + b"Bui"
+
+_LENGTHS = [bytes([length]) for length in range(256)]
+_TEXT_FLAGS = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _CORRELATION_ID | _MESSAGE_ID
+_TEXT_VALUES = b"\x0atext/plain\x05utf-8\x02"  # persistent
+_TEXT = _TEXT_FLAGS.to_bytes(2, "big") + _TEXT_VALUES
+_TEXT_WITH_REPLY_TO = (_TEXT_FLAGS | _REPLY_TO).to_bytes(2, "big") + _TEXT_VALUES
+
+
+def text_properties(message_id: str, correlation_id: str, reply_to: str | None = None) -> bytes:
+    """Return the properties of a persistent UTF-8 text, as they stand in a content header.
+
+    Args:
+        message_id: at most 255 bytes, as the others.
+        correlation_id: likewise.
+        reply_to: where an answer is expected, or None.
+    """
+    if reply_to is None:
+        begin = text_begin(correlation_id)
+    else:
+        begin = _TEXT_WITH_REPLY_TO + _encode(correlation_id) + _encode(reply_to)
+    return begin + _encode(message_id)
+
+
+def text_begin(correlation_id: str) -> bytes:
+    """Return what stands before the message id in the properties of a persistent UTF-8 text."""
+    return _TEXT + _encode(correlation_id)
+
+
+def with_id(begin: bytes, message_id: bytes) -> bytes:
+    """Return the properties that begin with what `text_begin` or `split_text` returns."""
+    return begin + _LENGTHS[len(message_id)] + message_id
+
+
+def split_text(properties: bytes) -> tuple[bytes, bytes] | None:
+    """Return what stands before the message id, and the id, of a text as our stages send it.
+
+    Args:
+        properties: as they came, flags first.
+
+    Returns:
+        None if it is another message, if an id is empty, or if one is not ASCII.
+    """
+    if not properties.startswith(_TEXT):
+        return None
+    try:
+        length = properties[len(_TEXT)]
+        end = len(_TEXT) + 1 + length
+        message_id = properties[end + 1 :]
+        is_whole = properties[end] == len(message_id)
+    except IndexError:
+        return None
+    is_known = length and message_id and is_whole and properties[len(_TEXT) :].isascii()
+    return (properties[:end], message_id) if is_known else None
+
+
+def read_ids(properties: bytes) -> tuple[str | None, str | None]:
+    """Return the message id and the correlation id that stand in a content header.
+
+    Args:
+        properties: as they came, flags first.
+
+    Raises:
+        ValueError: they are cut short.
+    """
+    flags, at = int.from_bytes(properties[:2], "big"), 2
+    found: dict[int, str] = {}
+    for flag in _UP_TO_THE_ID:
+        if not flags & flag:
+            continue
+        if flag == _HEADERS:
+            _, at = _long_string(properties, at)
+        elif flag in _OCTETS:
+            at += 1
+        else:
+            found[flag], at = _short_string(properties, at)
+    return found.get(_MESSAGE_ID), found.get(_CORRELATION_ID)
+
+
+def read_headers(properties: bytes) -> dict[str, str | int]:
+    """Return those headers that are texts or whole numbers; the others are passed over.
+
+    Unlike `rabbit.table`, which decodes all of them or fails.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    table = _cut(properties)[1]
+    found: dict[str, str | int] = {}
+    for name, entry in _entries(table):
+        at = 1 + entry[0]
+        kind, value = entry[at : at + 1], entry[at + 1 :]
+        if kind == b"S":
+            found[name] = value[4:].decode(errors="replace")
+        elif kind in _NUMBERS:
+            found[name] = int.from_bytes(value, "big", signed=kind in _SIGNED)
+    return found
+
+
+def split_headers(properties: bytes) -> tuple[bytes, bytes]:
+    """Return the properties without headers, and the table of these: see `rabbit.table`.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    before, table, after = _cut(properties)
+    flags = int.from_bytes(properties[:2], "big") & ~_HEADERS
+    return flags.to_bytes(2, "big") + before + after, table
+
+
+def set_aside(properties: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return properties without `expiration` and `user_id`, and these two as headers.
+
+    The broker acts upon them: a message that somebody else publishes again, or keeps, cannot have
+    them (TTL guide; validated user-id guide). All else stays as it is, byte for byte.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    flags = int.from_bytes(properties[:2], "big")
+    aside: dict[str, str] = {}
+    kept = []
+    for flag, begin, end in _spans(properties, flags):
+        if flag in _ACTED_UPON:
+            flags &= ~flag
+            aside[_ACTED_UPON[flag]] = _short_string(properties, begin)[0]
+        else:
+            kept.append(properties[begin:end])
+    return (b"".join([flags.to_bytes(2, "big"), *kept]) if aside else properties), aside
+
+
+def with_message_id(properties: bytes, message_id: str) -> bytes:
+    """Return properties with a message id, unless they have one; all else stays as it is.
+
+    Args:
+        properties: flags first.
+        message_id: at most 255 bytes.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    flags = int.from_bytes(properties[:2], "big")
+    values = {flag: properties[at:end] for flag, at, end in _spans(properties, flags)}
+    if values.get(_MESSAGE_ID, b"\0") != b"\0":
+        return properties
+    values[_MESSAGE_ID] = _encode(message_id)
+    ordered = (values[flag] for flag in _ALL if flag in values)
+    return b"".join([(flags | _MESSAGE_ID).to_bytes(2, "big"), *ordered])
+
+
+def _spans(properties: bytes, flags: int) -> Iterator[tuple[int, int, int]]:
+    """Yield for each property that is there its flag, where it begins and where it ends."""
+    at = 2
+    for flag in _ALL:
+        if not flags & flag:
+            continue
+        begin = at
+        if flag == _HEADERS:
+            _, at = _long_string(properties, at)
+        elif flag in _OCTETS:
+            at += 1
+        elif flag == _TIMESTAMP:
+            at += 8
+        else:
+            _, at = _short_string(properties, at)
+        yield flag, begin, at
+
+
+def with_headers(
+    properties: bytes, headers: Mapping[str, str | int], without: Callable[[str], bool]
+) -> bytes:
+    """Return properties with other headers; all else stays as it is, byte for byte.
+
+    Args:
+        properties: flags first.
+        headers: to be set.
+        without: tells by its name whether a header is to be left out.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    before, old, after = _cut(properties)
+    kept = [entry for name, entry in _entries(old) if name not in headers and not without(name)]
+    new = b"".join([*kept, *(_entry(name, value) for name, value in headers.items())])
+    table = len(new).to_bytes(4, "big") + new
+    flags = int.from_bytes(properties[:2], "big") | _HEADERS
+    return flags.to_bytes(2, "big") + before + table + after
+
+
+def _cut(properties: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return what stands before the headers (without the flags), their table, and what follows."""
+    flags, begin = int.from_bytes(properties[:2], "big"), 2
+    for flag in _BEFORE_HEADERS:
+        if flags & flag:
+            begin = _short_string(properties, begin)[1]
+    table, end = _long_string(properties, begin) if flags & _HEADERS else (b"", begin)
+    return properties[2:begin], table, properties[end:]
+
+
+def _entries(table: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield each header's name, and all of its bytes; the values are not looked at."""
+    at = 0
+    while at < len(table):
+        begin = at
+        name, at = _short_string(table, at)
+        kind, at = table[at : at + 1], at + 1
+        if kind and kind in _WITH_LENGTH:
+            _, at = _long_string(table, at)
+        elif kind and kind[0] in _VALUE_BYTES:
+            at += _VALUE_BYTES[kind[0]]
+        else:
+            msg = f"header {name!r} has a value of unknown type {kind!r}"
+            raise ValueError(msg)
+        if at > len(table):
+            msg = f"header {name!r} is cut short"
+            raise ValueError(msg)
+        yield name, table[begin:at]
+
+
+def _entry(name: str, value: str | int) -> bytes:
+    """Encode a header: a long string or a 64-bit number (section 4.2.5.5)."""
+    key = name.encode()
+    if isinstance(value, int):
+        return b"%c%bl%b" % (len(key), key, value.to_bytes(8, "big", signed=True))
+    text = value.encode()
+    return b"%c%bS%b%b" % (len(key), key, len(text).to_bytes(4, "big"), text)
+
+
+def _encode(text: str) -> bytes:
+    """Return a short string (section 4.2.5.3)."""
+    raw = text.encode()
+    return _LENGTHS[len(raw)] + raw
+
+
+def _long_string(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return a long string, or what else begins with its length, and where it ends."""
+    end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+    if at + 4 > len(data) or end > len(data):
+        msg = f"message properties are cut short: {data!r}"
+        raise ValueError(msg)
+    return data[at + 4 : end], end
+
+
+def _short_string(properties: bytes, at: int) -> tuple[str, int]:
+    """Return a short string and where it ends; if it is not UTF-8, it gets readable, not longer."""
+    if at >= len(properties) or at + 1 + properties[at] > len(properties):
+        msg = f"message properties are cut short: {properties!r}"
+        raise ValueError(msg)
+    end = at + 1 + properties[at]
+    raw = properties[at + 1 : end]
+    try:
+        return raw.decode(), end
+    except UnicodeDecodeError:
+        return raw.decode("ascii", "replace").replace("\ufffd", "?"), end

@@ -1,0 +1,1 @@
+"""Commands to all replicas, and what they report."""

@@ -1,0 +1,250 @@
+"""The asking side of the control exchange: send commands, hear reports, ask the broker."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+from rabbit.amqp.connection import Channel, Frame, declare
+from rabbit.amqp.loop_thread import LoopThread
+from rabbit.control.messages import Command, Report, bounded
+from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError, UnroutableError
+from rabbit.logs import Logger
+from rabbit.message import new_id, text_output
+from rabbit.messaging.consumer import QueueConsumer
+from rabbit.messaging.prefetch import FixedPrefetch
+from rabbit.messaging.publisher import Publication, Publisher
+from rabbit.settings import Settings
+from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Edge, Exchange
+
+#: How long connecting, and then each answer of the broker, may take unless it is said.
+PATIENCE_SECONDS = 60.0
+
+#: How long the broker may take to confirm a command; after that the command goes another way, too.
+CONFIRM_SECONDS = 5.0
+
+#: How long to wait before a question is asked again that the broker cannot answer now.
+AGAIN_SECONDS = 0.5
+
+_NOT_FOUND = 404
+_ABSENT = "NOT_FOUND - no "  # what it says of a queue whose node is down is 404 as well
+
+#: How many reports are held that nobody has asked for yet, and how many more are delivered.
+MOST_HEARD = 1000
+PREFETCH = 200
+
+
+class Count(NamedTuple):
+    """What the broker counts at a queue (a passive queue.declare): exact, unlike statistics.
+
+    Attributes:
+        ready: messages that wait for a consumer; those in flight do not count.
+        consumers: registered consumers, and cancelled ones that still hold messages.
+    """
+
+    ready: int
+    consumers: int
+
+
+class ControlClient:
+    """Asks all replicas over the control exchange who is there and in which state.
+
+    Attributes:
+        id: where replies go: the reply_to of each command.
+        ignored: how many answers were none that can be understood here.
+    """
+
+    def __init__(
+        self, settings: Settings, log: Logger, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        """Connect to any of the brokers, and wait until replies can be heard.
+
+        Args:
+            settings: which brokers there are.
+            log: told when none can be reached.
+            patience_seconds: how long that may take, and later each answer of the broker.
+
+        Raises:
+            BrokerUnavailableError: not connected in this time.
+        """
+        self._patience = patience_seconds
+        self.id = uuid.uuid4().hex[:12]
+        self.ignored = 0
+        self._heard: list[Report] = []
+        self._error: RabbitError | None = None
+        self._loop_thread = LoopThread(settings, log, self._turn)
+        self._asking = self._loop_thread.connection("asks")
+        self._hearing = self._loop_thread.connection("hears")
+        self._taken: set[str] = set()  # ids of commands that the broker has taken, or nobody gets
+        self._commands: Publisher[str] = Publisher(
+            self._asking,
+            Edge(CONTROL_EXCHANGE, "broadcast"),
+            log,
+            on_confirmed=self._taken.update,
+            on_refused=self._refused,
+            on_failed=self._fail,
+        )
+        self._replies = QueueConsumer(
+            self._hearing,
+            Edge(REPLIES_EXCHANGE, "direct", (self.id,), self.id, private=True),
+            FixedPrefetch(PREFETCH),
+            log,
+            on_surplus=_no_matter,
+            on_lost=_no_matter,
+            on_failed=self._fail,
+        )
+        self._loop_thread.call(self._asking.connect)
+        self._loop_thread.call(self._hearing.connect)
+        try:
+            self._loop_thread.wait(self._ready(), patience_seconds, "no connection to RabbitMQ")
+        except BrokerUnavailableError:
+            self._loop_thread.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the roll call itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete the queue of replies and disconnect."""
+        self._loop_thread.close(self._replies.delete())
+
+    @property
+    def epoch(self) -> int:
+        """A number that changes when the connection that answers come on is lost."""
+        return self._hearing.epoch
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether an alarm keeps the broker from taking commands."""
+        return self._asking.blocked
+
+    def send(self, command: Command) -> bool:
+        """Broadcast a command; return whether the broker has taken it, within a few seconds."""
+        message_id = new_id()
+        body = command.model_dump_json().encode()
+        output = text_output(body, message_id, message_id, reply_to=self.id)
+        self._loop_thread.call(self._commands.send, [output], command.id)
+        self._loop_thread.see_through(self._taking(command.id), CONFIRM_SECONDS)
+        is_taken = command.id in self._taken
+        self._taken.clear()
+        return is_taken
+
+    def _taking(self, command_id: str) -> Iterator[None]:
+        while command_id not in self._taken and not self._asking.blocked:
+            yield
+
+    def _refused(self, publication: Publication[str], error: PublishError) -> None:
+        """Take it for sent when no replica is there; what a full queue refuses is sent again."""
+        if isinstance(error, UnroutableError):
+            self._taken.add(publication[1])
+
+    def reports(self) -> list[Report]:
+        """Return what replicas have said since the last call. Raises what the broker refused."""
+        if self._error:
+            raise self._error
+        heard, self._heard = self._heard, []
+        return heard
+
+    def count(self, queue: str) -> Count | None:
+        """Ask the broker about a queue; None when there is no such queue.
+
+        Raises:
+            BrokerUnavailableError: no answer, of whichever broker, in time.
+            RabbitError: the broker does not say: this user may not look at it, for instance.
+        """
+
+        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
+            def counted(frame: "Frame[Any]") -> None:
+                answer(Count(frame.method.message_count, frame.method.consumer_count))
+
+            channel.queue_declare(queue, passive=True, callback=counted)
+
+        return self._ask(f"cannot look at {queue!r}", ask)
+
+    def bind(self, queue: str) -> None:
+        """Bind a control queue to the control exchange again; there is nothing to do without one.
+
+        Raises as `count` does.
+        """
+
+        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
+            declare(channel, [Exchange(CONTROL_EXCHANGE, "fanout")])
+            done = partial(_tell, answer)
+            channel.queue_bind(queue, CONTROL_EXCHANGE, routing_key="", callback=done)
+
+        self._ask(f"cannot bind {queue!r}", ask)
+
+    def delete(self, queue: str) -> None:
+        """Delete a queue, with what is in it. Raises as `count` does."""
+
+        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
+            channel.queue_delete(queue, callback=partial(_tell, answer))
+
+        self._ask(f"cannot delete {queue!r}", ask)
+
+    def _ask(
+        self, trouble: str, ask: Callable[[Channel, Callable[[Count], None]], None]
+    ) -> Count | None:
+        """Have `ask` ask on a channel of its own; return the answer, or None for not found."""
+        answers: list[Count | RabbitError | None] = []
+
+        def opened(channel: Channel) -> None:
+            def answer(count: Count) -> None:
+                answers.append(count)
+                channel.close()
+
+            ask(channel, answer)
+
+        connection, asked = self._hearing, None  # an alarm blocks the one that publishes
+
+        def closed(code: int, text: str) -> None:
+            if code == _NOT_FOUND and not text.startswith(_ABSENT):
+                connection.call_later(
+                    AGAIN_SECONDS, again
+                )  # its node failed; no other leads it yet
+            else:
+                error = RabbitError(f"{trouble}: {code} {text}")
+                answers.append(None if code == _NOT_FOUND else error)
+
+        def again() -> None:
+            nonlocal asked
+            asked = None
+
+        def story() -> Iterator[None]:
+            nonlocal asked
+            while not answers:
+                if connection.is_open and connection.epoch != asked:  # or it was lost meanwhile
+                    asked = connection.epoch
+                    connection.channel(opened, closed)
+                yield
+
+        self._loop_thread.wait(story(), self._patience, "no answer from RabbitMQ")
+        if isinstance(answers[0], RabbitError):
+            raise answers[0]
+        return answers[0]
+
+    def _ready(self) -> Iterator[None]:
+        while not (self._replies.is_consuming and self._commands.is_flowing) and not self._error:
+            yield
+
+    def _turn(self) -> None:
+        # What is not taken is not acked: no more comes than is asked for, whoever sends it.
+        for delivery in self._replies.take_arrived() if len(self._heard) < MOST_HEARD else ():
+            self._replies.settle(delivery)
+            try:
+                self._heard.append(Report.model_validate_json(bounded(delivery.body)))
+            except ValueError:  # no report, or one of a version that is not understood here
+                self.ignored += 1
+        self._replies.flush()
+
+    def _fail(self, error: RabbitError) -> None:
+        self._error = error
+
+
+def _tell(answer: Callable[[Count], None], _frame: object) -> None:
+    answer(Count(0, 0))
+
+
+def _no_matter(*_: object) -> None:
+    """Take no notice."""

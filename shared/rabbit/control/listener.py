@@ -1,0 +1,199 @@
+"""The control listener: a replica hears commands on a durable queue of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import (
+    ValidationError,
+)
+
+from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
+from rabbit.amqp.connection import (
+    Arrival,
+    Channel,
+    ChannelListener,
+    Connection,
+    Frame,
+    consume,
+    declare,
+    decode_properties,
+)
+from rabbit.control.messages import SAID_BY_BINDING, Command, State, bounded
+from rabbit.errors import TopologyError
+from rabbit.logs import Logger
+from rabbit.topology import CONTROL_EXCHANGE, control_queue, control_subscription
+
+#: How long more ignored messages are only counted, once one was told, in seconds.
+TELL_SECONDS = 5.0
+
+
+class ControlListener(ChannelListener):
+    """Hears commands on a durable queue of this replica's own (see `control_subscription`)."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stage: str,
+        replica: str,
+        log: Logger,
+        *,
+        on_command: Callable[[Command, str | None], None],
+        on_failed: Callable[[TopologyError], None],
+    ) -> None:
+        """Live on `connection`, whose user this becomes.
+
+        Args:
+            connection: a connection that nothing is published on.
+            stage: the replica's stage.
+            replica: the replica's name.
+            log: told of commands that are not understood.
+            on_command: given each command that concerns this replica, and its reply_to.
+            on_failed: called when the broker refuses the subscription.
+        """
+        self.ignored = 0
+        self.is_subscribed = False
+        self.is_heard = False
+        self.is_removed = False
+        self._connection = connection
+        self._stage = stage
+        self._replica = replica
+        self._log = log
+        self._on_command = on_command
+        self._on_failed = on_failed
+        self._channel: Channel | None = None
+        self._fresh = True
+        self._leaving = False
+        self._removing = False
+        self._unsaid: State | None = None
+        self._is_counting = False
+        self._ignored_told = 0
+        self._ignored_for = ""
+        connection.users.append(self)
+
+    def open(self) -> None:
+        """Open a channel and subscribe."""
+        self._connection.channel(self._subscribe, self._closed, lane=self)
+
+    def lost(self) -> None:
+        """Forget the channel; commands wait in the queue meanwhile."""
+        self._channel = None
+        self.is_subscribed = False
+
+    def leave(self) -> None:
+        """Let no more commands come (queue.unbind), and hear those that have: `is_heard` tells.
+
+        Whoever has seen a bound queue after its command was confirmed gets an answer to it.
+        While the connection is away the queue stays. It goes if that is back before we have ended.
+        """
+        self._leaving = True
+        if self._channel is not None:
+            self._unbind(self._channel)
+        elif self._fresh:
+            self.is_heard = True  # the queue has not begun to be ours
+        else:
+            self._connection.hurry()
+
+    def remove(self, unsaid: State | None) -> None:
+        """Delete the queue: this replica has ended, and nobody has to wait for it.
+
+        Args:
+            unsaid: what could not be published: the broker takes no messages now. The queue stays
+                and says it, by a binding, to who has asked; that is who deletes it.
+        """
+        self._removing, self._unsaid = True, unsaid
+        if self._channel is not None:
+            self._delete(self._channel)
+        elif self._fresh:
+            self.is_removed = True
+
+    def _unbind(self, channel: Channel) -> None:
+        def counted(frame: "Frame[Any]") -> None:
+            self.is_heard = frame.method.message_count == 0
+            if not self.is_heard:
+                channel.queue_declare(queue, passive=True, callback=counted)
+
+        queue = control_queue(self._stage, self._replica)
+        channel.queue_unbind(queue, CONTROL_EXCHANGE, routing_key="")
+        channel.queue_declare(queue, passive=True, callback=counted)
+
+    def _delete(self, channel: Channel) -> None:
+        def removed(_frame: object) -> None:
+            self.is_removed = True
+
+        queue = control_queue(self._stage, self._replica)
+        if self._unsaid is None:
+            channel.queue_delete(queue, callback=removed)
+        else:
+            key = self._unsaid.value
+            channel.queue_bind(queue, CONTROL_EXCHANGE, routing_key=key, callback=removed)
+
+    def _subscribe(self, channel: Channel) -> None:
+        def subscribed(_frame: object) -> None:
+            self.is_subscribed = True
+            self._fresh = False
+            if self._leaving:
+                self._unbind(channel)
+
+        if self._removing:
+            self._delete(channel)
+            return
+        self._channel = channel
+        channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
+        declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))
+        queue = control_queue(self._stage, self._replica)
+        if self._fresh:
+            for key in SAID_BY_BINDING:  # by an earlier process of this name
+                channel.queue_unbind(queue, CONTROL_EXCHANGE, routing_key=key)
+        consume(channel, queue, self, subscribed)
+
+    def delivered(self, arrivals: list[Arrival]) -> None:
+        """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
+        for tag, _, properties, body, _ in arrivals:
+            if self._channel is not None:
+                self._channel.basic_ack(tag)
+                self._hear(properties, body)
+
+    def _hear(self, properties: bytes, body: bytes) -> None:
+        try:
+            command = Command.model_validate_json(bounded(body))
+            reply_to = decode_properties(properties).reply_to
+        except ValueError as error:
+            first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            self._ignore(first)
+            return
+        if command.concerns(self._stage, self._replica):
+            self._on_command(command, reply_to)
+
+    def _ignore(self, reason: str) -> None:
+        """Count what is no command; the first one is told at once, more of them now and then."""
+        self.ignored += 1
+        self._ignored_for = reason
+        if not self._is_counting:
+            self._tell_ignored()
+
+    def _tell_ignored(self) -> None:
+        self._is_counting = self.ignored > self._ignored_told
+        if self._is_counting:
+            self._ignored_told = self.ignored
+            self._log.warning(
+                "control message ignored", reason=self._ignored_for, ignored=self.ignored
+            )
+            self._connection.call_later(TELL_SECONDS, self._tell_ignored)
+
+    def _cancelled_by_broker(self, channel: Channel) -> None:
+        """Subscribe anew when somebody has deleted the queue: once for each channel."""
+        if self._leaving or channel is not self._channel:
+            return
+        self._connection.close_channel(channel)
+        self.lost()
+        self.open()
+
+    def _closed(self, code: int, text: str) -> None:
+        self.lost()
+        if is_hopeless(code, text):
+            self.is_heard = self.is_removed = True  # as good: nobody opens another channel
+            self._on_failed(
+                TopologyError(f"cannot hear the control exchange: {explain_refusal(text)}")
+            )
+        else:
+            self._connection.reopen(self, text)

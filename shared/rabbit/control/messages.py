@@ -1,0 +1,125 @@
+"""Commands to all replicas, and what they report."""
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+)
+
+from rabbit.amqp.outage_log import LONGEST_REASON
+
+#: The version of the commands and reports in this file. Unknown fields are ignored, so that
+#: neighbours of different versions understand each other; a higher version is not understood.
+VERSION: Literal[1] = 1
+
+
+#: What a command or a report holds at most: anybody who may publish can send one.
+MOST_BYTES = 16 * 1024
+_Name = Annotated[str, Field(max_length=80, pattern=r"^[\w.-]+$")]  # as in the settings
+_Queue = Annotated[str, Field(max_length=255)]
+_Id = Annotated[str, Field(max_length=200)]
+_Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("too far away") from error
+
+
+class State(StrEnum):
+    """What a replica is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    BLOCKED = "blocked"  # the broker takes no messages from it now
+    HALTING = "halting"
+    HALTED = "halted"
+    GAVE_UP = "gave_up"  # halting took longer than DRAIN_TIMEOUT: it ends with something left
+
+
+#: How a replica has ended, as the routing key of a binding of its control queue.
+SAID_BY_BINDING = {each.value: each for each in (State.HALTED, State.GAVE_UP)}
+
+
+class Command(BaseModel):
+    """What is broadcast on the control exchange, as JSON.
+
+    Attributes:
+        version: of this format.
+        id: names this command; a report repeats it.
+        command: `halt` stops the replica, `report` asks for its state.
+        target: a stage, or a stage and a replica as `stage/replica`; None: everybody.
+        time: when it was sent, for people; nothing is decided by it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = VERSION
+    id: _Id = Field(default_factory=lambda: str(uuid.uuid4()))
+    command: Literal["halt", "report"]
+    target: _Id | None = None
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    def concerns(self, stage: str, replica: str) -> bool:
+        """Tell whether this replica is meant."""
+        return self.target in {None, stage, f"{stage}/{replica}"}
+
+
+class Report(BaseModel):
+    """What a replica answers to a command, as JSON.
+
+    Attributes:
+        version: of this format.
+        command_id: the command it answers.
+        stage: the replica's stage.
+        replica: the replica's name within its stage.
+        consumes: the queue it reads; None for a source.
+        exchange: the exchange that this queue is bound to; None for a source.
+        produces: the exchange it writes to; None for a sink.
+        state: what it is doing.
+        in_flight: messages delivered to it and not acked; for a source, not confirmed.
+        handled: messages handled and acked since it started.
+        failed: messages that it failed to handle, since it started; each attempt counts.
+        retried: those of them that come again after a delay.
+        dead_lettered: those of them that were given up.
+        since: when it started.
+        process: names the process: another one, later or beside it, has another name.
+        trouble: what the broker refuses it, or has refused it last, in one line of up to
+            LONGEST_REASON characters; None: nothing.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = VERSION
+    command_id: _Id
+    stage: _Name
+    replica: _Name
+    consumes: _Queue | None
+    exchange: _Queue | None
+    produces: _Queue | None
+    state: State
+    in_flight: _Number
+    handled: _Number
+    failed: _Number
+    retried: _Number = 0  # an older version does not say
+    dead_lettered: _Number = 0
+    since: Annotated[AwareDatetime, AfterValidator(_in_utc)]
+    process: _Id | None = None  # an older version does not say
+    trouble: str | None = Field(default=None, max_length=LONGEST_REASON)
+
+
+def bounded(body: bytes) -> bytes:
+    """Return what may be a command or a report. Raises ValueError when it is too large for that."""
+    if len(body) > MOST_BYTES:
+        msg = f"{len(body)} bytes, more than the {MOST_BYTES} of a command or a report"
+        raise ValueError(msg)
+    return body

@@ -1,0 +1,126 @@
+"""One process for each replica's name: a lock that lives and dies with its connection."""
+
+from collections.abc import Callable
+from time import monotonic
+
+from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
+from rabbit.amqp.connection import Channel, Connection
+from rabbit.errors import ConfigurationError, RabbitError, TopologyError
+from rabbit.logs import Logger
+from rabbit.settings import Settings
+from rabbit.topology import name_lock
+
+_RESOURCE_LOCKED = 405
+
+#: How long a new process tries, in seconds: its killed predecessor may still have to be noticed.
+START_SECONDS = 5.0
+
+#: A connection that is half-open keeps the lock until the broker notices, after two or three
+#: heartbeats: our own, when we are back on another. So long after that it is somebody else's.
+MARGIN_SECONDS = 5.0
+
+PAUSE_SECONDS = 0.25
+LONG_PAUSE_SECONDS = 2.0
+
+
+class NameLock:
+    """An exclusive queue of the replica's name (queue.declare): no other connection can have it.
+
+    A quorum queue takes several consumers even where one of them is exclusive; and a lock on the
+    queue that is consumed would hold up our own return. This one holds up a new process only.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stage: str,
+        replica: str,
+        settings: Settings,
+        log: Logger,
+        *,
+        on_first: Callable[[], None],
+        on_failed: Callable[[RabbitError], None],
+    ) -> None:
+        """Live on `connection`.
+
+        Args:
+            connection: the lock goes with it.
+            stage: the replica's stage.
+            replica: its name.
+            settings: of the connection.
+            log: told when it cannot be taken, and another broker than ours may be why.
+            on_first: called when it is taken for the first time.
+            on_failed: called when another process has it, or the broker refuses it to this user.
+        """
+        self._connection = connection
+        self._name = name_lock(stage, replica)
+        self._replica = f"{stage}/{replica}"
+        self._return_seconds = 3 * settings.rabbitmq_heartbeat + MARGIN_SECONDS
+        # Of several brokers, one that has failed keeps our own lock until it is back.
+        self._may_be_ours = len(settings.endpoints) > 1
+        self._has_warned = False
+        self._log = log
+        self._on_first = on_first
+        self._on_failed = on_failed
+        self._is_first = True
+        self._refused_at: float | None = None
+        self._epoch = 0
+
+    def open(self) -> None:
+        """Try to take it."""
+        self._connection.channel(self._declare, self._refused)
+
+    def lost(self) -> None:
+        """It is lost with the connection, at the latest when the broker notices."""
+        self._epoch += 1
+
+    def _declare(self, channel: Channel) -> None:
+        def taken(_frame: object) -> None:
+            self._refused_at, self._has_warned = None, False
+            channel.close()
+            self._let_in()
+
+        arguments = {"x-queue-type": "classic"}
+        channel.queue_declare(self._name, exclusive=True, arguments=arguments, callback=taken)
+
+    def _refused(self, code: int, text: str) -> None:
+        if code != _RESOURCE_LOCKED:
+            if is_hopeless(code, text):
+                self._on_failed(TopologyError(f"cannot take its name: {explain_refusal(text)}"))
+            else:
+                self._connection.reopen(self, text)
+            return
+        now = monotonic()
+        self._refused_at = self._refused_at or now
+        seconds = START_SECONDS if self._is_first else self._return_seconds
+        if now - self._refused_at > seconds and not self._is_doubtful():
+            msg = (
+                f"another process runs as {self._replica}: give each replica a name of its own "
+                "(REPLICA, or its host name)"
+            )
+            self._on_failed(ConfigurationError(msg))
+            return
+        epoch = self._epoch
+
+        def again() -> None:
+            if epoch == self._epoch:
+                self.open()
+
+        pause = PAUSE_SECONDS if self._is_first else LONG_PAUSE_SECONDS
+        self._connection.call_later(pause, again)
+
+    def _is_doubtful(self) -> bool:
+        """Tell whether it may be our own lock that is in the way; say so once, and go on."""
+        if not self._may_be_ours:
+            return False
+        if not self._has_warned:
+            self._has_warned = True
+            why = "a broker that has failed keeps the lock, or another process has this name"
+            self._log.warning("name not taken, going on", name=self._replica, reason=why)
+        self._let_in()
+        return True
+
+    def _let_in(self) -> None:
+        if self._is_first:
+            self._is_first = False
+            self._on_first()

@@ -1,0 +1,1 @@
+"""Going through a queue of dead letters, and bringing them back."""

@@ -1,0 +1,1 @@
+"""Messages in, out and settled: consumers, publishers, the book-keeping between them."""

@@ -1,0 +1,515 @@
+"""One queue consumed: credit, deliveries in, acks out."""
+
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from time import monotonic
+from typing import Any
+
+from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
+from rabbit.amqp.connection import (
+    Arrival,
+    Channel,
+    ChannelListener,
+    Connection,
+    Frame,
+    consume,
+    declare,
+)
+from rabbit.errors import TooLargeError, TopologyError
+from rabbit.logs import Logger
+from rabbit.message import Message
+from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
+from rabbit.messaging.unsettled import UnackedDeliveries
+from rabbit.topology import Edge
+
+#: Acks are sent in steps of so many seconds, while there is credit left.
+ACK_INTERVAL_SECONDS = 0.02
+
+#: How long `close` waits for the broker to have taken the last acks and returns.
+CLOSE_SECONDS = 0.5
+
+#: How many deliveries are returned one by one at a time, and the pause between, in seconds.
+PORTION = 25
+PORTION_PAUSE_SECONDS = 0.1
+
+#: How long more of them wait for a chance to be returned all at once.
+PATIENCE_SECONDS = 1.0
+
+
+#: When nothing has arrived for so long, in seconds, nothing is under way.
+QUIET_SECONDS = 0.25
+
+
+class Delivery(Message):
+    """One basic.deliver, until it is settled.
+
+    Attributes:
+        generation: which channel it came on; its tag means nothing on another one.
+        tag: the broker's number for it.
+        awaiting: how many of its outputs are not confirmed.
+    """
+
+    __slots__ = ("awaiting", "generation", "tag")
+
+    def __init__(
+        self,
+        generation: int,
+        tag: int,
+        routing_key: str,
+        properties: bytes,
+        body: bytes,
+        redelivered: bool,  # noqa: FBT001 - positional, as in an `Arrival`
+    ) -> None:
+        """Note what an `Arrival` brings; see `Message`."""
+        self.generation = generation
+        self.tag = tag
+        self.routing_key = routing_key
+        self.properties = properties
+        self.body = body
+        self.redelivered = redelivered
+        self.awaiting = 0
+        self._ids = None
+        self._headers = None
+
+
+class _State(Enum):
+    OFF = auto()
+    STARTING = auto()  # on the way to consume-ok
+    CONSUMING = auto()
+    SWITCHING = auto()  # on the way to cancel-ok, to consume with another prefetch
+    PAUSING = auto()  # cancelled, until what is held fits the other prefetch
+    RESUMING = auto()  # on the way to consume-ok with the other prefetch
+    CANCELLING = auto()  # on the way to cancel-ok, for good
+    CANCELLED = auto()
+
+
+_STOPPING = {_State.CANCELLING, _State.CANCELLED}
+_CONSUMING = {_State.CONSUMING, _State.SWITCHING, _State.PAUSING, _State.RESUMING}
+
+
+class QueueConsumer(ChannelListener):
+    """Consumes one edge on a channel of its own, and sets it up again whenever it is lost."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        edge: Edge,
+        prefetch: AutoPrefetch | FixedPrefetch,
+        log: Logger,
+        *,
+        on_surplus: Callable[[], None],
+        on_lost: Callable[[], None],
+        on_failed: Callable[[TopologyError], None],
+    ) -> None:
+        """Live on `connection`, whose user this becomes.
+
+        Args:
+            connection: a connection that nothing is published on.
+            edge: what to consume.
+            prefetch: how many messages to hold; see basic.qos.
+            log: told when the broker cancels the consumer.
+            on_surplus: called to give back what no handler has started, for others to have.
+            on_lost: called when all open deliveries have become void.
+            on_failed: called when the broker refuses the edge or the consumer.
+        """
+        self.edge = edge
+        self.prefetch = prefetch
+        self._connection = connection
+        self._log = log
+        self._on_surplus = on_surplus
+        self._on_lost = on_lost
+        self._on_failed = on_failed
+        self._channel: Channel | None = None
+        self._state = _State.OFF
+        self._tag = ""
+        self._generation = 0
+        self._depth = 0
+        self._inputs = UnackedDeliveries()
+        self._arrived: list[Delivery] = []
+        self._counts: list[int] = []  # consumers of the queue, asked for since `cancel`
+        self._asked = 0
+        self._acked_at = 0.0
+        self._is_waiting_to_ack = False
+        self._pause_until = 0.0
+        self._patient_until = 0.0
+        self._is_urgent = False  # what waits for a handler goes back, before another prefetch
+        self._is_spilling = False  # what arrives goes back, until another consumer is registered
+        self._most_held = 0  # bytes: not less than are held
+        self._quiet_at = 0.0
+        connection.users.append(self)
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether the consumer is registered (basic.consume-ok), or changes its prefetch."""
+        return self._state in _CONSUMING
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nothing more can arrive."""
+        return self._state is _State.CANCELLED
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the broker has taken every ack and closed the channel, or is gone."""
+        return self._channel is None
+
+    @property
+    def in_flight(self) -> int:
+        """Count the deliveries that are neither settled nor given back."""
+        return len(self._inputs)
+
+    @property
+    def _outstanding(self) -> int:
+        """Count the deliveries that the broker awaits an ack or nack for."""
+        return len(self._inputs) + self._inputs.settled
+
+    def is_current(self, delivery: Delivery) -> bool:
+        """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
+        same_channel = delivery.generation == self._generation
+        return same_channel and delivery.tag in self._inputs
+
+    def open(self) -> None:
+        """Open a channel, declare the edge, consume."""
+        if self._state not in _STOPPING:
+            self._state = _State.STARTING
+            self._connection.channel(self._prepare, self._closed, lane=self)
+
+    def lost(self) -> None:
+        """Forget the channel: what was not acked on it, the broker gives out again."""
+        self._channel = None
+        self._generation += 1
+        self._inputs = UnackedDeliveries()
+        self._arrived.clear()
+        self._is_spilling = False
+        self._most_held = 0
+        self._state = _State.CANCELLED if self._state in _STOPPING else _State.OFF
+        self._on_lost()
+
+    def delivered(self, arrivals: list[Arrival]) -> None:
+        """Take deliveries; what comes after basic.cancel, or is too much, goes back."""
+        if self._channel is None:
+            return  # of a channel that is being closed: the broker gives it out again
+        tags = [arrival[0] for arrival in arrivals]
+        sizes = [len(arrival[3]) for arrival in arrivals]
+        self._inputs.receive(tags, sizes)
+        self._most_held += sum(sizes)
+        if self._state in _STOPPING or self._most_held > self.prefetch.most_bytes:
+            arrivals = self._without_surplus(arrivals, sizes)
+        generation = self._generation
+        for tag, key, properties, body, redelivered in arrivals:
+            if redelivered:
+                self.prefetch.careful()
+            self._arrived.append(Delivery(generation, tag, key, properties, body, redelivered))
+
+    def _without_surplus(self, arrivals: list[Arrival], sizes: list[int]) -> list[Arrival]:
+        """Keep what there is room for; let the rest go back, and what comes behind it.
+
+        How large messages are is known when they come, and then as many are under way as there was
+        credit for. They are read on: heartbeats and commands come behind them. Once something is
+        to go back, nothing more is kept from this consumer; see `_spill`. What goes back may still
+        be overtaken: as with all that comes again, its order is not promised.
+        """
+        self._quiet_at = monotonic() + QUIET_SECONDS
+        kept = 0
+        if self._state not in _STOPPING and not self._is_spilling:
+            self._most_held = self._inputs.held_bytes
+            room = self.prefetch.most_bytes - self._most_held + sum(sizes)
+            while kept < len(sizes) and room > 0:
+                room -= sizes[kept]
+                kept += 1
+        for arrival in arrivals[kept:]:
+            self._return(arrival[0])
+        if kept < len(arrivals) and self._state not in _STOPPING and not self._is_spilling:
+            self._is_spilling = True
+            self.prefetch.surplus(max(sizes))
+        return arrivals[:kept]
+
+    def take_arrived(self) -> list[Delivery]:
+        """Return what has arrived since the last call."""
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def settle(self, delivery: Delivery) -> bool:
+        """Ack a delivery with the next flush; return False when it is not current any more."""
+        if delivery.generation != self._generation:
+            return False
+        try:
+            self._inputs.settle(delivery.tag)
+        except KeyError:
+            return False
+        return True
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return a delivery to its queue, with this flush or a later one; it comes again."""
+        if self.is_current(delivery):
+            self._return(delivery.tag)
+
+    def _return(self, tag: int) -> None:
+        if not self._inputs.returning:
+            self._patient_until = monotonic() + PATIENCE_SECONDS
+        self._inputs.give_back(tag)
+
+    def reject(self, delivery: Delivery, *, requeue: bool) -> None:
+        """Return a delivery to its queue as a failure, or to the dead letters (basic.reject)."""
+        if self.is_current(delivery) and self._channel and self._channel.is_open:
+            self._inputs.drop(delivery.tag)
+            self._channel.basic_reject(delivery.tag, requeue=requeue)
+
+    def dead_letter(self, delivery: Delivery, error: TooLargeError) -> None:
+        """Have the broker dead-letter what it lets nobody publish; the log says why.
+
+        Its queue does that byte for byte, whatever the size, and so without a reason of ours. It
+        has a dead-letter exchange: nothing else is sent to dead letters (`Edge.dead`).
+
+        Args:
+            delivery: nothing is done unless it is current.
+            error: why it could not be sent there.
+        """
+        if self.is_current(delivery):
+            self._log.warning(
+                "left to the broker to dead-letter: without a reason, and with no other attempt",
+                message_id=delivery.id,
+                dead_letters=self.edge.dead,
+                reason=str(error),
+            )
+            self.reject(delivery, requeue=False)
+
+    def give_back_all(self) -> int:
+        """Return every open delivery to the queue with the next flush; say how many these are."""
+        return self._inputs.give_back_all()
+
+    def flush(self) -> None:
+        """Send the acks and returns of this turn; change the prefetch when it is time to."""
+        if self._channel and self._state is _State.CONSUMING:
+            self._adjust(self._channel)
+        if self._state is _State.PAUSING:
+            self._shed()
+        self._settle_with_broker()
+        if self._channel and self._state is _State.PAUSING:
+            self._resume(self._channel)
+
+    def cancel(self) -> None:
+        """Consume no more (basic.cancel)."""
+        if self._state in _STOPPING:
+            return
+        if self._channel is None:
+            self._state = _State.CANCELLED
+            return
+        if self._state is _State.CONSUMING:
+            self._channel.basic_cancel(self._tag, callback=self._cancelled)
+        # On the way to consume-ok there is nothing to cancel yet: `_registered` does it then.
+        is_cancelled = self._state is _State.PAUSING
+        self._state = _State.CANCELLED if is_cancelled else _State.CANCELLING
+        if self._outstanding:
+            self._ask_count()
+
+    def close(self) -> Iterator[None]:
+        """Close the channel, once the broker has taken the acks and returns: a story.
+
+        Neither is confirmed, not even by close-ok (see `_acks_are_due`). But a quorum queue counts
+        a cancelled consumer for as long as it holds messages: wait until it counts one less than
+        when we cancelled and still held some.
+        """
+        self._settle_with_broker()
+        deadline = monotonic() + CLOSE_SECONDS
+        while self._channel and self._is_counted() and monotonic() < deadline:
+            yield
+        if self._channel and self._channel.is_open:
+            self._channel.add_on_close_callback(lambda *_: self.lost())
+            self._connection.close_channel(self._channel)
+        while not self.is_closed:
+            yield
+
+    def _is_counted(self) -> bool:
+        """Tell whether the broker still counts this consumer; ask it again if it did."""
+        if len(self._counts) == self._asked > 0:
+            if self._counts[-1] < max(self._counts[0], 1):
+                return False
+            self._ask_count()
+        return self._asked > 0
+
+    def _ask_count(self) -> None:
+        self._asked += 1
+        self.count_consumers(self._counts.append)
+
+    def delete(self) -> Iterator[None]:
+        """Cancel, delete the queue and close: for a private queue that nobody else will read."""
+        self.cancel()
+        while not self.is_cancelled:
+            yield
+        deleted: list[object] = []
+        if self._channel and self._channel.is_open:
+            self._channel.queue_delete(self.edge.queue, callback=deleted.append)
+        while not (deleted or self.is_closed):
+            yield
+        yield from self.close()
+
+    def count_consumers(self, tell: Callable[[int], None]) -> None:
+        """Ask the broker how many consumers the queue has (a passive queue.declare)."""
+        if self._channel:
+            self._channel.queue_declare(
+                self.edge.queue,
+                passive=True,
+                callback=lambda frame: tell(frame.method.consumer_count),
+            )
+
+    def _settle_with_broker(self, *, all_acks: bool = False) -> None:
+        """Send basic.acks and basic.nacks, each for as many deliveries as possible."""
+        if self._channel is None or not self._channel.is_open:
+            return
+        if self._is_spilling and self._state is _State.CONSUMING and not all_acks:
+            return  # it would give new credit
+        if all_acks or self._acks_are_due():
+            self._acked_at = monotonic()
+            for ack in self._inputs.acks():
+                self._channel.basic_ack(ack.tag, ack.multiple)
+        if self._inputs.returning:
+            for nack in self._inputs.returns(self._singles()):
+                self._channel.basic_nack(nack.tag, nack.multiple, requeue=True)
+
+    def _acks_are_due(self) -> bool:
+        """Say whether to ack now: in steps, but never so late that credit runs out.
+
+        A channel has at most 32 commands to a quorum queue under way and buffers the rest
+        (quorum_commands_soft_limit), acks and returns alike. What is still buffered when the
+        channel closes is lost: acked messages would come again.
+        """
+        if not self._inputs.settled:
+            return False
+        if 2 * self._inputs.settled >= self._depth or self._state in _STOPPING:
+            return True
+        wait = self._acked_at + ACK_INTERVAL_SECONDS - monotonic()
+        if wait > 0 and not self._is_waiting_to_ack:
+            self._is_waiting_to_ack = True
+            self._connection.call_later(wait, self._stop_waiting_to_ack)
+        return wait <= 0
+
+    def _stop_waiting_to_ack(self) -> None:
+        """Let the end of this turn ack."""
+        self._is_waiting_to_ack = False
+
+    def _singles(self) -> int:
+        """Say how many deliveries may be returned one by one now.
+
+        Each is a command of its own (see `_acks_are_due`); a return that is lost counts as a
+        failure. So many are returned at once, when what runs before them has ended; if that takes
+        long, they are returned in portions.
+        """
+        now = monotonic()
+        is_patient = self._inputs.returning > PORTION and now < self._patient_until
+        if is_patient or now < self._pause_until:
+            return 0
+        self._pause_until = now + PORTION_PAUSE_SECONDS
+        self._connection.call_later(PORTION_PAUSE_SECONDS, _take_a_turn)
+        return PORTION
+
+    def _prepare(self, channel: Channel) -> None:
+        if self._state in _STOPPING:
+            return
+        self._channel = channel
+        channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
+        declare(channel, self.edge.for_consuming())
+        self._consume(channel)
+
+    def _consume(self, channel: Channel) -> None:
+        """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
+        self._is_spilling = self._is_urgent = False
+        self._most_held = self._inputs.held_bytes
+        self._depth = self.prefetch.wanted()
+        channel.basic_qos(prefetch_count=self._depth)
+        queue, queue_type = self.edge.queue, self.edge.type
+        self._tag = consume(channel, queue, self, self._registered, queue_type=queue_type)
+
+    def _registered(self, _frame: object) -> None:
+        if self._state is _State.CANCELLING and self._channel:
+            self._channel.basic_cancel(self._tag, callback=self._cancelled)
+        else:
+            self._state = _State.CONSUMING
+
+    def _adjust(self, channel: Channel) -> None:
+        """Begin to consume with another prefetch, when it is time to.
+
+        Never with two consumers side by side: the broker would deliver to them out of order. So
+        it is cancel, then consume again, and only when all credit is used up: nothing is under
+        way then that would come back and be overtaken. For the same reason this comes before the
+        acks of the turn, which give new credit. Only slow handlers cannot wait for that.
+        """
+        if self._is_spilling:
+            self._spill(channel)
+            return
+        wanted = self.prefetch.wanted()
+        self._is_urgent = wanted < self._depth and self.prefetch.is_slow
+        if wanted != self._depth and (self._is_urgent or self._outstanding >= self._depth):
+            self._switch(channel)
+
+    def _spill(self, channel: Channel) -> None:
+        """Cancel once nothing is under way.
+
+        What is under way while a consumer is cancelled, RabbitMQ returns by itself, and before what
+        we return: it would be out of order.
+        """
+        wait = self._quiet_at - monotonic()
+        if self._outstanding >= self._depth or wait <= 0:
+            self._switch(channel)
+        else:
+            self._connection.call_later(wait, _take_a_turn)
+
+    def _switch(self, channel: Channel) -> None:
+        self._state = _State.SWITCHING
+        channel.basic_cancel(self._tag, callback=self._switched)
+
+    def _switched(self, frame: "Frame[Any]") -> None:
+        if self._state is not _State.SWITCHING:
+            self._cancelled(frame)
+            return
+        self._state = _State.PAUSING
+
+    def _shed(self) -> None:
+        """Give back what waits for slow handlers; they may have become so since the cancel."""
+        if self._is_urgent or self.prefetch.is_slow:
+            self._is_urgent = False
+            before = self._inputs.returning
+            self._on_surplus()
+            if self._inputs.returning > before:
+                self.prefetch.surplus()
+
+    def _resume(self, channel: Channel) -> None:
+        """Consume again once what is held fits.
+
+        Not right after giving back: RabbitMQ buffers many returns in the channel, and a consumer
+        that is registered meanwhile would be given newer messages first.
+        """
+        if len(self._inputs) < self.prefetch.wanted():
+            self._state = _State.RESUMING
+            self._consume(channel)
+
+    def _cancelled(self, _frame: "Frame[Any]") -> None:
+        self._state = _State.CANCELLED
+
+    def _cancelled_by_broker(self, channel: Channel) -> None:
+        """Set everything up again on a new channel: the old one cannot use its tag any more.
+
+        The broker cancels when the queue is deleted or fails over, or an ack takes too long. For
+        the latter it cancels again and again: once is enough for each channel.
+        """
+        if self._state in _STOPPING or channel is not self._channel:
+            return
+        self._log.warning("consumer cancelled by the broker, consuming again")
+        self._on_surplus()
+        self._settle_with_broker(all_acks=True)
+        self._connection.close_channel(channel)
+        self.lost()
+        self.open()
+
+    def _closed(self, code: int, text: str) -> None:
+        self.lost()
+        if is_hopeless(code, text):
+            self._on_failed(
+                TopologyError(f"cannot consume {self.edge.queue!r}: {explain_refusal(text)}")
+            )
+        else:
+            self._connection.reopen(self, text)
+
+
+def _take_a_turn() -> None:
+    """Do nothing but make the loop take a turn, which flushes."""

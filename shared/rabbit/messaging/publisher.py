@@ -1,0 +1,328 @@
+"""UnconfirmedPublishes on their way: published, confirmed, or refused and tried again."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from rabbit.amqp import frames
+from rabbit.amqp.close_reasons import explain_refusal, is_hopeless, size_limit
+from rabbit.amqp.connection import (
+    Basic,
+    BasicProperties,
+    Channel,
+    ChannelListener,
+    Connection,
+    Frame,
+    declare,
+    encode_properties,
+)
+from rabbit.amqp.properties import read_ids
+from rabbit.errors import (
+    PublishError,
+    RefusedError,
+    TooLargeError,
+    TopologyError,
+    UnroutableError,
+)
+from rabbit.logs import Logger
+from rabbit.message import Output
+from rabbit.messaging.unsettled import UnconfirmedPublishes
+from rabbit.topology import Declaration, Edge
+
+Owner = TypeVar("Owner")
+
+#: The most publishes that await their confirm at a time; pika's write buffer has no bound.
+WINDOW = 2000
+
+#: Pause before what was refused is published again; it doubles from first to last.
+FIRST_PAUSE_SECONDS = 0.1
+LAST_PAUSE_SECONDS = 5.0
+
+#: One output on its way, and whose it is.
+Publication: TypeAlias = tuple[Output, Owner]
+
+
+class Publisher(ChannelListener, Generic[Owner]):
+    """Publishes to one edge with publisher confirms (confirm.select), mandatory and persistent.
+
+    After a lost connection it publishes what was not confirmed again, with the same ids: a
+    confirm that never came means unknown, not failed.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        edge: Edge,
+        log: Logger,
+        *,
+        on_confirmed: Callable[[list[Owner]], None],
+        on_refused: Callable[[Publication[Owner], PublishError], None],
+        on_failed: Callable[[TopologyError], None],
+    ) -> None:
+        """Live on `connection`, whose user this becomes.
+
+        Args:
+            connection: a connection that nothing is consumed on: an alarm blocks it.
+            edge: where to publish.
+            log: told when outputs are refused, and when they are accepted again.
+            on_confirmed: given the owners of outputs that a queue has taken, once for each output.
+            on_refused: called with what no queue has taken, and why; may `retry` it, unless it is
+                too large (TooLargeError).
+            on_failed: called when the broker refuses the edge itself.
+        """
+        self.edge = edge
+        self._connection = connection
+        self._log = log.bind(output=edge.name)
+        self._on_confirmed = on_confirmed
+        self._on_refused = on_refused
+        self._on_failed = on_failed
+        self._channel: Channel | None = None
+        self._unconfirmed: UnconfirmedPublishes[Publication[Owner]] = UnconfirmedPublishes()
+        self._waiting: deque[Publication[Owner]] = deque()
+        self._refused: list[Publication[Owner]] = []
+        self._returned: Counter[str] = Counter()  # message ids whose confirm is still to come
+        self._pause = 0.0
+        self._most_bytes: int | None = None  # what the broker allows, once it has said so
+        connection.users.append(self)
+        connection.on_unblocked.append(self.pump)
+
+    @property
+    def pending(self) -> int:
+        """Count the outputs that are not confirmed."""
+        return len(self._unconfirmed) + len(self._waiting) + len(self._refused)
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether the broker takes what is published now, as far as is known."""
+        return self._channel is not None and not self._connection.blocked and not self._refused
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether what waits here, or would, has to wait for the broker."""
+        return not self.is_flowing or self.is_refused
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a channel to publish on."""
+        return self._channel is not None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker has refused what was published last, and nothing since."""
+        return self._pause > 0
+
+    def open(self) -> None:
+        """Open a channel, declare the edge, switch confirms on; then send what waits."""
+        self._connection.channel(self._prepare, self._closed, lane=self)
+
+    def lost(self) -> None:
+        """Put what was not confirmed back in front, to be published again."""
+        self._channel = None
+        self._most_bytes = None  # it may be another when we are back
+        self._returned.clear()
+        self._waiting.extendleft(reversed([*self._refused, *self._unconfirmed]))
+        self._refused.clear()
+        self._unconfirmed = UnconfirmedPublishes()
+
+    def send(self, outputs: Iterable[Output], owner: Owner) -> None:
+        """Publish, now or as soon as possible."""
+        self.put(outputs, owner)
+        self.pump()
+
+    def put(self, outputs: Iterable[Output], owner: Owner) -> None:
+        """Publish with the next `pump`."""
+        if self._most_bytes is not None:
+            fitting, too_large = self._split([(output, owner) for output in outputs])
+            self._waiting.extend(fitting)
+            self._refuse_too_large(too_large)
+            return
+        for output in outputs:
+            self._waiting.append((output, owner))
+
+    def retry(self, publication: Publication[Owner], error: PublishError) -> None:
+        """Publish a refused output again after a pause; nothing newer goes before it."""
+        if not self._pause:
+            self._log.warning("output refused, trying again", reason=str(error))
+        if not self._refused:
+            self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause or FIRST_PAUSE_SECONDS)
+            self._connection.call_later(self._pause, self._resume)
+        self._refused.append(publication)
+
+    def _resume(self) -> None:
+        again, self._refused = self._refused, []
+        fitting, too_large = self._split(again)
+        self._waiting.extendleft(reversed(fitting))
+        self.pump()
+        self._refuse_too_large(too_large)
+
+    def pump(self) -> None:
+        """Publish what waits, as far as the window and the broker allow."""
+        if not self._waiting or self._channel is None or not self.is_flowing:
+            return
+        count = min(len(self._waiting), WINDOW - len(self._unconfirmed))
+        publications = [self._waiting.popleft() for _ in range(count)]
+        channel, frame_max = self._channel.channel_number, self._connection.frame_max
+        most = frames.most_property_bytes(frame_max)
+        too_large: list[Publication[Owner]] = []
+        parts: list[bytes | memoryview] = []
+        last: tuple[str | None, str | None] | None = None
+        method = b""
+        for publication in publications:
+            output = publication[0]
+            if len(output.properties) > most:
+                too_large.append(publication)
+                continue
+            target = output.exchange, output.key
+            if target != last:
+                last, method = target, self._publish_method(channel, output)
+            parts.append(method)
+            parts += frames.content(channel, output.properties, output.body, frame_max)
+        if too_large:
+            publications = [each for each in publications if each not in too_large]
+        self._unconfirmed.send(publications)
+        self._connection.send(parts)
+        for publication in too_large:
+            self._on_refused(publication, self._too_much_beside(publication[0], most))
+
+    def _too_much_beside(self, output: Output, most: int) -> TooLargeError:
+        return TooLargeError(
+            f"headers of {len(output.properties)} bytes for {output.exchange or self.edge.name!r}: "
+            f"the broker takes up to {most}, for they have to fit in a frame; make them smaller, "
+            "or raise frame_max in rabbitmq.conf"
+        )
+
+    def _publish_method(self, channel: int, output: Output) -> bytes:
+        if output.exchange is not None:
+            return frames.publish_method(channel, output.exchange, output.key or "")
+        return frames.publish_method(channel, self.edge.name, self.edge.key(output.key))
+
+    def abandon(self) -> list[Owner]:
+        """Let go of the outputs that the broker will not take, as it stands; return their owners.
+
+        While the broker is away or blocks, that is all of them: whether one in flight has
+        arrived is unknown. Otherwise it is what was refused, and what waits behind that.
+        """
+        if self.is_flowing:
+            return []
+        stuck = [*self._refused, *self._waiting]
+        self._refused.clear()
+        self._waiting.clear()
+        if self._channel is None or self._connection.blocked:
+            stuck += self._unconfirmed
+            self._unconfirmed.clear()
+        return [owner for _, owner in stuck]
+
+    def discard(self, is_void: Callable[[Owner], bool]) -> None:
+        """Drop what is not under way yet and whose owner says that it is void."""
+        self._waiting = deque(each for each in self._waiting if not is_void(each[1]))
+        self._refused = [each for each in self._refused if not is_void(each[1])]
+
+    def _prepare(self, channel: Channel) -> None:
+        declare(channel, self._declarations())
+        channel.add_on_return_callback(self._note_return)
+        channel.confirm_delivery(
+            partial(self._confirmed, channel), callback=lambda _frame: self._is_ready(channel)
+        )
+
+    def _declarations(self) -> Iterator[Declaration]:
+        return self.edge.for_publishing()
+
+    def _is_ready(self, channel: Channel) -> None:
+        self._channel = channel
+        self.pump()
+
+    def _note_return(
+        self, channel: Channel, _method: object, properties: BasicProperties, _body: bytes
+    ) -> None:
+        """Note what basic.return is about; the confirm that follows does not count then.
+
+        A return carries no sequence number, only the message.
+        """
+        if channel is not self._channel:
+            return  # it is being closed: what it carried is published again
+        message_id, _ = read_ids(encode_properties(properties))
+        self._returned[message_id or ""] += 1
+
+    def acked(self, tag: int, *, multiple: bool) -> None:
+        """Take a basic.ack: the broker is responsible now, unless it has returned the message."""
+        publications = self._unconfirmed.confirm(tag, multiple=multiple)
+        if self._returned:
+            publications = self._without_returned(publications)
+        if publications:
+            if self._pause and not self._refused:
+                self._pause = 0.0
+                self._log.info("output accepted again")
+            self._on_confirmed([owner for _, owner in publications])
+        self.pump()
+
+    def _without_returned(self, publications: list[Publication[Owner]]) -> list[Publication[Owner]]:
+        """Refuse those that the broker has returned; return the others."""
+        taken = []
+        for publication in publications:
+            if self._returned[publication[0].id]:
+                self._refuse(publication)
+            else:
+                taken.append(publication)
+        return taken
+
+    def _confirmed(self, channel: Channel, frame: "Frame[Any]") -> None:
+        """Take a basic.nack of the broker, or a basic.ack that the codec has left to pika.
+
+        On a channel that is being closed it is about what is published again on another one.
+        """
+        if channel is not self._channel:
+            return
+        method = frame.method
+        if isinstance(method, Basic.Ack):
+            self.acked(method.delivery_tag, multiple=method.multiple)
+            return
+        for publication in self._unconfirmed.confirm(method.delivery_tag, multiple=method.multiple):
+            self._refuse(publication)
+        self.pump()
+
+    def _refuse(self, publication: Publication[Owner]) -> None:
+        output, message_id = publication[0], publication[0].id
+        name = output.exchange or self.edge.name
+        error: PublishError
+        if self._returned[message_id]:
+            self._returned.subtract([message_id])
+            self._returned += Counter()  # drops what has come down to zero
+            error = UnroutableError(
+                f"{name!r} has no queue for this message: is its binding or its consumer missing?"
+            )
+        else:
+            error = RefusedError(f"{name!r} refuses messages: is its queue full or not available?")
+        self._on_refused(publication, error)
+
+    def _closed(self, code: int, text: str) -> None:
+        self.lost()
+        if is_hopeless(code, text):
+            self._on_failed(
+                TopologyError(f"cannot publish to {self.edge.name!r}: {explain_refusal(text)}")
+            )
+            return
+        self._most_bytes = size_limit(code, text)
+        fitting, too_large = self._split(list(self._waiting))
+        self._waiting = deque(fitting)
+        self._connection.reopen(self, text)
+        self._refuse_too_large(too_large)
+
+    def _split(
+        self, publications: list[Publication[Owner]]
+    ) -> tuple[list[Publication[Owner]], list[Publication[Owner]]]:
+        """Return what the broker takes, and what it would close the channel for."""
+        limit = self._most_bytes
+        if limit is None:
+            return publications, []
+        fitting = [each for each in publications if len(each[0].body) <= limit]
+        return fitting, [each for each in publications if len(each[0].body) > limit]
+
+    def _refuse_too_large(self, publications: list[Publication[Owner]]) -> None:
+        for each in publications:
+            size, name = len(each[0].body), each[0].exchange or self.edge.name
+            error = TooLargeError(
+                f"a message of {size} bytes for {name!r}: the broker takes up to "
+                f"{self._most_bytes}; make it smaller, or raise max_message_size in rabbitmq.conf"
+            )
+            self._on_refused(each, error)

@@ -1,0 +1,1 @@
+"""One replica's life: loop turns, handlers, an ordered stop."""

@@ -1,0 +1,250 @@
+"""What one `MessageQueue.start` consumes: deliveries for its callback, and what becomes of them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from rabbit.amqp import frames
+from rabbit.amqp.connection import Basic, Connection
+from rabbit.amqp.loop_thread import LoopThread
+from rabbit.errors import ClosedError, PublishError, RabbitError, TooLargeError
+from rabbit.logs import Logger
+from rabbit.messaging.consumer import Delivery, QueueConsumer
+from rabbit.messaging.failure_publisher import FailurePublisher
+from rabbit.messaging.prefetch import FixedPrefetch
+from rabbit.messaging.publisher import Publication
+from rabbit.messaging.retry import RetryPolicy, describe
+from rabbit.runtime.health import Standstills, WatchedCall
+from rabbit.topology import Edge
+
+#: When nothing more comes for so long because nothing is acked, that is said.
+STUCK_SECONDS = 2.0
+
+#: How often it is looked whether the loop stands still; often, beside the shortest heartbeat.
+LOOK_SECONDS = 0.5
+
+
+class Received(Basic.Deliver):
+    """The method (basic.deliver) that a callback gets, and what has become of its message."""
+
+    __slots__ = ("consuming", "delivery", "settled")
+
+    def __init__(self, consuming: "CallbackConsumer", delivery: Delivery) -> None:
+        """Show what pika would show of a delivery."""
+        name = consuming.edge.name
+        super().__init__(  # type: ignore[no-untyped-call]
+            None, delivery.tag, delivery.redelivered, name, delivery.routing_key
+        )
+        self.consuming = consuming
+        self.delivery = delivery
+        self.settled = ""
+
+
+class CallbackConsumer:
+    """A consumer on a connection of its own, from `start` until it has left.
+
+    Attributes:
+        edge: what it consumes.
+        error: why it ended; None: it has not, or was told to.
+        is_ending: whether the callback is to be called no more.
+        closes: whether whoever calls the callback is to close the connections when it is left.
+        thread: the one that calls the callback.
+        left: set when that thread calls it no more.
+    """
+
+    def __init__(
+        self, loop_thread: LoopThread, edge: Edge, prefetch: int, failures: RetryPolicy, log: Logger
+    ) -> None:
+        """Connect and consume."""
+        self.edge = edge
+        self.error: RabbitError | None = None
+        self.is_ending = False
+        self.closes = False
+        self.thread = threading.current_thread()
+        self.left = threading.Event()
+        self._loop_thread = loop_thread
+        self._failures = failures
+        self._log = log
+        self._prefetch = prefetch
+        self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._connections = [loop_thread.connection(f"consumes {edge.name}")]
+        self._failure_publisher: FailurePublisher[Delivery] | None = None
+        self._is_told_stuck = False
+        self._is_leaving = self._has_left = False
+        self._consumer = QueueConsumer(
+            self._connections[0],
+            edge,
+            FixedPrefetch(prefetch),
+            log,
+            on_surplus=_keep,
+            on_lost=_keep,
+            on_failed=self.end,
+        )
+        self._call = WatchedCall()
+        self._standstills = Standstills(loop_thread.heartbeat, self._call.take_long, log)
+        self._connections[0].users.append(self._standstills)
+        loop_thread.call(self._connections[0].connect)
+        loop_thread.call(self._look)
+        loop_thread.begin(self._turns())
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether the broker has registered the consumer."""
+        return self._consumer.is_consuming
+
+    def end(self, error: RabbitError | None = None) -> None:
+        """Have the callback be called no more, because of an error or not; safe from any thread."""
+        if not isinstance(error, ClosedError):
+            self.error = self.error or error
+        self.is_ending = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have `next` return; safe anywhere, even in a signal (SimpleQueue.put is reentrant)."""
+        self._inbox.put(None)
+
+    def next(self) -> Delivery | None:
+        """Wait for a delivery for the callback; None: there may be something else to do."""
+        self._call.end()
+        delivery = self._get()
+        if delivery is None or not self._consumer.is_current(delivery):
+            return None
+        self._call.begin(delivery.id)
+        return delivery
+
+    def _get(self) -> Delivery | None:
+        if self._is_full() and not self._is_told_stuck:
+            with suppress(Empty):
+                return self._inbox.get(timeout=STUCK_SECONDS)
+            if self._is_full():
+                self._is_told_stuck = True
+                self._log.warning(
+                    "no message comes until one is acked", unacked=self._prefetch, is_at="prefetch"
+                )
+        return self._inbox.get()
+
+    def _is_full(self) -> bool:
+        return self._consumer.in_flight >= self._prefetch
+
+    # What becomes of a message; the second of two words that agree says nothing new
+
+    def ack(self, method: Received) -> None:
+        """Take a message out of its queue (basic.ack)."""
+        self._settle(method, "acked", self._consumer.settle)
+
+    def nack(self, method: Received, *, requeue: bool) -> None:
+        """Give a message back, which is no failure, or have the broker dead-letter it."""
+        act = self._consumer.give_back if requeue else self._reject
+        self._settle(method, "given back" if requeue else "rejected", act)
+
+    def reject(self, method: Received, *, requeue: bool) -> None:
+        """Give a message back, which counts as a failure, or have the broker dead-letter it."""
+        act = self._fail if requeue else self._reject
+        self._settle(method, "given back" if requeue else "rejected", act)
+
+    def give_up(self, delivery: Delivery, error: ValueError) -> None:
+        """Keep a message that cannot be read as a dead letter, byte for byte, as a stage does.
+
+        A queue of one process only has no dead letters.
+        """
+        is_kept = bool(self.edge.dead)
+        self._log.warning(
+            "message not readable",
+            message_id=delivery.id,
+            next="dead-lettered" if is_kept else "dropped",
+            reason=describe(error),
+        )
+        if is_kept:
+            self._loop_thread.call(self._keep_letter, delivery, error)
+        else:
+            self._loop_thread.call(self._consumer.settle, delivery)
+
+    def leave(self) -> Iterator[None]:
+        """Stop consuming, give back what is not acked, disconnect: a story."""
+        if self._is_leaving:
+            while not self._has_left:
+                yield
+            return
+        self._is_leaving = self.is_ending = True
+        self._consumer.cancel()
+        while not self._consumer.is_cancelled or self._is_giving_up():
+            yield
+        self._consumer.take_arrived()
+        self._consumer.give_back_all()
+        yield from self._consumer.delete() if self.edge.private else self._consumer.close()
+        self._has_left = True
+        yield from self._loop_thread.disconnect(self._connections)
+
+    def _turns(self) -> Iterator[None]:
+        """Hand over what arrives, send what is to be sent: a story."""
+        while not self._has_left:
+            if not self._is_leaving:
+                for delivery in self._consumer.take_arrived():
+                    self._inbox.put(delivery)
+            self._consumer.flush()
+            yield
+
+    def _look(self) -> None:
+        """Notice, now and then, that the loop stands still while the callback runs."""
+        if not self._has_left:
+            self._standstills.look()
+            self._connections[0].call_later(LOOK_SECONDS, self._look)
+
+    def _settle(self, method: Received, how: str, act: Callable[[Delivery], object]) -> None:
+        if method.settled == how:
+            return
+        if method.settled:
+            msg = f"this message has been {method.settled} already: it cannot be {how} now"
+            raise ValueError(msg)
+        method.settled = how
+        with suppress(RabbitError):  # closed: the message comes again
+            self._loop_thread.call(act, method.delivery)
+
+    def _reject(self, delivery: Delivery) -> None:
+        self._consumer.reject(delivery, requeue=False)
+
+    def _fail(self, delivery: Delivery) -> None:
+        self._consumer.reject(delivery, requeue=True)
+
+    def _keep_letter(self, delivery: Delivery, error: ValueError) -> None:
+        if not self._consumer.is_current(delivery):
+            return  # it comes again
+        if self._failure_publisher is None:
+            self._failure_publisher = self._connect_failures()
+        most = frames.most_property_bytes(self._connections[0].frame_max)
+        self._failure_publisher.send([self._failures.fate(delivery, error, most).output], delivery)
+
+    def _connect_failures(self) -> FailurePublisher[Delivery]:
+        connection: Connection = self._loop_thread.connection(f"dead-letters {self.edge.queue}")
+        self._connections.append(connection)
+        publisher: FailurePublisher[Delivery] = FailurePublisher(
+            connection,
+            self.edge,
+            self._log,
+            on_confirmed=self._kept,
+            on_refused=self._not_kept,
+            on_failed=self.end,
+        )
+        connection.connect()
+        return publisher
+
+    def _kept(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self._consumer.settle(delivery)
+
+    def _not_kept(self, publication: Publication[Delivery], error: PublishError) -> None:
+        """Try again while the message is ours: what cannot be read is not lost either."""
+        delivery = publication[1]
+        if isinstance(error, TooLargeError):
+            self._consumer.dead_letter(delivery, error)
+        elif self._failure_publisher and self._consumer.is_current(delivery):
+            self._failure_publisher.retry(publication, error)
+
+    def _is_giving_up(self) -> bool:
+        publisher = self._failure_publisher
+        return bool(publisher and publisher.pending and publisher.is_flowing)
+
+
+def _keep(*_: object) -> None:
+    """Give back nothing early: what the callback has not seen is given back when we leave."""

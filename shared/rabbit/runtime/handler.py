@@ -1,0 +1,184 @@
+"""One call of a stage's work: the message it sees, the outputs it writes, how it ended."""
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from rabbit.amqp.properties import HEADERS_BIT
+from rabbit.errors import ConfigurationError, TooLargeError
+from rabbit.message import Message, Output, check_key, derived_output
+from rabbit.runtime.forks import end_child, keep_from_children
+
+M = TypeVar("M", bound=Message)
+
+
+class Call(Generic[M]):
+    """One call of a handler.
+
+    Attributes:
+        message: what it handles.
+        outputs: what it has written; none when it has failed.
+        error: what it has raised, or None.
+    """
+
+    __slots__ = ("error", "message", "outputs")
+
+    def __init__(
+        self,
+        message: M,
+        outputs: list[Output] | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Begin with `message`, and no outputs by default."""
+        self.message = message
+        self.outputs = [] if outputs is None else outputs
+        self.error = error
+
+
+class _Current(threading.local):
+    """What one handler thread is working on."""
+
+    call: Call[Any] | None = None
+
+
+class Handler:
+    """Runs a stage's `work`, in any thread, and keeps the threads apart."""
+
+    def __init__(
+        self,
+        work: Callable[[str], None],
+        stage: str,
+        max_message_bytes: int | None = None,
+        check_key: Callable[[str], str | None] = check_key,
+    ) -> None:
+        """Run `work`.
+
+        Args:
+            work: what is done with each message.
+            stage: the stage's name.
+            max_message_bytes: no body may be larger.
+            check_key: returns a key that an output may have, or raises ValueError.
+        """
+        self._work: Callable[[str], object] = work
+        self._check_key = check_key
+        self._most_bytes = sys.maxsize if max_message_bytes is None else max_message_bytes
+        self._stage = stage
+        self._current = _Current()
+        self._is_disowned = False
+        keep_from_children(self)
+
+    @property
+    def message(self) -> Message:
+        """The message that this thread is handling. Raises RuntimeError outside of `work`."""
+        message: Message = self._call.message
+        return message
+
+    def write(self, text: str, key: str | None) -> None:
+        """Add an output; it leaves when `work` has returned."""
+        call = self._current.call or self._call
+        outputs = call.outputs
+        checked = None if key is None else self._check_key(key)
+        body = text.encode()
+        outputs.append(derived_output(call.message, self._stage, len(outputs), body, checked))
+
+    def forward(self, message: Message) -> Output:
+        """Return an output that is the same text."""
+        return derived_output(message, self._stage, 0, message.body)
+
+    def run(self, message: M) -> Call[M]:
+        """Handle one message. All or nothing: a call that fails has no outputs.
+
+        What is too large, is no UTF-8, or has headers that cannot be decoded, `work` never sees.
+        """
+        self._current.call = call = Call(message)
+        try:
+            if message.properties[0] & HEADERS_BIT or len(message.body) > self._most_bytes:
+                self._check(message)
+            returned = self._work(message.text)
+            if returned is not None:
+                raise unmeant(returned)  # noqa: TRY301 - a failure as any other
+        except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
+            if self._is_disowned:
+                end_child(error)
+            # Another one: the error knows this frame, and with it `call`. A cycle would keep
+            # the message in memory until it is found.
+            return Call(message, error=error)
+        finally:
+            self._current.call = None
+        if self._is_disowned:
+            end_child(None)
+        return call
+
+    def disown(self) -> None:
+        """Have a child that `work` has forked end with `work`: what follows is its parent's."""
+        self._is_disowned = self._current.call is not None
+
+    @property
+    def _call(self) -> Call[Any]:
+        if self._current.call is None:
+            msg = "there is a message only within work(), in the thread that work() was called in"
+            raise RuntimeError(msg)
+        return self._current.call
+
+    def _check(self, message: Message) -> None:
+        """Raise TooLargeError or UndecodableError if `work` could do nothing with this message."""
+        size = len(message.body)
+        if size > self._most_bytes:
+            msg = f"a message of {size} bytes: MAX_MESSAGE_BYTES allows {self._most_bytes}"
+            raise TooLargeError(msg)
+        _ = message.headers
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Tell whether calling it runs nothing: coroutines and generators, wrapped or not."""
+    while isinstance(function, partial):
+        function = function.func
+    kinds = (
+        inspect.iscoroutinefunction,
+        inspect.isgeneratorfunction,
+        inspect.isasyncgenfunction,
+    )
+    called = getattr(function, "__call__", None)  # noqa: B004 - of an object, or of a function
+    return any(is_kind(each) for is_kind in kinds for each in (function, called))
+
+
+def check_work(work: Callable[..., object], owner: str, *arguments: str) -> None:
+    """Raise ConfigurationError unless `work` can be called, and does its work when it is.
+
+    Args:
+        work: as it will be called.
+        owner: whose it is, for a person.
+        arguments: what it will be called with, by their names.
+    """
+    if not callable(work):
+        raise ConfigurationError(f"{owner}: work is no function: define work(self, ...)")
+    if is_async(work):
+        raise ConfigurationError(
+            f"{owner}: work is an async def or a generator, which nobody runs: "
+            "make it a plain function (asyncio.run runs a coroutine in it)"
+        )
+    try:
+        signature = inspect.signature(work)
+    except ValueError:
+        return  # of something that is not written in Python: it is found out by the call
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        wanted = ", ".join(("self", *arguments))
+        raise ConfigurationError(f"{owner}: work is called as work({wanted}): {error}") from None
+
+
+def unmeant(returned: object) -> TypeError:
+    """Return the error that something was returned: whoever did so meant something to happen."""
+    kind = type(returned).__name__
+    if inspect.iscoroutine(returned):
+        returned.close()
+    if inspect.isawaitable(returned) or hasattr(returned, "__next__"):
+        return TypeError(f"work() has returned a {kind}, which nobody runs: do the work in work()")
+    return TypeError(
+        f"work() has returned a {kind}, which goes nowhere: outputs are written with "
+        "self.write(text), and work() returns nothing"
+    )

@@ -1,0 +1,185 @@
+"""Handler threads: jobs in, results out, one wake-up of the loop per batch."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from time import monotonic, perf_counter
+from typing import Generic, TypeVar
+
+from rabbit.runtime.health import LONG_SECONDS
+
+#: The result of a job that was quicker than this waits for those of the jobs behind it.
+QUICK_SECONDS = 0.001
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class HandlerThreads(Generic[Job, Result]):
+    """Runs `handle` on each job in one of `concurrency` threads, starting them in order.
+
+    Its methods are for the loop's thread. The threads are daemons: a handler that never returns
+    must not keep a process from ending that has given up waiting for it.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Job], Result],
+        *,
+        concurrency: int,
+        name: str,
+        wake: Callable[[], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            handle: called in a handler thread; it must not raise.
+            concurrency: the number of threads.
+            name: what the threads are called.
+            wake: called in a handler thread when there are results to take.
+            fail: called in a handler thread that ends by an error; it takes no more jobs.
+        """
+        self._handle = handle
+        self._wake = wake
+        self._fail = fail
+        self._jobs: deque[Job] = deque()
+        self._results: deque[Result] = deque()
+        self._seconds = [0.0] * concurrency  # of work, since the threads started
+        self._told = 0.0
+        self._submitted = 0
+        self._running: list[Job | None] = [None] * concurrency
+        self._started = [0.0] * concurrency  # when what is running was
+        self._long: deque[Job] = deque()
+        self._woken = False
+        self._stopped = False
+        self._available = threading.Condition()
+        for slot in range(concurrency):
+            threading.Thread(
+                target=self._run, args=(slot,), name=f"{name}-{slot}", daemon=True
+            ).start()
+
+    @property
+    def busy(self) -> int:
+        """Count the jobs whose result has not been taken."""
+        return self._submitted
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs for the threads."""
+        jobs = list(jobs)
+        self._submitted += len(jobs)
+        with self._available:
+            self._jobs.extend(jobs)
+            self._available.notify(len(jobs))
+
+    def take_results(self) -> tuple[list[Result], float]:
+        """Return what has been finished since the last call, and how many seconds it took."""
+        self._woken = False
+        results = [self._results.popleft() for _ in range(len(self._results))]
+        self._submitted -= len(results)
+        before, self._told = self._told, sum(self._seconds)
+        return results, self._told - before
+
+    def take_unstarted(self) -> list[Job]:
+        """Take back the jobs that no thread has started."""
+        unstarted: list[Job] = []
+        while self._jobs:
+            try:
+                unstarted.append(self._jobs.popleft())
+            except IndexError:  # a thread was faster
+                break
+        self._submitted -= len(unstarted)
+        return unstarted
+
+    def longest_running(self) -> float:
+        """Return for how many seconds the oldest handler call has been running; 0.0 if none."""
+        started = [since for _, since in self._calls()]
+        return perf_counter() - min(started) if started else 0.0
+
+    def take_long(self) -> list[Job]:
+        """Return the jobs whose call takes long by now, or has ended so since this was called."""
+        latest = perf_counter() - LONG_SECONDS
+        running = [job for job, since in self._calls() if since < latest]
+        ended = [self._long.popleft() for _ in range(len(self._long))]
+        return list(dict.fromkeys([*running, *ended]))
+
+    def stop(self) -> None:
+        """Let the threads end when they have finished what they are doing."""
+        with self._available:
+            self._stopped = True
+            self._available.notify_all()
+
+    def _calls(self) -> list[tuple[Job, float]]:
+        """Return the jobs that are running, and since when."""
+        calls = zip(self._running, self._started, strict=True)
+        return [(job, since) for job, since in calls if job is not None]
+
+    def _run(self, slot: int) -> None:
+        """Be a handler thread; one that dies is heard of."""
+        try:
+            self._work(slot)
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits for its result
+            self._fail(error)
+
+    def _work(self, slot: int) -> None:
+        job = self._wait()
+        began = perf_counter()
+        while job is not None:
+            self._started[slot], self._running[slot] = began, job
+            result = self._handle(job)
+            ended = perf_counter()
+            seconds = ended - began
+            self._seconds[slot] += seconds
+            self._results.append(result)
+            if seconds > QUICK_SECONDS or not self._jobs:
+                self._announce(slot, job, seconds)
+            try:
+                job, began = self._jobs.popleft(), ended
+            except IndexError:
+                self._running[slot] = None
+                job, began = self._wait(), perf_counter()
+
+    def _announce(self, slot: int, job: Job, seconds: float) -> None:
+        """Have the results taken."""
+        if seconds > LONG_SECONDS:
+            self._long.append(job)
+        self._running[slot] = None
+        if not self._woken:
+            self._woken = True
+            self._wake()
+
+    def _wait(self) -> Job | None:
+        """Wait for a job; None means stop."""
+        with self._available:
+            while True:
+                with suppress(IndexError):  # `_run` and `take_unstarted` take without the lock
+                    return self._jobs.popleft()
+                if self._stopped:
+                    return None
+                self._available.wait()
+
+
+class HandlerWatchdog(Generic[Job, Result]):
+    """Times each call of a handler, in whatever thread, and looks at those that do not end."""
+
+    def __init__(self, handle: Callable[[Job], Result], limit: float) -> None:
+        """Allow each call of `handle` so many seconds."""
+        self._handle = handle
+        self._limit = limit
+        self._since: dict[Job, float] = {}
+
+    def handle(self, job: Job) -> Result:
+        """Call the handler."""
+        self._since[job] = monotonic()
+        try:
+            return self._handle(job)
+        finally:
+            self._since.pop(job, None)
+
+    def overdue(self) -> list[Job]:
+        """Return the jobs whose time is up, each of them once."""
+        latest = monotonic() - self._limit
+        # A thread that ends meanwhile has removed its own: then its result counts.
+        late = [job for job, since in list(self._since.items()) if since < latest]
+        return [job for job in late if self._since.pop(job, None) is not None]

@@ -1,0 +1,401 @@
+"""Ties the rooms together: one loop turn, and the ordered stop.
+
+A message's way through a worker:
+
+    QueueConsumer   deliver    basic.deliver, noted in the ledger
+    HandlerThreads        work       in a handler thread
+    Publisher      publish    every output, once the handler has returned
+    Publisher      confirm    basic.ack from the broker for each of them
+    QueueConsumer   ack        basic.ack to the broker, soon, for as many as possible
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from time import sleep
+from typing import Any, NamedTuple, Protocol
+
+from rabbit.amqp.connection import Connection, Loop, User
+from rabbit.amqp.outage_log import OutageLog
+from rabbit.control.listener import ControlListener
+from rabbit.control.messages import Command, Report, State
+from rabbit.control.name_lock import NameLock
+from rabbit.errors import DrainTimeoutError, RabbitError
+from rabbit.logs import Logger
+from rabbit.message import new_id, text_output
+from rabbit.messaging.publisher import Publisher
+from rabbit.runtime.health import Health, Standstills
+from rabbit.runtime.signals import stop_signals
+from rabbit.runtime.watchdog import Watchdog
+from rabbit.settings import Settings
+from rabbit.topology import REPLIES_EXCHANGE, Edge
+
+#: How often the engine looks at what does not announce itself.
+TICK_SECONDS = 0.5
+
+_NEWS = {
+    State.STARTING: "not ready",
+    State.RUNNING: "ready",
+    State.BLOCKED: "blocked: the broker takes no messages from this stage now",
+}
+
+#: While so many messages are in flight, the loop pauses after a turn that has moved few bytes, in
+#: seconds: more comes together meanwhile, and a large turn costs less than many small ones. Also,
+#: handler threads get on without fighting for the interpreter. A lone message meets no pause.
+BUSY_MESSAGES = 100
+FEW_BYTES = 64 * 1024
+PAUSE_SECONDS = 0.001
+
+#: How long leaving may take, once everything is settled or given up: the control queue is deleted,
+#: for which a lost connection has to come back, and the connections are closed.
+LAST_WORDS_SECONDS = 2.0
+
+
+class Role(NamedTuple):
+    """Who a replica is and what it connects.
+
+    Attributes:
+        stage: the stage's name.
+        replica: this replica's name.
+        input: the edge it consumes; None for a source.
+        output: the edge it publishes to; None for a sink.
+    """
+
+    stage: str
+    replica: str
+    input: Edge | None
+    output: Edge | None
+
+
+class Runner(Protocol):
+    """Where the messages come from: a queue (`Dispatcher`) or a source (`Source`)."""
+
+    handled: int
+    failed: int
+    retried: int
+    dead_lettered: int
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages flow, or would if there were any."""
+
+    @property
+    def in_flight(self) -> int:
+        """Count what is neither settled nor given back."""
+
+    def turn(self) -> None:
+        """Do what one loop turn brought."""
+
+    def tick(self) -> None:
+        """Look at what does not announce itself."""
+
+    def take_long(self) -> Sequence[str | None]:
+        """Return the calls of work that take long, now or lately; see `Standstills`."""
+
+    def halt(self) -> Iterator[None]:
+        """Stop in order; yields while there is something to wait for."""
+
+    def give_up(self) -> str:
+        """Let go of what is in flight; say what is left."""
+
+    def abandon(self) -> None:
+        """Let nobody wait any more for a loop that has failed."""
+
+
+class Replica:
+    """Runs one replica: two connections, one loop, one intake, from connect to exit.
+
+    Attributes:
+        was_commanded: whether a halt was broadcast: then nothing may start this replica again by
+            itself.
+    """
+
+    def __init__(self, role: Role, settings: Settings, log: Logger) -> None:
+        """Build the rooms that every replica has; `intake` is set before `run`.
+
+        Args:
+            role: who this replica is.
+            settings: how it connects and drains.
+            log: where its state changes are told.
+
+        Raises:
+            ConfigurationError: the health check's files cannot be written.
+        """
+        self._health = Health(settings.ready_file, settings.alive_file, log)
+        self._health.check()
+        self.role = role
+        self.log = log
+        self.loop = Loop(self._turn)
+        self.outage_log = OutageLog(log)
+        name = f"{role.stage}/{role.replica}"
+        # An alarm makes the broker stop reading from connections that publish, acks included.
+        self.consuming = Connection(self.loop, settings, f"{name} consumes", self.outage_log)
+        self.publishing = Connection(self.loop, settings, f"{name} publishes", self.outage_log)
+        self.intake: Runner
+        self.publishers: list[Publisher[Any]] = []  # what messages are settled through
+        self._control = ControlListener(
+            self.consuming,
+            role.stage,
+            role.replica,
+            log,
+            on_command=self._obey,
+            on_failed=self.fail,
+        )
+        self._lock = NameLock(
+            self.consuming,
+            role.stage,
+            role.replica,
+            settings,
+            log,
+            on_first=self._let_in,
+            on_failed=self.fail,
+        )
+        self._replies: Publisher[None] = Publisher(
+            self.publishing,
+            Edge(REPLIES_EXCHANGE, "direct"),
+            log,
+            on_confirmed=_no_matter,
+            on_refused=_no_matter,
+            on_failed=self.fail,
+        )
+        self._standstills = Standstills(
+            settings.rabbitmq_heartbeat,
+            lambda: self.intake.take_long(),  # noqa: PLW0108 - there is no intake yet
+            log,
+        )
+        for connection in (self.consuming, self.publishing):
+            connection.users.append(self._standstills)
+        self._watchdog: Watchdog | None = None
+        self._drain_timeout = settings.drain_timeout
+        self._since = datetime.now(UTC)
+        self._askers: dict[str, str] = {}  # reply_to → the halt command's id
+        self._stopping: Iterator[None] | None = None
+        self._state_said = State.STARTING
+        self._process = new_id()
+        self.was_commanded = False
+        self._kept_out: list[tuple[Connection, list[User]]] = []
+        self._last_word: State | None = None
+        self._is_closing = False
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Run until halted. Raises what made it end, unless that was in order."""
+        if threading.current_thread() is threading.main_thread():
+            self._watchdog = Watchdog(
+                self._drain_timeout + LAST_WORDS_SECONDS, self._tell_what_hangs, self._exit_code
+            )
+        try:
+            with stop_signals(self._asked_to_stop):
+                self.loop.call(self._begin)
+                self.loop.start()
+        except Exception as error:  # noqa: BLE001 - ours: what others do wrong comes by `fail`
+            self._break(error)
+        finally:
+            self._health.remove()
+            self.loop.close()
+            if self._watchdog:
+                self._watchdog.disarm()
+        if self._error:
+            raise self._error
+
+    def _begin(self) -> None:
+        self._keep_out()
+        self.consuming.connect()
+        self.publishing.connect()
+        self._tick()
+
+    def _asked_to_stop(self, reason: str) -> None:
+        """Halt, and have the process end in time even if the loop should hang; any thread."""
+        if self._watchdog:
+            self._watchdog.arm()
+        self.loop.call(self.halt, reason)
+
+    def _break(self, error: Exception) -> None:
+        """Leave, after an error in the loop's thread, so that nobody waits for it any more."""
+        self.log.error("failed, this is an error of the library's", exc_info=error)
+        ours = RabbitError(f"failed by an error of the library's: {error!r}")
+        ours.__cause__ = error
+        self._error = self._error or ours
+        if self._watchdog:
+            self._watchdog.arm()
+        self.intake.abandon()
+        for connection in (self.consuming, self.publishing):
+            connection.drop()
+
+    def _tell_what_hangs(self, where: str) -> None:
+        self.log.error(
+            "gave up: DRAIN_TIMEOUT is over, and the process does not end",
+            drain_timeout=self._drain_timeout,
+            hangs=where,
+        )
+
+    def _exit_code(self) -> int:
+        """Say with which code a process ends that hangs; see `Stage.main`."""
+        return 0 if self.was_commanded else RabbitError.exit_code
+
+    def _keep_out(self) -> None:
+        """Let nobody on the connections do anything before it is certain that our name is ours."""
+        self._kept_out = [(each, each.users[:]) for each in (self.consuming, self.publishing)]
+        self.publishing.users.clear()
+        self.consuming.users[:] = [self._lock]
+
+    def _let_in(self) -> None:
+        if self._stopping is not None:
+            return
+        for connection, users in self._kept_out:
+            connection.users += users
+            if connection.is_open:
+                for user in users:
+                    user.open()
+
+    def stop(self) -> None:
+        """Halt; safe from any thread, and when the engine has ended already."""
+        self.loop.call(self.halt, "stop() was called")
+
+    def halt(self, reason: str) -> None:
+        """Start the ordered stop, once."""
+        if self._stopping is None:
+            self.log.info("halting", reason=reason, in_flight=self.intake.in_flight)
+            self._stopping = self._stop_in_order()
+            if self._watchdog:
+                self._watchdog.arm()
+            self.loop.call_later(self._drain_timeout, self._give_up)
+
+    def fail(self, error: BaseException) -> None:
+        """Halt because of an error, which `run` raises in the end."""
+        self._error = self._error or error
+        self.halt(str(error))
+
+    def end(self, error: BaseException | None) -> None:
+        """Halt because a source's work is over, or has failed."""
+        if error is None:
+            self.halt("all published")
+        else:
+            self.fail(error)
+
+    @property
+    def state(self) -> State:
+        """What this replica is doing."""
+        if self._stopping is not None:
+            return State.HALTING
+        if not (self.intake.is_ready and self._control.is_subscribed):
+            return State.STARTING
+        if not all(publisher.is_open for publisher in self.publishers):
+            return State.STARTING
+        is_blocked = any(publisher.is_blocked for publisher in self.publishers)
+        return State.BLOCKED if is_blocked else State.RUNNING
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages can be settled. An alarm is the broker's: that leaves us ready."""
+        if any(publisher.is_refused for publisher in self.publishers):
+            return False
+        return self.state in {State.RUNNING, State.BLOCKED}
+
+    def _stop_in_order(self) -> Iterator[None]:
+        """Stop as a story; each turn of the loop continues it where it waits."""
+        yield from self.intake.halt()  # finish what runs, return the rest, have the acks taken
+        self._say_last(State.HALTED)
+        while self._replies.pending and self._replies.is_flowing:
+            yield
+        self.log.info("halted", handled=self.intake.handled, failed=self.intake.failed)
+        yield from self._close()
+
+    def _say_last(self, state: State) -> None:
+        """Tell all who have commanded this halt how it ended; nobody hears more from us."""
+        self._last_word = state
+        for reply_to, command_id in self._askers.items():
+            self._say(reply_to, command_id, state)
+
+    def _close(self) -> Iterator[None]:
+        """Say goodbye to the broker; one that blocks us, or is gone, does not answer.
+
+        The control queue goes too: who ends, in order or not, needs no command any more. A command
+        that it has got before that is answered.
+        """
+        self._is_closing = True
+        self.loop.call_later(LAST_WORDS_SECONDS, self.loop.stop)
+        self._control.leave()
+        while not self._control.is_heard:
+            yield
+        while self._replies.pending and self._replies.is_flowing:
+            yield
+        is_unsaid = self._askers and self._replies.pending
+        self._control.remove(self._last_word if is_unsaid else None)
+        while not self._control.is_removed:
+            yield
+        for connection in (self.consuming, self.publishing):
+            connection.close()
+        while not (self.consuming.is_closed and self.publishing.is_closed):
+            yield
+        self.loop.stop()
+
+    def _give_up(self) -> None:
+        """End although something is left: nothing is lost, some of it may come twice."""
+        if self._is_closing:
+            return
+        if self._last_word is None:
+            self._say_last(State.GAVE_UP)
+        left = self.intake.give_up()
+        error = DrainTimeoutError(f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s: {left}")
+        self._error = self._error or error
+        self._stopping = self._close()
+
+    def _turn(self) -> None:
+        self.intake.turn()
+        if self._state_said is State.STARTING:
+            self._tell_state()
+        if self._stopping is not None:
+            next(self._stopping, None)
+        moved = self.consuming.flush() + self.publishing.flush()
+        if moved < FEW_BYTES and self.intake.in_flight >= BUSY_MESSAGES:
+            sleep(PAUSE_SECONDS)
+
+    def _tick(self) -> None:
+        self._standstills.look()
+        self.intake.tick()
+        self._tell_state()
+        self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def _tell_state(self) -> None:
+        state = self.state
+        self._health.update(ready=self.is_ready)
+        if state is not self._state_said and self._stopping is None:
+            self._state_said = state
+            self.log.info(_NEWS[state])
+
+    def _obey(self, command: Command, reply_to: str | None) -> None:
+        is_halt = command.command == "halt"
+        if is_halt:
+            self.was_commanded = True
+            if reply_to:
+                self._askers[reply_to] = command.id
+            self.halt("halt was broadcast")
+        if reply_to and (is_halt or self._last_word is None):
+            self._say(reply_to, command.id, self._last_word or self.state)
+
+    def _say(self, reply_to: str, command_id: str, state: State) -> None:
+        report = Report(
+            command_id=command_id,
+            stage=self.role.stage,
+            replica=self.role.replica,
+            consumes=self.role.input.queue if self.role.input else None,
+            exchange=self.role.input.name if self.role.input else None,
+            produces=self.role.output.name if self.role.output else None,
+            state=state,
+            in_flight=self.intake.in_flight,
+            handled=self.intake.handled,
+            failed=self.intake.failed,
+            retried=self.intake.retried,
+            dead_lettered=self.intake.dead_lettered,
+            since=self._since,
+            process=self._process,
+            trouble=self.outage_log.reason,
+        )
+        message_id = new_id()
+        body = report.model_dump_json().encode()
+        self._replies.send([text_output(body, message_id, message_id, reply_to)], None)
+
+
+def _no_matter(*_: object) -> None:
+    """Take no notice: who asked may be gone, and then nobody waits for the answer."""

@@ -1,0 +1,210 @@
+"""Where the messages of a source come from: its own work, as fast as they are confirmed."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from rabbit.amqp.connection import Loop
+from rabbit.errors import Halted, PublishError, TooLargeError
+from rabbit.message import Output, check_key, new_id, text_output
+from rabbit.messaging.publisher import Publication, Publisher
+from rabbit.runtime.forks import end_child, keep_from_children
+from rabbit.runtime.handler import unmeant
+from rabbit.runtime.health import WatchedCall
+
+#: `write` waits while so many messages are not confirmed.
+WINDOW = 1000
+
+#: How long a halt waits for work that does not call `write`, in seconds.
+PATIENCE_SECONDS = 2.0
+
+
+class Source:
+    """Runs a source's work in a thread of its own and publishes what it writes."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        work: Callable[[], None],
+        publish_timeout: float | None,
+        *,
+        on_end: Callable[[BaseException | None], None],
+        check_key: Callable[[str | None], str | None] = check_key,
+    ) -> None:
+        """Run `work`, whose writes wait for room.
+
+        Args:
+            loop: the loop that publishes.
+            work: the source's work; it calls `write`.
+            publish_timeout: give up when nothing is confirmed for so many seconds; None: never.
+            on_end: called when the work is over and everything is confirmed, or at once with what
+                it has raised.
+            check_key: returns a key that a message may have, or raises ValueError.
+        """
+        self.publisher: Publisher[None] | None = None
+        self.handled = 0
+        self.failed = 0
+        self.retried = 0
+        self.dead_lettered = 0
+        self.refusal: PublishError | None = None
+        self._loop = loop
+        self._work: Callable[[], object] = work
+        self._check_key = check_key
+        self._publish_timeout = publish_timeout
+        self._on_end = on_end
+        self._outbox: deque[Output] = deque()
+        self._written = 0
+        self._last_progress = monotonic()
+        self._room = threading.Condition()
+        self._woken = False
+        self._halting = False
+        self._returned = False
+        self._ended = False
+        self._has_given_up = False
+        self._is_disowned = False
+        self._error: BaseException | None = None
+        keep_from_children(self)
+        self._call = WatchedCall()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the work has begun."""
+        return self._thread is not None
+
+    @property
+    def in_flight(self) -> int:
+        """Count what has been written and is not confirmed."""
+        return self._written - self.handled
+
+    def write(self, text: str, key: str | None) -> None:
+        """Queue one message; wait while too many are not confirmed. For any thread.
+
+        Raises:
+            Halted: when the source is being stopped.
+            RuntimeError: the work has returned already: nothing would be waited for.
+            ValueError: a key that the edge does not have.
+        """
+        message_id = new_id()
+        output = text_output(text.encode(), message_id, message_id, self._check_key(key))
+        with self._room:
+            while self.in_flight >= WINDOW and not (self._halting or self._returned):
+                self._room.wait()
+            if self._halting:
+                raise Halted
+            if self._returned:
+                msg = "write() after work() has returned: it has to wait for its threads"
+                raise RuntimeError(msg)
+            self._written += 1
+        self._outbox.append(output)
+        self._wake()
+
+    def turn(self) -> None:
+        """Publish what has been written since the last turn; start the work, end it."""
+        self._woken = False
+        if not (self._thread or self._halting) and self.publisher and self.publisher.is_flowing:
+            self._start()
+        if self._outbox and self.publisher:
+            outputs = [self._outbox.popleft() for _ in range(len(self._outbox))]
+            self.publisher.send(outputs, None)
+        if self._returned and not self._ended and (self._error or not self.in_flight):
+            self._ended = True
+            self._on_end(self._error)
+
+    def tick(self) -> None:
+        """Give up when nothing moves for longer than PUBLISH_TIMEOUT."""
+        if self._thread is not None and not self.in_flight:
+            self._last_progress = monotonic()  # idle is not stalled
+        stalled = monotonic() - self._last_progress
+        if self._publish_timeout and stalled > self._publish_timeout:
+            self._publish_timeout, self._has_given_up = None, True
+            self._on_end(self._why_stalled(stalled))
+
+    def take_long(self) -> list[str | None]:
+        """Return the call of the work, if it takes long: one without a message."""
+        return self._call.take_long()
+
+    def halt(self) -> Iterator[None]:
+        """Stop in order: no new messages; the written ones are confirmed.
+
+        Work that waits for something else than `write` cannot be interrupted: it gets a moment.
+        """
+        self.abandon()
+        patience = monotonic() + PATIENCE_SECONDS
+        while self._is_working() and monotonic() < patience:
+            yield
+        while self.in_flight and not self._has_given_up:
+            yield
+
+    def give_up(self) -> str:
+        """Say what is left."""
+        return f"{self.in_flight} messages not confirmed: their queue may have them, or not"
+
+    def abandon(self) -> None:
+        """Take no more messages: `write` raises Halted, also where it waits.
+
+        Who writes when the work has returned by itself is told that, as before: it is an error.
+        """
+        with self._room:
+            self._halting = self._halting or not self._returned
+            self._room.notify_all()
+
+    def confirmed(self, owners: list[None]) -> None:
+        """Note confirmed messages, and make room for others."""
+        self.handled += len(owners)
+        self._last_progress = monotonic()
+        with self._room:
+            self._room.notify_all()  # work may write in several threads
+
+    def refused(self, publication: Publication[None], error: PublishError) -> None:
+        """Try again, and remember why; what is too large ends the source."""
+        self.refusal = error
+        if isinstance(error, TooLargeError):
+            with self._room:
+                self._written -= 1  # the others are confirmed yet
+            self._on_end(error)
+        elif self.publisher:
+            self.publisher.retry(publication, error)
+
+    def disown(self) -> None:
+        """Have the work end in a forked child: its `write` would write nothing."""
+        self._room = threading.Condition()
+        self._halting = self._is_disowned = True
+
+    def _is_working(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._call.begin(None)
+        try:
+            returned = self._work()
+            if returned is not None:
+                self._error = unmeant(returned)
+        except Halted:
+            pass
+        except BaseException as error:  # noqa: BLE001 - told to the engine, which ends the process
+            self._error = error
+        self._call.end()
+        if self._is_disowned:
+            end_child(self._error)
+        with self._room:
+            self._returned = True
+            self._room.notify_all()
+        self._loop.wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._loop.wake()
+
+    def _why_stalled(self, seconds: float) -> PublishError:
+        reason = str(self.refusal) if self.refusal else "the broker does not answer"
+        return PublishError(
+            f"{self.handled} messages confirmed, {self.in_flight} not, none for {seconds:.0f} s: "
+            f"{reason}"
+        )

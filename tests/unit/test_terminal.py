@@ -1,0 +1,193 @@
+"""Lines for standard error: nobody waits for them."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import pytest
+
+from rabbit.logs import logger
+from rabbit.settings import Settings
+from rabbit.terminal import MOST_WAITING, Writer
+
+ROOT = Path(__file__).parents[2]
+
+PATIENCE_SECONDS = 5.0
+
+#: What a pipe holds by default on Linux.
+PIPE_BYTES = 64 * 1024
+
+
+class Pipe(NamedTuple):
+    """A pipe that nobody reads before it is asked to."""
+
+    stream: TextIO
+    reader: TextIO
+
+    def read_to_end(self, writer: Writer) -> list[str]:
+        """Read it all, while it is written."""
+        lines: list[str] = []
+        thread = threading.Thread(target=lambda: lines.extend(self.reader), daemon=True)
+        thread.start()
+        assert writer.flush(PATIENCE_SECONDS)
+        self.stream.close()
+        thread.join(PATIENCE_SECONDS)
+        return lines
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """Give a pipe."""
+    reader, stream = os.pipe()
+    with os.fdopen(reader) as to_read, os.fdopen(stream, "w") as to_write:
+        yield Pipe(to_write, to_read)
+
+
+def told(dropped: int) -> str:
+    """Tell how many lines were dropped."""
+    return f"dropped {dropped}\n"
+
+
+def test_lines_are_written_in_order(pipe: Pipe) -> None:
+    """Whole, and in the encoding of the stream; what it cannot hold, as an escape."""
+    writer = Writer()
+    writer.write(pipe.stream, "one\n")
+    writer.write(pipe.stream, "zwölf \udce9\n")
+
+    assert pipe.read_to_end(writer) == ["one\n", "zwölf \\udce9\n"]
+
+
+def test_a_pipe_that_nobody_reads_makes_nobody_wait(pipe: Pipe) -> None:
+    """What is too much is dropped; how much that was is told when there is room again."""
+    writer = Writer()
+    line = "x" * 1023 + "\n"
+    most = (PIPE_BYTES + MOST_WAITING) // len(line) + 1
+    for _ in range(2 * most):
+        writer.write(pipe.stream, line, told)
+    assert not writer.flush(0.01)
+
+    lines = pipe.read_to_end(writer)
+    written = lines.count(line)
+    assert MOST_WAITING // len(line) <= written <= most
+    notices = [each.removeprefix("dropped ") for each in lines if each != line]
+    assert sum(map(int, notices)) == 2 * most - written
+
+
+def test_a_stream_that_cannot_be_written_is_no_failure(pipe: Pipe) -> None:
+    """A pipe without a reader, a closed stream, none at all, one that raises."""
+    writer = Writer()
+    pipe.reader.close()
+    writer.write(pipe.stream, "nobody hears it\n", told)
+    assert writer.flush(PATIENCE_SECONDS)
+
+    closed, memory = StringIO(), StringIO()
+    closed.close()
+    writer.write(closed, "x\n")
+    writer.write(None, "x\n")
+    writer.write(memory, "this one does\n")
+
+    assert memory.getvalue() == "this one does\n"
+
+
+def test_a_full_disk_is_told_of_when_there_is_room(pipe: Pipe) -> None:
+    """The lines that were lost are counted."""
+    writer = Writer()
+    with Path("/dev/full").open("w") as full:
+        writer.write(full, "lost\n", told)
+        writer.write(full, "lost\n", told)
+        assert writer.flush(PATIENCE_SECONDS)
+    writer.write(pipe.stream, "written\n", told)
+
+    assert pipe.read_to_end(writer) == ["dropped 2\n", "written\n"]
+
+
+def test_what_never_blocks_may_be_full_for_a_while(pipe: Pipe) -> None:
+    """Somebody has made the pipe non-blocking, for all who share it."""
+    os.set_blocking(pipe.stream.fileno(), False)
+    writer = Writer()
+    line = "x" * PIPE_BYTES + "\n"
+    writer.write(pipe.stream, line)
+    writer.write(pipe.stream, line)
+
+    assert pipe.read_to_end(writer) == [line, line]
+
+
+def run(program: str, redirect: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program that logs, with its streams redirected as a shell does it."""
+    preamble = """
+import os, sys
+from rabbit.logs import logger
+from rabbit.settings import Settings
+log = logger(Settings.load(log_format="json"), stage="printer")
+"""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {redirect}', sys.executable, preamble + program],
+        env={"PYTHONPATH": str(ROOT / "shared")},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_what_was_said_last_is_written_at_an_ordinary_end() -> None:
+    """All of it, in order, also what is said at exit."""
+    program = """
+import atexit
+atexit.register(log.info, "at exit")
+for number in range(2000):
+    log.info("said", number=number)
+"""
+    ended = run(program)
+
+    assert ended.returncode == 0
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 2001
+    assert '"number": 1999' in lines[-2]
+    assert '"at exit"' in lines[-1]
+
+
+def test_a_process_without_stderr_logs_nothing() -> None:
+    """Not on stdout, and not into whatever file gets its number."""
+    ended = run('open("/dev/null"); log.info("said")', "2>&-")
+
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def test_a_child_that_is_forked_writes_its_own_lines() -> None:
+    """Also if the lock was held; what waits is its parent's."""
+    program = """
+from rabbit import terminal
+log.info("parent")
+with terminal._writer._changed:
+    child = os.fork()
+    if not child:
+        log.info("child")
+        sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    ended = run(program)
+
+    assert ended.returncode == 0
+    assert [ended.stderr.count(who) for who in ('"parent"', '"child"')] == [1, 1]
+
+
+def test_a_log_tells_what_it_has_dropped(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a line of its own, in its own form."""
+    monkeypatch.setattr("sys.stderr", pipe.stream)
+    writer = Writer()
+    monkeypatch.setattr("rabbit.terminal.write", writer.write)
+    log = logger(Settings.load(log_format="json"), stage="printer")
+    for _ in range(2 * (PIPE_BYTES + MOST_WAITING) // 1000):
+        log.info("x" * 1000)
+
+    lines = pipe.read_to_end(writer)
+    said = next(line for line in lines if "dropped" in line)
+    assert '"level": "warning"' in said
+    assert '"stage": "printer"' in said
+    assert '"count": ' in said
