@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 
 from rabbit import terminal
-from rabbit.terminal import visible
+from rabbit.terminal import shortened, visible
 
 if TYPE_CHECKING:
     from rabbit.settings import Settings
 
 Logger = structlog.typing.FilteringBoundLogger
+
+#: So many characters of a value or a traceback are logged, at most.
+LONGEST_VALUE = 16 * 1024
 
 _LEVELS = logging.getLevelNamesMapping()
 
@@ -71,8 +74,13 @@ class _Lines:
 
 def _rendering(settings: "Settings") -> list[structlog.typing.Processor]:
     if settings.log_format == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [
+            structlog.processors.format_exc_info,
+            _shorten,
+            structlog.processors.JSONRenderer(),
+        ]
     return [
+        _shorten,
         _make_visible,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr is not None and sys.stderr.isatty(),
@@ -80,6 +88,16 @@ def _rendering(settings: "Settings") -> list[structlog.typing.Processor]:
             exception_formatter=_indented_traceback,
         ),
     ]
+
+
+def _shorten(
+    _logger: object, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Leave out the middle of what would be a line that nobody reads, or that is dropped."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = shortened(value, LONGEST_VALUE)
+    return event
 
 
 class _Shown(str):
@@ -103,4 +121,5 @@ def _indented_traceback(stream: TextIO, error: structlog.typing.ExcInfo) -> None
     """Write a traceback in which no line can be taken for one of the log."""
     text = StringIO()
     structlog.dev.plain_traceback(text, error)
-    stream.writelines(f"\n    {visible(line)}" for line in text.getvalue().strip().splitlines())
+    said = shortened(text.getvalue().strip(), LONGEST_VALUE)
+    stream.writelines(f"\n    {visible(line)}" for line in said.splitlines())

@@ -192,6 +192,14 @@ def text_output(
     return Output(body, text_properties(message_id, correlation_id, reply_to), key)
 
 
+def encoded(text: str) -> bytes:
+    """Return the body of a message that is this text. Raises TypeError for what is none."""
+    if not isinstance(text, str):
+        msg = f"a message is a text, not {type(text).__name__}: make it one first, say with str()"
+        raise TypeError(msg)
+    return str.encode(text)  # of a subclass, too
+
+
 def derived_output(
     message: Message, stage: str, index: int, body: bytes, key: str | None = None
 ) -> Output:

@@ -18,7 +18,7 @@ from rabbit.amqp.connection import Basic, BasicProperties, decode_properties
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.errors import ClosedError, ConfigurationError, RabbitError
 from rabbit.logs import logger
-from rabbit.message import Output, new_id, text_output
+from rabbit.message import Output, encoded, new_id, text_output
 from rabbit.messaging.consumer import Delivery
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.blocking_publisher import BlockingPublisher, PendingConfirms
@@ -391,14 +391,11 @@ class MessageQueue:
             raise TypeError(msg)
 
     def _output(self, text: str, key: str | None, message_id: str) -> Output:
-        if not isinstance(text, str):
-            msg = f"a message is a text, not {type(text).__name__}: decode it first"
-            raise TypeError(msg)
         if key is not None and not isinstance(key, str):
             msg = f"a routing key is a text, not {type(key).__name__}"
             raise TypeError(msg)
         checked = self._edge.check_key(key)
-        return text_output(text.encode(), message_id, message_id, checked)
+        return text_output(encoded(text), message_id, message_id, checked)
 
     def _leave_to_parent(self) -> None:
         """Use nothing that the parent process has, in a child that was forked."""

@@ -278,6 +278,7 @@ class Worker(Consumer):
 
         Raises:
             RuntimeError: outside of `work`.
+            TypeError: it is no text.
             ValueError: a key for an output of kind work, which has none; or one that is too long.
         """
         self.__rabbit_handler__.write(text, key)
@@ -314,6 +315,7 @@ class Producer(Stage):
         Raises:
             Halted: when the source is being stopped; let it pass.
             RuntimeError: outside of `work`, or after it has returned: it waits for its threads.
+            TypeError: it is no text.
             ValueError: a key for an output of kind work, which has none; or one that is too long.
         """
         if self.__rabbit_source__ is None:

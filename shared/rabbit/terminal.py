@@ -141,6 +141,14 @@ def escape(text: str) -> str:
     return visible(text.replace("\\", "\\\\"))
 
 
+def shortened(text: str, most: int) -> str:
+    """Return `text`; of one that is longer than `most` characters, both ends."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} ... ({len(text) - 2 * half} characters left out) ... {text[-half:]}"
+
+
 def visible(text: str) -> str:
     """Return `text` with everything that is not printable as a backslash escape.
 

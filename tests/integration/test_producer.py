@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import pytest
+
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy, free_port
@@ -155,6 +157,43 @@ def test_what_work_raises_is_told_while_messages_are_not_confirmed(
 
     assert source.wait() == 1
     assert "ValueError: the cause" in source.log
+
+
+UNSPEAKABLE = """
+from rabbit import Producer
+class Unspeakable({base}):
+    def __str__(self):
+        raise {raised}
+class Fails(Producer):
+    def work(self):
+        self.write("a")
+        raise Unspeakable
+Fails.main()
+"""
+
+
+@pytest.mark.parametrize("base", ["Exception", "BaseException"])
+@pytest.mark.parametrize("raised", ["ValueError", "KeyboardInterrupt"])
+def test_what_work_raises_need_not_be_speakable(
+    broker: Broker, unique: Unique, start: Start, base: str, raised: str
+) -> None:
+    """Its class is told; what was written before is confirmed all the same: exit code 1."""
+    program = UNSPEAKABLE.format(base=base, raised=raised)
+    source = start("-c", program, ready=False, OUTPUT_QUEUE=broker.declare(unique("out")))
+
+    assert source.wait() == 1
+    assert [each.text for each in broker.take_all(unique("out"))] == ["a"]
+    assert "reason='Unspeakable: (an error that cannot be shown)'" in source.log
+    assert "error of the library" not in source.log
+
+
+def test_a_source_that_exits_says_so(broker: Broker, unique: Unique, start: Start) -> None:
+    """What it exits with is the exit code; the log says why it halts."""
+    program = FAILS.replace('ValueError("the cause")', "SystemExit(3)")
+    source = start("-c", program, ready=False, OUTPUT_QUEUE=broker.declare(unique("out")))
+
+    assert source.wait() == 3
+    assert "reason='SystemExit: 3'" in source.log
 
 
 IDLE = """

@@ -3,11 +3,12 @@
 import json
 import logging
 from datetime import datetime
+from time import monotonic
 
 import pytest
 from pydantic import SecretStr
 
-from rabbit.logs import logger
+from rabbit.logs import LONGEST_VALUE, logger
 from rabbit.settings import Settings
 
 
@@ -140,3 +141,22 @@ def test_a_traceback_fakes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "message failed" in first
     assert others[0] == "    Traceback (most recent call last):"
     assert all(each.startswith("    ") and each.isprintable() for each in others)
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_huge_text_is_shortened(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that quotes all it was given still gets its line, and soon."""
+    log = logger(Settings.load(log_format=log_format))
+    huge = "\x1bbegins" + 30_000_000 * "\n" + "ends"
+    began = monotonic()
+    try:
+        fail(huge)
+    except ValueError as error:
+        log.warning("message failed", exc_info=error, reason=huge)
+
+    assert monotonic() - began < 5
+    said = "\n".join(lines(capsys))
+    assert len(said) < 16 * LONGEST_VALUE
+    assert said.count("begins") == said.count("ends") == 2
+    assert said.count("characters left out") == 2
+    assert "Traceback" in said

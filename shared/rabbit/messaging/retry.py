@@ -96,7 +96,7 @@ def describe(error: BaseException) -> str:
     """Return what an error says, as text that can be sent, and not too long."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - of a class that we do not know
+    except BaseException:  # noqa: BLE001 - of a class that we do not know
         text = "(an error that cannot be shown)"
     return text[:LONGEST_ERROR].encode(errors="backslashreplace").decode()
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from rabbit.amqp.properties import HEADERS_BIT
 from rabbit.errors import ConfigurationError, TooLargeError
-from rabbit.message import Message, Output, check_key, derived_output
+from rabbit.message import Message, Output, check_key, derived_output, encoded
 from rabbit.runtime.forks import end_child, keep_from_children
 
 M = TypeVar("M", bound=Message)
@@ -81,7 +81,7 @@ class Handler:
         call = self._current.call or self._call
         outputs = call.outputs
         checked = None if key is None else self._check_key(key)
-        body = text.encode()
+        body = encoded(text)
         outputs.append(derived_output(call.message, self._stage, len(outputs), body, checked))
 
     def forward(self, message: Message) -> Output:

@@ -24,6 +24,7 @@ from rabbit.errors import DrainTimeoutError, RabbitError
 from rabbit.logs import Logger
 from rabbit.message import new_id, text_output
 from rabbit.messaging.publisher import Publisher
+from rabbit.messaging.retry import describe
 from rabbit.runtime.health import Health, Standstills
 from rabbit.runtime.signals import stop_signals
 from rabbit.runtime.watchdog import Watchdog
@@ -264,7 +265,8 @@ class Replica:
     def fail(self, error: BaseException) -> None:
         """Halt because of an error, which `run` raises in the end."""
         self._error = self._error or error
-        self.halt(str(error))
+        said = describe(error)
+        self.halt(said if isinstance(error, RabbitError) else f"{type(error).__name__}: {said}")
 
     def end(self, error: BaseException | None) -> None:
         """Halt because a source's work is over, or has failed."""

@@ -7,7 +7,7 @@ from time import monotonic
 
 from rabbit.amqp.connection import Loop
 from rabbit.errors import Halted, PublishError, TooLargeError
-from rabbit.message import Output, check_key, new_id, text_output
+from rabbit.message import Output, check_key, encoded, new_id, text_output
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.runtime.forks import end_child, keep_from_children
 from rabbit.runtime.handler import unmeant
@@ -87,7 +87,7 @@ class Source:
             ValueError: a key that the edge does not have.
         """
         message_id = new_id()
-        output = text_output(text.encode(), message_id, message_id, self._check_key(key))
+        output = text_output(encoded(text), message_id, message_id, self._check_key(key))
         with self._room:
             while self.in_flight >= WINDOW and not (self._halting or self._returned):
                 self._room.wait()

@@ -179,9 +179,14 @@ def test_forged_attempts_give_a_message_up_earlier_at_worst(forged: object) -> N
 class UnspeakableError(Exception):
     """Cannot be shown."""
 
+    def __init__(self, cause: BaseException) -> None:
+        """Have `str` raise this."""
+        super().__init__()
+        self.cause = cause
+
     def __str__(self) -> str:
         """Fail."""
-        raise RuntimeError
+        raise self.cause
 
 
 @pytest.mark.parametrize(
@@ -189,7 +194,8 @@ class UnspeakableError(Exception):
     [
         (ValueError(1000 * "ü"), LONGEST_ERROR * "ü"),
         (ValueError("\udcff"), "\\udcff"),
-        (UnspeakableError(), "(an error that cannot be shown)"),
+        (UnspeakableError(RuntimeError()), "(an error that cannot be shown)"),
+        (UnspeakableError(KeyboardInterrupt()), "(an error that cannot be shown)"),
     ],
 )
 def test_any_error_can_be_told(error: Exception, shown: str) -> None:

@@ -4,6 +4,7 @@ import gc
 import sys
 import threading
 import weakref
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,34 @@ def test_outputs_are_what_was_written_in_order() -> None:
     ]
     call = handler.run(message(b"hello"))
     assert (outputs, None) == (call.outputs, call.error)
+
+
+@pytest.mark.parametrize("nothing", [None, 5, b"bytes"])
+def test_what_is_no_text_is_not_written(nothing: Any) -> None:
+    """It is told as such, not as an attribute that is missing."""
+    handler = Handler(lambda _text: handler.write(nothing, None), "stage")
+
+    call = handler.run(message(b"hello"))
+    with pytest.raises(TypeError, match=f"a message is a text, not {type(nothing).__name__}"):
+        raise call.error or AssertionError
+
+
+class Odd(str):
+    """A text that encodes itself in a way of its own."""
+
+    __slots__ = ()
+
+    def encode(self, *_arguments: str) -> Any:
+        """Return what is no body."""
+        return "no bytes"
+
+
+def test_a_text_is_encoded_as_the_text_it_is() -> None:
+    """Whatever class it is of: what leaves is bytes."""
+    handler = Handler(lambda _text: handler.write(Odd("odd"), None), "stage")
+
+    [output] = handler.run(message(b"hello")).outputs
+    assert output.body == b"odd"
 
 
 def test_a_call_that_fails_has_written_nothing() -> None:
