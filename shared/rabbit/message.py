@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from rabbit import topology
 from rabbit.amqp.connection import decode_properties
@@ -62,6 +62,9 @@ class Message:
         redelivered: True when the broker has delivered this message before, here or elsewhere.
         routing_key: what it was published with.
     """
+
+    #: Whether a count of attempts in its headers is ours, and not made up by its sender.
+    is_counted: ClassVar[bool] = True
 
     __slots__ = ("_headers", "_ids", "body", "properties", "redelivered", "routing_key")
 
@@ -128,16 +131,17 @@ class Message:
         broker knows of since the last of these (`x-delivery-count`, quorum queues): a message that
         was given back unstarted has used up none.
         """
-        return self.failures + _count(self.headers, "x-delivery-count") + 1
+        again = _count(self.headers, "x-delivery-count") if self.redelivered else 0
+        return self.failures + again + 1
 
     @property
     def failures(self) -> int:
         """How many times a handler has failed with this message before, on any replica.
 
-        It stands in a header, which whoever publishes could forge: his message is given up earlier,
-        at worst at its first failure. It is handled once at least, and kept as a dead letter.
+        It stands in a header, which counts only where a stage has written it: in what comes back
+        from a retry queue.
         """
-        return _count(self.headers, ATTEMPTS_HEADER)
+        return _count(self.headers, ATTEMPTS_HEADER) if self.is_counted else 0
 
 
 def _count(headers: Mapping[str, Any], name: str) -> int:

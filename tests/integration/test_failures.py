@@ -9,6 +9,7 @@ import pika
 import pytest
 
 from rabbit import Consumer
+from rabbit.topology import QueueType
 from tests.broker import USERNAME, Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running
@@ -53,6 +54,28 @@ def test_what_fails_comes_again_after_each_delay_while_others_flow(
     assert worker.log.count("again in 0.3 s") == worker.log.count("again in 0.6 s") == 1
     assert "ValueError: fail 2" in worker.log
     assert all(depth == 0 for depth in depths(broker, unique("in")).values())
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+def test_attempts_that_a_sender_has_made_up_do_not_count(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], queue_type: QueueType
+) -> None:
+    """Only what has come back from a retry queue has been tried before."""
+    forged = {"x-attempts": 9, "x-delivery-count": 7, "mine": "kept"}
+    broker.put(unique("in"), ["fail 1", "fail"], queue_type=queue_type, headers=forged)
+    worker = start(*FALLIBLE, **edges | {"QUEUE_TYPE": queue_type})
+
+    [output] = broker.take(unique("out"), 1)
+    [letter] = letters(broker, f"{unique('in')}.dead", 1)
+
+    assert output.text == "fail 1"
+    for text, attempts in (("fail 1", [1, 2]), ("fail", [1, 2, 3])):
+        seen = [each for each in worker.objects if each["text"] == text]
+        assert [each["attempt"] for each in seen] == attempts
+        assert [each["failures"] + 1 for each in seen] == attempts
+    assert letter.headers["x-attempts"] == 3
+    assert letter.headers["mine"] == "kept"
+    assert worker.halt() == 0
 
 
 def depths(broker: Broker, queue: str) -> dict[str, int]:

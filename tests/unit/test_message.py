@@ -28,6 +28,12 @@ def message(body: bytes = b"", **properties: Any) -> Message:
     return Message(body, raw, redelivered=False, routing_key="")
 
 
+def redelivered(**properties: Any) -> Message:
+    """Return a message as it is delivered again."""
+    first = message(**properties)
+    return Message(first.body, first.properties, redelivered=True, routing_key="")
+
+
 @given(names, names, st.integers(0, 10**9))
 def test_a_derived_id_is_a_uuid5(input_id: str, stage: str, index: int) -> None:
     """Spelt out for speed, it is the RFC's version 5 of `input_id/stage/index`."""
@@ -131,9 +137,11 @@ def test_the_correlation_id_is_carried() -> None:
 def test_attempts_count_from_one() -> None:
     """RetryPolicy make it more: those of handlers, and those that the broker has counted since."""
     assert message().attempt == 1
-    assert message(headers={"x-delivery-count": 2}).attempt == 3
+    again = {"x-delivery-count": 2}
+    assert message(headers=again).attempt == 1  # it says so, but was not delivered before
+    assert redelivered(headers=again).attempt == 3
     assert message(headers={"x-attempts": 3}).attempt == 4
-    assert message(headers={"x-attempts": 3, "x-delivery-count": 2}).attempt == 6
+    assert redelivered(headers={"x-attempts": 3, **again}).attempt == 6
 
 
 @pytest.mark.parametrize("given", ["3", -1, None, {"a": 1}])

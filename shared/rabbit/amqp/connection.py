@@ -705,9 +705,8 @@ def consume(
     ) -> None:
         if channel.is_open:
             raw = encode_properties(properties)
-            lane.delivered(
-                [(method.delivery_tag, method.routing_key, raw, body, method.redelivered)]
-            )
+            arrival = (method.delivery_tag, method.routing_key, raw, body, method.redelivered)
+            lane.delivered(method.exchange, [arrival])
 
     is_patient = queue_type == "quorum" and _knows_consumer_timeout(channel)
     arguments = {"x-consumer-timeout": CONSUMER_TIMEOUT_MILLISECONDS} if is_patient else {}

@@ -56,8 +56,13 @@ Arrival: TypeAlias = tuple[int, str, bytes, bytes, bool]
 class ChannelListener:
     """Who takes the frequent frames of one channel; here nothing is done with them."""
 
-    def delivered(self, arrivals: list[Arrival]) -> None:
-        """Take deliveries (basic.deliver with its content) that came one behind the other."""
+    def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
+        """Take deliveries (basic.deliver with its content) that came one behind the other.
+
+        Args:
+            exchange: by which all of them came to their queue.
+            arrivals: what each has brought.
+        """
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.ack: a publisher confirm."""
@@ -71,6 +76,7 @@ class _Pattern(NamedTuple):
         head: its bytes from the first one to the end of the consumer's tag.
         middle: those behind its own tag and `redelivered`, to the channel of its content header.
         border: the end of that frame, and the type and channel of the body's.
+        exchange: by which they came to their queue, as text.
         routing_key: as text.
     """
 
@@ -78,6 +84,7 @@ class _Pattern(NamedTuple):
     head: bytes
     middle: bytes
     border: bytes
+    exchange: str
     routing_key: str
 
 
@@ -114,7 +121,7 @@ class Decoder:
         self._chunks: list[bytes] = []
         self._length = 0
         self._needed = 0
-        self._pattern = _Pattern(0, b"no frame begins so", b"", b"", "")
+        self._pattern = _Pattern(0, b"no frame begins so", b"", b"", "", "")
 
     def feed(self, data: bytes) -> None:
         """Take what has been received, in the order of the connection.
@@ -173,7 +180,7 @@ class Decoder:
 
         What this leaves, incomplete or unexpected, `_take` looks at more closely.
         """
-        channel, head, middle, border, key = self._pattern
+        channel, head, middle, border, exchange, key = self._pattern
         lane = self._lanes.get(channel)
         if lane is None:
             return 0
@@ -201,7 +208,7 @@ class Decoder:
         except (IndexError, struct.error):
             pass  # it is not all there
         if arrivals:
-            lane.delivered(arrivals)
+            lane.delivered(exchange, arrivals)
         return at if arrivals else 0
 
     def _take(self, lane: ChannelListener, data: bytes, at: int, stop: int, channel: int) -> int:
@@ -218,7 +225,7 @@ class Decoder:
             except (_Unexpected, IndexError, struct.error):
                 return 0  # pika says what is wrong with it
             self._pattern = pattern
-            lane.delivered([arrival])
+            lane.delivered(pattern.exchange, [arrival])
             return end
         if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
             tag, multiple = _ack.unpack_from(data, at + 11)
@@ -290,9 +297,11 @@ def _read_delivery(
         if stop > len(data):
             raise _Incomplete(stop - begin)
     properties = data[method_end + _header.size : header_end - 1]
+    exchange = data[middle + 1 : at].decode(errors="surrogateescape")
     key = data[at + 1 : key_end].decode(errors="surrogateescape")
     border = _END_BYTE + _frame.pack(_BODY, channel, 0)[:3]
-    pattern = _Pattern(channel, data[begin:head_end], data[middle : method_end + 3], border, key)
+    head, alike = data[begin:head_end], data[middle : method_end + 3]
+    pattern = _Pattern(channel, head, alike, border, exchange, key)
     return stop, pattern, (tag, key, properties, body, redelivered & 1 == 1)
 
 

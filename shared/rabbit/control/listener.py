@@ -146,7 +146,7 @@ class ControlListener(ChannelListener):
                 channel.queue_unbind(queue, CONTROL_EXCHANGE, routing_key=key)
         consume(channel, queue, self, subscribed)
 
-    def delivered(self, arrivals: list[Arrival]) -> None:
+    def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
         """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
         for tag, _, properties, body, _ in arrivals:
             if self._channel is not None:

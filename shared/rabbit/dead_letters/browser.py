@@ -60,7 +60,7 @@ class HeldMessages(ChannelListener):
         self.is_consuming, self.is_changing = False, True
         self._channel.basic_cancel(self._tag, callback=cancelled)
 
-    def delivered(self, arrivals: list[Arrival]) -> None:
+    def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries."""
         self.inputs.receive(
             [arrival[0] for arrival in arrivals], [len(arrival[3]) for arrival in arrivals]

@@ -50,6 +50,7 @@ class Delivery(Message):
     """
 
     __slots__ = ("awaiting", "generation", "tag")
+    is_counted = False  # its headers are its sender's
 
     def __init__(
         self,
@@ -70,6 +71,13 @@ class Delivery(Message):
         self.awaiting = 0
         self._ids = None
         self._headers = None
+
+
+class Again(Delivery):
+    """One that has come by `Edge.back`: from a retry queue, where a stage has put it."""
+
+    __slots__ = ()
+    is_counted = True
 
 
 class _State(Enum):
@@ -114,6 +122,7 @@ class QueueConsumer(ChannelListener):
         """
         self.edge = edge
         self.prefetch = prefetch
+        self._back = edge.back
         self._connection = connection
         self._log = log
         self._on_surplus = on_surplus
@@ -185,7 +194,7 @@ class QueueConsumer(ChannelListener):
         self._state = _State.CANCELLED if self._state in _STOPPING else _State.OFF
         self._on_lost()
 
-    def delivered(self, arrivals: list[Arrival]) -> None:
+    def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries; what comes after basic.cancel, or is too much, goes back."""
         if self._channel is None:
             return  # of a channel that is being closed: the broker gives it out again
@@ -196,10 +205,11 @@ class QueueConsumer(ChannelListener):
         if self._state in _STOPPING or self._most_held > self.prefetch.most_bytes:
             arrivals = self._without_surplus(arrivals, sizes)
         generation = self._generation
+        kind = Again if exchange == self._back else Delivery
         for tag, key, properties, body, redelivered in arrivals:
             if redelivered:
                 self.prefetch.careful()
-            self._arrived.append(Delivery(generation, tag, key, properties, body, redelivered))
+            self._arrived.append(kind(generation, tag, key, properties, body, redelivered))
 
     def _without_surplus(self, arrivals: list[Arrival], sizes: list[int]) -> list[Arrival]:
         """Keep what there is room for; let the rest go back, and what comes behind it.

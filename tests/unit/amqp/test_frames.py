@@ -1,4 +1,4 @@
-"""The frequent frames, held against pika's own codec."""
+"""The frequent frames, held against pika's own frames."""
 
 # mypy: disable-error-code="no-untyped-call"
 
@@ -64,7 +64,7 @@ class ChannelListener(frames.ChannelListener):
         """Note it in `heard`."""
         self.heard = heard
 
-    def delivered(self, arrivals: list[frames.Arrival]) -> None:
+    def delivered(self, _exchange: str, arrivals: list[frames.Arrival]) -> None:
         """Note deliveries."""
         self.heard += [Delivery(*arrival) for arrival in arrivals]
 
@@ -97,10 +97,11 @@ def deliver(
     *,
     redelivered: bool = False,
     key: str = "key",
+    exchange: str = "exchange",
     size: int = FRAME_MAX,
 ) -> bytes:
     """Encode a delivery as pika does."""
-    method = spec.Basic.Deliver("ctag1.0", tag, redelivered, "exchange", key)
+    method = spec.Basic.Deliver("ctag1.0", tag, redelivered, exchange, key)
     return frame.Method(channel, method).marshal() + contents(channel, given, body, size)
 
 
@@ -319,6 +320,29 @@ def test_frames_may_be_cut_anywhere(cuts: list[int]) -> None:
     data = b"".join(STREAM)
 
     assert decode(data) == decode(data, cuts)
+
+
+@given(st.lists(st.sampled_from(["", "x", "x.back"]), max_size=6), st.data())
+def test_the_exchange_is_told(exchanges: list[str], data: st.DataObject) -> None:
+    """Whether a delivery looks like the one before it or not."""
+    heard: list[tuple[str, int]] = []
+
+    class Noting(frames.ChannelListener):
+        def delivered(self, exchange: str, arrivals: list[frames.Arrival]) -> None:
+            heard.extend((exchange, arrival[0]) for arrival in arrivals)
+
+    decoder = frames.Decoder({1: Noting()}, lambda _frame: None)
+    properties = spec.BasicProperties()
+    whole = b"".join(
+        deliver(1, tag, b"body", properties, exchange=exchange)
+        for tag, exchange in enumerate(exchanges)
+    )
+    cut = data.draw(st.integers(0, len(whole)))
+
+    for part in filter(None, (whole[:cut], whole[cut:])):
+        decoder.feed(part)
+
+    assert heard == [(exchange, tag) for tag, exchange in enumerate(exchanges)]
 
 
 @settings(max_examples=300)
