@@ -108,7 +108,7 @@ def test_what_goes_back_keeps_its_place(broker: Broker, unique: Unique, start: S
 def test_large_messages_behind_small_ones_are_held_in_bounded_memory(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
-    """With credit for a thousand, what is beyond the bound goes back, and comes again."""
+    """With credit for a thousand, what is beyond the bound goes back, and comes again, in order."""
     numbers = [f"{number:06}" for number in range(FAST)]
     large = [f"{FAST + number:06}" for number in range(LARGE)]
     broker.put(unique("in"), [*numbers, *(f"{each}{'.' * 4 * MEBIBYTE}" for each in large)])
@@ -118,5 +118,19 @@ def test_large_messages_behind_small_ones_are_held_in_bounded_memory(
 
     outputs = [output.text[:6] for output in broker.take(unique("out"), FAST + LARGE, 60)]
 
-    assert sorted(outputs) == [*numbers, *large]
+    assert outputs == [*numbers, *large]
     assert worker.peak_mebibytes < LARGE * 4  # together with the interpreter and working copies
+
+
+def test_messages_of_any_size_keep_their_place(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """What went back comes again before anything else goes back: the broker puts that last."""
+    sizes = [0] * FAST + [*[2 * MEBIBYTE] * 10, *[0] * 150, *[6 * MEBIBYTE] * 4] * 3 + [0] * FAST
+    texts = [f"{number:06}{'.' * size}" for number, size in enumerate(sizes)]
+    broker.put(unique("in"), texts)
+    start(*RELAY, RABBITMQ_HEARTBEAT=60, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
+
+    outputs = [output.text[:6] for output in broker.take(unique("out"), len(texts), 60)]
+
+    assert outputs == [text[:6] for text in texts]

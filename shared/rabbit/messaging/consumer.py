@@ -204,6 +204,8 @@ class QueueConsumer(ChannelListener):
         self._most_held += sum(sizes)
         if self._state in _STOPPING or self._most_held > self.prefetch.most_bytes:
             arrivals = self._without_surplus(arrivals, sizes)
+        if self.prefetch.due and not self._is_spilling:
+            self.prefetch.came([arrival[4] for arrival in arrivals])
         generation = self._generation
         kind = Again if exchange == self._back else Delivery
         for tag, key, properties, body, redelivered in arrivals:
@@ -216,12 +218,13 @@ class QueueConsumer(ChannelListener):
 
         How large messages are is known when they come, and then as many are under way as there was
         credit for. They are read on: heartbeats and commands come behind them. Once something is
-        to go back, nothing more is kept from this consumer; see `_spill`. What goes back may still
-        be overtaken: as with all that comes again, its order is not promised.
+        to go back, nothing more is kept from this consumer; see `_spill`. It comes again in order,
+        if there is one replica and one handler thread: see `AutoPrefetch.surplus`.
         """
         self._quiet_at = monotonic() + QUIET_SECONDS
+        is_stopping = self._state in _STOPPING
         kept = 0
-        if self._state not in _STOPPING and not self._is_spilling:
+        if not is_stopping and not self._is_spilling:
             self._most_held = self._inputs.held_bytes
             room = self.prefetch.most_bytes - self._most_held + sum(sizes)
             while kept < len(sizes) and room > 0:
@@ -229,9 +232,9 @@ class QueueConsumer(ChannelListener):
                 kept += 1
         for arrival in arrivals[kept:]:
             self._return(arrival[0])
-        if kept < len(arrivals) and self._state not in _STOPPING and not self._is_spilling:
+        if kept < len(arrivals) and not is_stopping:
             self._is_spilling = True
-            self.prefetch.surplus(max(sizes))
+            self.prefetch.surplus(len(arrivals) - kept, max(sizes[kept:]))
         return arrivals[:kept]
 
     def take_arrived(self) -> list[Delivery]:
@@ -476,12 +479,12 @@ class QueueConsumer(ChannelListener):
 
     def _shed(self) -> None:
         """Give back what waits for slow handlers; they may have become so since the cancel."""
-        if self._is_urgent or self.prefetch.is_slow:
-            self._is_urgent = False
+        if (self._is_urgent or self.prefetch.is_slow) and not self.prefetch.due:
             before = self._inputs.returning
             self._on_surplus()
             if self._inputs.returning > before:
-                self.prefetch.surplus()
+                self.prefetch.surplus(self._inputs.returning - before)
+        self._is_urgent = False
 
     def _resume(self, channel: Channel) -> None:
         """Consume again once what is held fits.
@@ -489,7 +492,7 @@ class QueueConsumer(ChannelListener):
         Not right after giving back: RabbitMQ buffers many returns in the channel, and a consumer
         that is registered meanwhile would be given newer messages first.
         """
-        if len(self._inputs) < self.prefetch.wanted():
+        if self.prefetch.fits(len(self._inputs)):
             self._state = _State.RESUMING
             self._consume(channel)
 

@@ -6,6 +6,7 @@ of a second: one message where a handler takes longer than that, hundreds where 
 """
 
 import sys
+from collections.abc import Sequence
 
 #: Work to hold in advance, in seconds of handler time.
 HORIZON_SECONDS = 0.25
@@ -43,6 +44,7 @@ class FixedPrefetch:
     #: Nothing goes back, however long a handler takes, and however large messages are.
     is_slow = False
     most_bytes = sys.maxsize
+    due = 0
 
     def __init__(self, depth: int) -> None:
         """Hold `depth` messages, always."""
@@ -57,8 +59,15 @@ class FixedPrefetch:
     def careful(self) -> None:
         """Take no notice."""
 
-    def surplus(self, size: int = 0) -> None:
+    def surplus(self, count: int, size: int = 0) -> None:
         """Take no notice."""
+
+    def came(self, redelivered: Sequence[bool]) -> None:
+        """Take no notice."""
+
+    def fits(self, held: int) -> bool:
+        """Tell whether no more than the depth is held."""
+        return held < self.depth
 
     def wanted(self) -> int:
         """Return the depth that was given."""
@@ -72,6 +81,7 @@ class AutoPrefetch:
         depth: how many messages to hold, as of the last call of `wanted`.
         is_slow: whether handlers take so long now that others had better have what waits.
         most_bytes: how much to hold at most.
+        due: how many messages went back and have not come again, as far as is known.
     """
 
     most_bytes = MOST_BYTES
@@ -80,6 +90,7 @@ class AutoPrefetch:
         """Begin with one message for each of `concurrency` handler threads."""
         self.depth = concurrency
         self.is_slow = False
+        self.due = 0
         self._concurrency = concurrency
         self._mean = 0.0
         self._mean_bytes = 0.0
@@ -130,25 +141,47 @@ class AutoPrefetch:
         """
         self._enough = max(self._enough, self._samples + _SAMPLES_TO_DEEPEN)
 
-    def surplus(self, size: int = 0) -> None:
-        """Go no deeper for a while, longer each time: more was held than should be.
+    def surplus(self, count: int, size: int = 0) -> None:
+        """Go no deeper until these have come again, and for a while, longer each time.
+
+        A quorum queue puts what goes back behind what went back before: should some of it go back
+        a second time, the rest would overtake it. So as many are held meanwhile as fit, whichever
+        they are.
 
         Args:
-            size: the bytes of the largest message, if it was too much for `most_bytes`.
+            count: how many messages go back, for more was held than should be.
+            size: the bytes of the largest, if it was too much for `most_bytes`.
         """
-        is_long_ago = self._samples > self._enough + _MOST_SAMPLES_TO_DEEPEN
-        longer = _SAMPLES_TO_DEEPEN if is_long_ago else 2 * self._caution
-        self._caution = min(longer, _MOST_SAMPLES_TO_DEEPEN)
+        if not self.due:
+            is_long_ago = self._samples > self._enough + _MOST_SAMPLES_TO_DEEPEN
+            longer = _SAMPLES_TO_DEEPEN if is_long_ago else 2 * self._caution
+            self._caution = min(longer, _MOST_SAMPLES_TO_DEEPEN)
         self._enough = self._samples + self._caution
+        self.due += count
         if size:
             self._mean_bytes = max(self._mean_bytes, size)
             self.depth = min(self.depth, self._ideal())
+
+    def came(self, redelivered: Sequence[bool]) -> None:
+        """Note which of the messages that have come were delivered before.
+
+        What went back comes again before any that is new, unless other replicas have it.
+        """
+        self.due = max(0, self.due - len(redelivered)) if all(redelivered) else 0
+
+    def fits(self, held: int) -> bool:
+        """Tell whether there is room for `depth` more messages beside those that are held.
+
+        With one handler thread that is none while what went back is due.
+        """
+        return held < (self._concurrency if self.due else self.wanted())
 
     def wanted(self) -> int:
         """Return how many messages to hold now."""
         ideal = self._ideal()
         deeper = ideal >= self.depth * _DEEPER or self.depth < ideal == DEEPEST
-        if (deeper and self._samples >= self._enough) or ideal * _LESS_DEEP <= self.depth:
+        may_deepen = not self.due and self._samples >= self._enough
+        if (deeper and may_deepen) or ideal * _LESS_DEEP <= self.depth:
             self.depth = ideal
         return self.depth
 

@@ -140,8 +140,9 @@ def test_each_surplus_makes_it_wait_longer() -> None:
     prefetch = after(*[FAST_SECONDS] * 50)
     waits = []
     for _ in range(4):
-        prefetch.surplus(MOST_BYTES)
+        prefetch.surplus(1, MOST_BYTES)
         assert prefetch.wanted() == 1
+        prefetch.came([True])
         waits.append(0)
         while prefetch.wanted() == 1:
             prefetch.handled(FAST_SECONDS)
@@ -154,9 +155,29 @@ def test_each_surplus_makes_it_wait_longer() -> None:
 def test_a_large_message_counts_at_once() -> None:
     """The mean would follow only when it has been handled: too late for the next ones."""
     prefetch = after(*[FAST_SECONDS] * 50)
-    prefetch.surplus(4 * 1024 * 1024)
+    prefetch.surplus(1, 4 * 1024 * 1024)
 
     assert prefetch.wanted() == MOST_BYTES // (4 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    "arrivals", [[[True] * 100, [True] * 900], [[True] * 3, [False]]], ids=["all", "new ones"]
+)
+def test_it_goes_no_deeper_before_all_that_went_back_has_come_again(
+    arrivals: list[list[bool]],
+) -> None:
+    """Whatever is fast and small among it; new messages mean that others have the rest."""
+    prefetch = after(*[FAST_SECONDS] * 50)
+    prefetch.surplus(1000, MOST_BYTES // 4)
+
+    for redelivered in arrivals:
+        assert prefetch.wanted() == 4
+        assert prefetch.fits(0)
+        assert not prefetch.fits(1)
+        prefetch.came(redelivered)
+        prefetch.handled(1000 * FAST_SECONDS, 1000, 1000)
+
+    assert prefetch.wanted() == DEEPEST
 
 
 def test_a_call_of_usual_length_is_no_news() -> None:
@@ -214,6 +235,6 @@ def test_a_fixed_prefetch_stays(seconds: float) -> None:
     prefetch.handled(50 * seconds, 50)
     prefetch.running(60.0, held=7)
     prefetch.careful()
-    prefetch.surplus(MOST_BYTES)
+    prefetch.surplus(1, MOST_BYTES)
 
     assert prefetch.wanted() == 7
