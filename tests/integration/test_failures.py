@@ -1,5 +1,6 @@
 """Promise 9: bad input never stops a stage. What fails is retried, then kept; the rest flows."""
 
+import struct
 from collections import Counter
 from functools import partial
 from time import monotonic
@@ -27,12 +28,44 @@ UNDECODABLE = (
 )
 
 
+#: Numbers of types that pika cannot send: a double, a float in a table, a short integer.
+NUMBERS = b"".join(
+    [
+        b"\x05shorts" + struct.pack(">h", 2),
+        b"\x05priced" + struct.pack(">d", 1.5),
+        b"\x04deepF" + (7).to_bytes(4, "big") + b"\x01af" + struct.pack(">f", -0.25),
+    ]
+)
+PROPERTIES_WITH_NUMBERS = b"\x30\x80" + len(NUMBERS).to_bytes(4, "big") + NUMBERS + b"\x02\x01n"
+
+#: Prints the headers it sees; fails until its message has been tried `MESSAGE` times.
+NUMBERS_STAGE = """
+import json, sys
+from rabbit import Worker
+
+class Numbers(Worker):
+    def work(self, message: str) -> None:
+        sys.stdout.write(json.dumps(dict(self.message.headers), default=str) + "\\n")
+        sys.stdout.flush()
+        if self.message.failures < int(message):
+            raise ValueError
+        self.write(json.dumps(self.message.headers["price"]))
+
+Numbers.main()
+"""
+
+
 class Raw(pika.BasicProperties):
     """Properties that are sent as they are given."""
 
+    def __init__(self, raw: bytes = UNDECODABLE) -> None:
+        """Send these."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._raw = raw
+
     def encode(self) -> list[bytes]:
         """Return what pika would refuse to make."""
-        return [UNDECODABLE]
+        return [self._raw]
 
 
 def test_what_fails_comes_again_after_each_delay_while_others_flow(
@@ -75,6 +108,34 @@ def test_attempts_that_a_sender_has_made_up_do_not_count(
         assert [each["failures"] + 1 for each in seen] == attempts
     assert letter.headers["x-attempts"] == 3
     assert letter.headers["mine"] == "kept"
+    assert worker.halt() == 0
+
+
+def test_headers_keep_their_numbers(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """Floats and all: to `work`, through retries and a return by the broker, to the dead letter."""
+    queue = unique("in")
+    worker = start("-c", NUMBERS_STAGE, **edges)
+    with broker.channel() as channel:
+        for text in ("9", "0"):
+            channel.basic_publish(queue, queue, text.encode(), Raw(PROPERTIES_WITH_NUMBERS))
+    letters(broker, f"{queue}.dead", 1)
+    broker.unbind(f"{queue}.retry.300ms", f"{queue}.retry.300ms", "")  # the next one is returned
+    with broker.channel() as channel:
+        for text in ("9", "1"):
+            channel.basic_publish(queue, queue, text.encode(), Raw(PROPERTIES_WITH_NUMBERS))
+
+    [letter] = letters(broker, f"{queue}.dead", 1)
+    outputs = [each.text for each in broker.take(unique("out"), 2)]
+
+    assert outputs == ["1.5", "1.5"]
+    assert len(worker.objects) >= 3 + 1 + 3 + 2
+    expected = {"price": 1.5, "deep": {"a": -0.25}, "short": 2}
+    for seen in [*worker.objects, letter.headers]:
+        assert {name: value for name, value in seen.items() if name in expected} == expected
+    assert "setting it up again" in worker.log
+    assert "unavailable" not in worker.log
     assert worker.halt() == 0
 
 
@@ -203,7 +264,7 @@ def test_bad_input_never_reaches_a_handler(broker: Broker, unique: Unique, start
     """No UTF-8, too large, or headers beyond us: each is kept byte for byte, the rest flows."""
     broker.put(unique("in"), [b"\xff\x00", 2000 * b"x"])
     with broker.channel() as channel:
-        channel.basic_publish(unique("in"), unique("in"), b"odd", Raw())  # type: ignore[no-untyped-call]
+        channel.basic_publish(unique("in"), unique("in"), b"odd", Raw())
     broker.put(unique("in"), ["a"])
     sink = start(*RECORDER, INPUT_QUEUE=unique("in"), MAX_MESSAGE_BYTES=1000)
 

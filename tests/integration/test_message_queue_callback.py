@@ -141,7 +141,7 @@ def test_headers_that_cannot_be_decoded(broker: Broker, queue: MessageQueue) -> 
     with queue, Running(queue):
         wait_consuming(queue)
         with broker.channel() as channel:
-            channel.basic_publish(queue.name, queue.name, b"a", Raw())  # type: ignore[no-untyped-call]
+            channel.basic_publish(queue.name, queue.name, b"a", Raw())
         queue.publish("b", timeout=20)
         wait_until(lambda: texts == ["b"], 20, "what is behind it comes")
         [letter] = letters(broker, f"{queue.name}.dead", 1)

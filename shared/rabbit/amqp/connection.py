@@ -33,6 +33,7 @@ from pika.exceptions import (
     ProtocolVersionMismatch,
     UnexpectedFrameError,
 )
+from pika.frame import Header
 from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
 
@@ -360,9 +361,33 @@ class _Wire(SelectConnection):
     def _read_frame(self) -> Any:  # noqa: ANN401 - pika's
         """Decode a frame; what pika raises then is the peer's fault, not ours."""
         try:
-            return super()._read_frame()
+            return _content_header(self._frame_buffer) or super()._read_frame()
         except Exception as error:
             raise ProtocolError(f"a frame that cannot be decoded: {error!r}") from error
+
+
+class _AsTheyCame(BasicProperties):
+    """Properties that pika passes on without a look at them."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._raw = raw
+
+    def encode(self) -> list[bytes]:
+        return [self._raw]
+
+
+def _content_header(frame: bytes) -> tuple[int, Header] | None:
+    """Return how long a content header is, and the header; None: it is another frame, or broken.
+
+    pika would read the properties: it makes whole numbers of floats, and what it does not know ends
+    the connection. `decode_properties` reads them, where somebody wants to.
+    """
+    found = frames.split_content_header(frame)
+    if found is None:
+        return None
+    channel, body_size, properties = found
+    return len(frame), Header(channel, body_size, _AsTheyCame(properties))
 
 
 #: How far a connection has come, by pika's states.

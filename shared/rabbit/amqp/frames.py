@@ -305,6 +305,24 @@ def _read_delivery(
     return stop, pattern, (tag, key, properties, body, redelivered & 1 == 1)
 
 
+def split_content_header(frame: bytes) -> tuple[int, int, bytes] | None:
+    """Return the channel of a content header, the size of the body, and the properties.
+
+    Args:
+        frame: as it came.
+
+    Returns:
+        None if it is another frame, or is not as it should be.
+    """
+    if len(frame) <= _header.size:
+        return None
+    kind, channel, size, basic, _, body_size = _header.unpack_from(frame)
+    is_whole = len(frame) == size + _FRAME_BYTES and frame[-1] == _END
+    if (kind, basic) != (_HEADER, _BASIC) or not is_whole:
+        return None
+    return channel, body_size, frame[_header.size : -1]
+
+
 def _is_one_frame(data: bytes, at: int, stop: int, channel: int) -> bool:
     """Tell whether a body frame of this channel fills `data` from `at` to `stop`."""
     expected = _frame.pack(_BODY, channel, stop - at - _FRAME_BYTES)
