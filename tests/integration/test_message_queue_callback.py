@@ -257,7 +257,7 @@ README_LETTERS = """
 import asyncio, json, re, sys, types
 from pathlib import Path
 
-readme = Path("README.md").read_text()
+readme = Path("shared/README.md").read_text()
 [code] = [each for each in re.findall(r"```python\\n(.*?)```", readme, re.S) if "lifespan" in each]
 here = {}
 exec(code, here)

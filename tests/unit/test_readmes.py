@@ -1,0 +1,217 @@
+"""The README files are true where no broker is needed to see it: links, names, tables, examples."""
+
+import ast
+import re
+from collections.abc import Iterator
+from textwrap import dedent
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from rabbit import Consumer, Settings
+from rabbit.testing import harness
+from rabbit.topology import Edge
+from services.control.management import ControlSettings
+from services.printer import PrinterSettings
+from services.producer import ProducerSettings
+from services.to_upper import ToUpperSettings
+from tests.readme import FIRST, LIBRARY, NONE, OPERATING, READMES, ROOT, Readme
+
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+
+each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.path)
+
+STAGE_SETTINGS: dict[str, type[Settings]] = {
+    "producer": ProducerSettings,
+    "to_upper": ToUpperSettings,
+    "printer": PrinterSettings,
+    "control": ControlSettings,
+}
+
+
+def test_the_first_one_is_short() -> None:
+    """Who comes new reads it to its end."""
+    assert len(FIRST.text.splitlines()) <= 200
+
+
+# Links and names
+
+
+@each_readme
+def test_links_lead_somewhere(readme: Readme) -> None:
+    """A file, a folder, or a heading of one of the README files."""
+    anchors = {each.path: each.anchors() for each in READMES}
+
+    assert readme.links()
+    assert [
+        (path, anchor)
+        for path, anchor in readme.links()
+        if not (ROOT / path).exists() or (anchor and anchor not in anchors[path])
+    ] == []
+
+
+def test_all_are_reached_from_the_first_one() -> None:
+    """Where to read on is said."""
+    assert {path for path, _ in FIRST.links()} >= {each.path for each in READMES[1:]}
+
+
+@each_readme
+def test_targets_exist(readme: Readme) -> None:
+    """Each `make TARGET` in a sentence, a table or a block is one of the Makefile's."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", readme.text, re.MULTILINE)) <= targets
+
+
+def _defined(tree: ast.AST, outer: str = "") -> Iterator[str]:
+    """Yield the names of classes, functions and fields, as they are and with their class's."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield from {node.name, f"{outer}{node.name}"}
+            yield from _defined(node, f"{node.name}.")
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield from {node.target.id.upper(), f"{outer}{node.target.id}"}
+
+
+def test_how_it_works_names_what_there_is() -> None:
+    """Each name in it is a file, a class, a function, a field or a setting of the library."""
+    library = ROOT / "shared/rabbit"
+    known: set[str] = set()
+    for path in library.rglob("*.py"):
+        file = path.relative_to(library)
+        known |= {str(file), f"{file.parent}/", *_defined(ast.parse(path.read_text()))}
+
+    named = set(re.findall(r"`([^`]+)`", LIBRARY.section("How it works")))
+
+    assert len(named) > 15
+    assert {name.removesuffix("()") for name in named} - known == set()
+
+
+def test_the_edge_that_is_drawn() -> None:
+    """The diagram has the names that the library gives to exchanges and queues."""
+    edge = Edge("upper", delays=(1, 5, 30))
+    (drawing,) = (each for each in LIBRARY.blocks("mermaid") if "retry" in each)
+
+    names = {edge.name, edge.dead, edge.back, edge.retry(5)}
+    assert set(re.findall(r'\(\["(upper[^"<]*)', drawing)) == names, "exchanges"
+    assert set(re.findall(r'\[\("(upper[^"<]*)', drawing)) == names - {edge.back}, "queues"
+
+
+def test_the_pipeline_that_is_drawn() -> None:
+    """The diagram has the queues of the Compose file, in its order."""
+    (drawing,) = FIRST.blocks("mermaid")
+    queues = re.findall(r"_QUEUE: (\w+)", COMPOSE)
+
+    assert re.findall(r"\[\((\w+)\)\]", drawing) == list(dict.fromkeys(queues))
+
+
+# Examples
+
+
+def test_stage_is_short() -> None:
+    """A stage is at most 15 lines of Python and 8 lines of YAML."""
+    stage = [text for path, text in FIRST.files().items() if path.startswith("services/")]
+    (entry,) = FIRST.blocks("yaml")
+
+    assert len(stage) == 2
+    assert sum(map(_code_lines, stage)) <= 15
+    assert _code_lines(entry) <= 8
+    assert "`INPUT_QUEUE: loud`" in FIRST.text
+
+
+def _code_lines(text: str) -> int:
+    return sum(1 for line in text.splitlines() if line.strip())
+
+
+def test_stage_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example with settings of its own writes as many outputs as they say."""
+    repeat = _example("Repeat")
+
+    assert harness(repeat).send("a").outputs == ["1: a", "2: a"]
+    monkeypatch.setenv("REPEAT_TIMES", "1")
+    assert harness(repeat).send("a", redelivered=True).outputs == ["1: a (again)"]
+
+
+def test_stage_that_rejects() -> None:
+    """The example of a failure gives up what is no number, and halves what is one."""
+    halve = _example("Halve")
+
+    assert harness(halve).send("3").outputs == ["1.5"]
+    assert harness(halve).send("three").settled == "dead-lettered"
+
+
+def _example(name: str) -> type[Consumer]:
+    """Return a stage that stands as an example in the library's README."""
+    names: dict[str, type[Consumer]] = {}
+    exec(dedent(LIBRARY.block_with(f"class {name}(")), names)  # noqa: S102 - our own README
+    return names[name]
+
+
+# Tables
+
+
+def _shown(name: str, field: FieldInfo) -> str:
+    """Return a setting's default as the README writes it."""
+    default = field.default
+    if name == "replica":
+        return "host name"
+    if name == "rabbitmq_port":
+        return "5672, with TLS 5671"
+    if default is None or default == ():
+        return NONE
+    if isinstance(default, tuple):
+        return ",".join(f"{each:g}" for each in default)
+    if hasattr(default, "get_secret_value"):
+        return str(default.get_secret_value())
+    return f"{default:g}" if isinstance(default, (bool, float)) else str(default)
+
+
+def _passed_on() -> set[str]:
+    """Return the variables that Compose takes from the shell."""
+    return set(re.findall(r"\$\{(\w+)", COMPOSE)) | set(
+        re.findall(r"^ +([A-Z_]+):$", COMPOSE, re.MULTILINE)
+    )
+
+
+def _mark(name: str) -> str:
+    return "✓" if name.upper() in _passed_on() else ""
+
+
+def test_table_of_settings() -> None:
+    """The table has exactly the settings of every stage, with their defaults."""
+    told = [row[:4] for row in LIBRARY.rows("| variable | shell | default | allowed | meaning |")]
+
+    assert told == [
+        [name.upper(), _mark(name), _shown(name, field), str(field.description)]
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_table_of_stage_settings() -> None:
+    """The table has exactly the settings that the stages add or change."""
+    folders = {path.parent.name for path in (ROOT / "services").glob("*/__main__.py")}
+    assert set(STAGE_SETTINGS) == folders
+
+    table = OPERATING.rows("| stage | variable | shell | default | allowed | meaning |")
+
+    assert sorted(row[:5] for row in table) == sorted(
+        [stage, name.upper(), _mark(name), _shown(name, field), str(field.description)]
+        for stage, settings in STAGE_SETTINGS.items()
+        for name, field in settings.model_fields.items()
+        if name in settings.__annotations__
+    )
+
+
+def test_table_of_compose_variables() -> None:
+    """What Compose takes from the shell is in one of the tables."""
+    rows = OPERATING.rows("| variable | default | meaning |")
+    told = {name for row in rows for name in row[0].split(", ")}
+    settings = {name.upper() for each in STAGE_SETTINGS.values() for name in each.model_fields}
+
+    elsewhere = {"COMPOSE_PROJECT_NAME", "UP_TIMEOUT", "RABBITMQ_ERLANG_COOKIE"}
+    assert told - elsewhere == _passed_on() - settings
+    cluster = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
+    assert "${RABBITMQ_ERLANG_COOKIE:-pipeline}" in cluster
+    assert "UP_TIMEOUT:-180" in (ROOT / "deploy/bin/up").read_text()
+    for name, port in (("AMQP_PORT", 5672), ("MANAGEMENT_PORT", 15672)):
+        assert f"${{{name}:-{port}}}" in COMPOSE
