@@ -3,7 +3,7 @@
 import json
 import logging
 from datetime import datetime
-from time import monotonic
+from time import process_time
 
 import pytest
 from pydantic import SecretStr
@@ -148,13 +148,13 @@ def test_a_huge_text_is_shortened(log_format: str, capsys: pytest.CaptureFixture
     """An error that quotes all it was given still gets its line, and soon."""
     log = logger(Settings.load(log_format=log_format))
     huge = "\x1bbegins" + 30_000_000 * "\n" + "ends"
-    began = monotonic()
+    began = process_time()
     try:
         fail(huge)
     except ValueError as error:
         log.warning("message failed", exc_info=error, reason=huge)
 
-    assert monotonic() - began < 5
+    assert process_time() - began < 5
     said = "\n".join(lines(capsys))
     assert len(said) < 16 * LONGEST_VALUE
     assert said.count("begins") == said.count("ends") == 2
