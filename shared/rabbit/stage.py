@@ -220,9 +220,14 @@ class Consumer(Stage):
                 f"{type(self).__name__}: handle() is not what a running stage calls: define work()"
             )
         known = self.__rabbit__
-        checks = {} if known.output is None else {"check_key": known.output.check_key}
+        output = known.output
+        if known.settings.poison_pill and output and output.needs_key:
+            raise ConfigurationError(
+                f"POISON_PILL is set, but {output.name!r} is of kind {output.kind}, which routes by "
+                "key, and the pill has none to be handed on with: use `make halt`"
+            )
         self.__rabbit_handler__ = Handler(
-            self.work, known.stage, known.settings.max_message_bytes, **checks
+            self.work, known.stage, known.settings.max_message_bytes, output
         )
 
     @abstractmethod
@@ -279,7 +284,8 @@ class Worker(Consumer):
         Raises:
             RuntimeError: outside of `work`.
             TypeError: it is no text.
-            ValueError: a key for an output of kind work, which has none; or one that is too long.
+            ValueError: a key for an output of kind work, which has none; none for direct or topic,
+                which route by it; or one that is too long.
         """
         self.__rabbit_handler__.write(text, key)
 
@@ -316,7 +322,8 @@ class Producer(Stage):
             Halted: when the source is being stopped; let it pass.
             RuntimeError: outside of `work`, or after it has returned: it waits for its threads.
             TypeError: it is no text.
-            ValueError: a key for an output of kind work, which has none; or one that is too long.
+            ValueError: a key for an output of kind work, which has none; none for direct or topic,
+                which route by it; or one that is too long.
         """
         if self.__rabbit_source__ is None:
             msg = "write() is for work(), which runs between start() and halt"
@@ -389,7 +396,7 @@ def _furnish_producer(engine: Replica, known: _Known, work: Callable[[], None]) 
         work,
         known.settings.publish_timeout,
         on_end=engine.end,
-        check_key=lambda key: None if key is None else edge.check_key(key),
+        check_key=edge.check_key,
     )
     publisher: Publisher[None] = Publisher(
         engine.publishing,

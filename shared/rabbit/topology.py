@@ -131,6 +131,11 @@ class Edge:
         whole, rest = divmod(milliseconds, 1000)
         return f"{self.queue}.retry.{milliseconds}ms" if rest else f"{self.queue}.retry.{whole}s"
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether a message goes by its routing key, and nowhere without."""
+        return self.kind in {"direct", "topic"}
+
     def check_key(self, asked: str | None) -> str | None:
         """Return a routing key that a message of this edge can be published with.
 
@@ -138,8 +143,11 @@ class Edge:
             ValueError: a key for a work queue, none for direct or topic, or one that is too long.
         """
         if asked is None:
-            if self.kind in {"direct", "topic"}:
-                msg = f"no key: {self.name!r} is of kind {self.kind}, which routes by key"
+            if self.needs_key:
+                msg = (
+                    f"no key: {self.name!r} is of kind {self.kind}, which routes by key: "
+                    "give one with the text, key=..."
+                )
                 raise ValueError(msg)
             return None
         if self.kind == "work":

@@ -8,6 +8,7 @@ from rabbit import MessageQueue
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running
+from tests.integration.letters import letters
 from tests.process import Process
 from tests.waiting import wait_until
 
@@ -65,6 +66,28 @@ def test_a_broadcast_reaches_everybody(broker: Broker, unique: Unique) -> None:
 
     assert collected[:2] == [["a", "b", "c", "d"], ["a", "b", "c", "d"]]
     assert sorted([*collected[2], *collected[3]]) == ["a", "b", "c", "d"]
+
+
+def test_a_stage_gives_a_key_to_what_is_routed_by_key(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """Without one its message fails, as with a MessageQueue; a source ends, and says which edge."""
+    edges: dict[str, Any] = {
+        "OUTPUT_QUEUE": unique("news"),
+        "OUTPUT_KIND": "direct",
+        "RETRY_DELAYS": "",
+    }
+    broker.put(unique("in"), ["a"])
+    start(*RELAY, INPUT_QUEUE=unique("in"), **edges)
+    source = start("-m", "services.producer", ready=False, MESSAGE="a", **edges)
+
+    [letter] = letters(broker, f"{unique('in')}.dead", 1)
+
+    told = f"no key: '{unique('news')}' is of kind direct"
+    assert letter.headers["x-error-type"] == "ValueError"
+    assert letter.headers["x-error-message"].startswith(told)
+    assert source.wait() == 1
+    assert told in source.log
 
 
 def test_a_direct_exchange_goes_by_the_key(broker: Broker, unique: Unique) -> None:

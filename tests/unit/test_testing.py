@@ -2,7 +2,7 @@
 
 import pytest
 
-from rabbit import Reject, Worker
+from rabbit import ConfigurationError, MessageQueue, Reject, Worker
 from rabbit.message import derived_id
 from rabbit.testing import harness
 from services.to_upper import ToUpper
@@ -17,7 +17,7 @@ class Picky(Worker):
         """Note what else is known of the message."""
         self.seen = f"{self.message.id} {self.message.redelivered} {self.message.headers.get('a')}"
         self.write(message, None if self.settings.output_kind == "work" else "red")
-        self.write(message)
+        self.write(message, None if self.settings.output_kind == "work" else "green")
         if message == "bad":
             msg = "no"
             raise ValueError(msg)
@@ -38,7 +38,7 @@ def test_ids_and_keys_of_the_outputs() -> None:
     """Each output has its routing key and the id that a real replica would give it."""
     sent = harness(Picky, output_kind="topic").send("hello", message_id="m")
 
-    assert sent.keys == ["red", None]
+    assert sent.keys == ["red", "green"]
     assert [derived_id("m", "picky", 0), derived_id("m", "picky", 1)] == sent.ids
 
 
@@ -125,6 +125,27 @@ def test_a_key_that_is_too_long_is_the_handlers_failure() -> None:
 
     assert fed.send(300 * "k").settled == "retried"
     assert fed.send(127 * "ü").settled == "acked"
+
+
+@pytest.mark.parametrize("kind", ["direct", "topic"])
+def test_an_edge_that_routes_by_key_needs_one(kind: str) -> None:
+    """As a running stage and a MessageQueue say it; no other edge needs one."""
+    sent = harness(ToUpper, output_kind=kind, output="news").send("a")
+
+    assert (sent.settled, sent.outputs) == ("retried", [])
+    with pytest.raises(ValueError, match=f"no key: 'news' is of kind {kind}, .* key=") as caught:
+        raise sent.error or AssertionError
+    with pytest.raises(ValueError, match="no key") as of_queue:
+        MessageQueue("news", kind).publish("a")  # type: ignore[arg-type]
+    assert str(caught.value) == str(of_queue.value)
+    assert harness(ToUpper, output_kind="broadcast").send("a").settled == "acked"
+
+
+@pytest.mark.parametrize("kind", ["direct", "topic"])
+def test_the_poison_pill_has_no_key(kind: str) -> None:
+    """So it could not be handed on: said when the stage is built."""
+    with pytest.raises(ConfigurationError, match=f"POISON_PILL .* 'output' is of kind {kind}"):
+        harness(ToUpper, output_kind=kind, poison_pill="HALT")
 
 
 def test_a_work_queue_has_no_keys() -> None:

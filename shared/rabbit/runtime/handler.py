@@ -11,6 +11,7 @@ from rabbit.amqp.properties import HEADERS_BIT
 from rabbit.errors import ConfigurationError, TooLargeError
 from rabbit.message import Message, Output, check_key, derived_output, encoded
 from rabbit.runtime.forks import end_child, keep_from_children
+from rabbit.topology import Edge
 
 M = TypeVar("M", bound=Message)
 
@@ -52,7 +53,7 @@ class Handler:
         work: Callable[[str], None],
         stage: str,
         max_message_bytes: int | None = None,
-        check_key: Callable[[str], str | None] = check_key,
+        output: Edge | None = None,
     ) -> None:
         """Run `work`.
 
@@ -60,10 +61,11 @@ class Handler:
             work: what is done with each message.
             stage: the stage's name.
             max_message_bytes: no body may be larger.
-            check_key: returns a key that an output may have, or raises ValueError.
+            output: where outputs go, and which keys they may have; None: any that can be sent.
         """
         self._work: Callable[[str], object] = work
-        self._check_key = check_key
+        self._check_key = output.check_key if output else check_key
+        self._needs_key = output is not None and output.needs_key
         self._most_bytes = sys.maxsize if max_message_bytes is None else max_message_bytes
         self._stage = stage
         self._current = _Current()
@@ -80,7 +82,7 @@ class Handler:
         """Add an output; it leaves when `work` has returned."""
         call = self._current.call or self._call
         outputs = call.outputs
-        checked = None if key is None else self._check_key(key)
+        checked = self._check_key(key) if self._needs_key or key is not None else None
         body = encoded(text)
         outputs.append(derived_output(call.message, self._stage, len(outputs), body, checked))
 
