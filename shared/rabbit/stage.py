@@ -223,8 +223,8 @@ class Consumer(Stage):
         output = known.output
         if known.settings.poison_pill and output and output.needs_key:
             raise ConfigurationError(
-                f"POISON_PILL is set, but {output.name!r} is of kind {output.kind}, which routes by "
-                "key, and the pill has none to be handed on with: use `make halt`"
+                f"POISON_PILL is set, but {output.name!r} is of kind {output.kind}, which routes "
+                "by key, and the pill has none to be handed on with: use `make halt`"
             )
         self.__rabbit_handler__ = Handler(
             self.work, known.stage, known.settings.max_message_bytes, output
