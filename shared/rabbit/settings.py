@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from rabbit.errors import ConfigurationError
@@ -131,6 +131,13 @@ def _port(number: int) -> int:
 
 #: A file that is there, not empty, and may be read.
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
+
+
+def _frozen(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name.upper()}: settings can not be changed: set it in the environment, or give "
+        "it to the constructor"
+    )
 
 
 class Settings(BaseSettings):
@@ -330,6 +337,20 @@ class Settings(BaseSettings):
             is_shown = value is None or isinstance(value, SecretStr) or is_open(type(self), name)
             yield name, value if is_shown else NOT_SHOWN
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Raise ConfigurationError, without the value, which pydantic would show."""
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        else:
+            raise _frozen(name)
+
+    def __delattr__(self, name: str) -> None:
+        """Likewise."""
+        if name.startswith("_"):
+            super().__delattr__(name)
+        else:
+            raise _frozen(name)
+
     @classmethod
     def load(cls, **given: Any) -> Self:  # noqa: ANN401 - the values are checked by the model
         """Read the environment; a `given` value that is not None wins over it.
@@ -346,7 +367,7 @@ class Settings(BaseSettings):
             raise ConfigurationError(str(error)) from None
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
         chosen = {name: value for name, value in given.items() if value is not None}
-        return cls._checked(_secrets_dir=secrets, **chosen)
+        return cls._checked(lambda: {"_secrets_dir": secrets, **chosen})
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
@@ -359,16 +380,24 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: as `load`.
         """
-        given = {name.lower(): value for name, value in environment.items()}
-        known = {name: value for name, value in given.items() if name in cls.model_fields}
-        ours = {name: value for name, value in known.items() if not name.endswith("_file")}
-        # With this prefix, no variable of our own environment is found.
-        return cls._checked(_secrets_dir=None, _env_prefix="another process's:", **ours)
+
+        def read() -> dict[str, Any]:
+            source = EnvSettingsSource(cls)
+            source.env_vars = {
+                name.lower(): value
+                for name, value in environment.items()
+                if not (name.lower() in cls.model_fields and name.lower().endswith("_file"))
+            }
+            # With this prefix, no variable of our own environment is found.
+            none = {"_env_prefix": "another process's:", "_env_prefix_target": "all"}
+            return {"_secrets_dir": None, **none, **source()}
+
+        return cls._checked(read)
 
     @classmethod
-    def _checked(cls, **given: Any) -> Self:  # noqa: ANN401 - pydantic's
+    def _checked(cls, read: Callable[[], dict[str, Any]]) -> Self:
         try:
-            return cls(**given)
+            return cls(**read())
         except ConfigurationError as error:
             line = str(error)
         except ValidationError as error:

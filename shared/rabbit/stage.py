@@ -93,7 +93,7 @@ class Stage(ABC):
         Raises:
             ConfigurationError: when a setting is missing or wrong.
         """
-        self.settings = settings = self.Settings.load(replica=name, **given)
+        self.settings = settings = _settings_class(type(self)).load(replica=name, **given)
         self.name = settings.replica
         self.stage = stage = settings.stage or _snake_case(type(self).__name__)
         check_replica(stage, self.name)
@@ -334,6 +334,18 @@ class Producer(Stage):
     def confirmed(self) -> int:
         """How many messages a queue has taken so far."""
         return self.__rabbit_source__.handled if self.__rabbit_source__ else 0
+
+
+def _settings_class(stage: type[Stage]) -> type[_settings.Settings]:
+    """Return the settings that a stage reads. Raises ConfigurationError if they are none."""
+    given: object = stage.Settings
+    if isinstance(given, type) and issubclass(given, _settings.Settings):
+        return given
+    name = stage.__name__
+    raise ConfigurationError(
+        f"{name}.Settings is no settings class of the library: "
+        "make it one, class Settings(rabbit.Settings)"
+    )
 
 
 def _check_unchanged(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """What the environment says, and what wins."""
 
 import os
+import traceback
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -8,7 +9,7 @@ from urllib.parse import quote
 import certifi
 import pytest
 from hypothesis import given
-from pydantic import SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from rabbit.errors import ConfigurationError
 from rabbit.settings import Endpoint, Settings
@@ -267,3 +268,59 @@ def test_a_host_may_be_an_ipv6_address(given: str, told: str) -> None:
 
     assert told == " ".join(map(str, endpoints))
     assert not any("[" in endpoint.host for endpoint in endpoints)
+
+
+class Inner(BaseModel):
+    """A setting that is made of others."""
+
+    count: int
+
+
+class Rich(Settings):
+    """Settings that are given as JSON, or by another name."""
+
+    items: list[str] = Field(default_factory=list)
+    inner: Inner | None = None
+    named: str = Field("mine", validation_alias="OTHER_NAME")
+
+
+def test_settings_in_json_of_another_process() -> None:
+    """As that process reads them."""
+    read = Rich.read({"ITEMS": '["a", "b"]', "INNER": '{"count": 3}', "OTHER_NAME": "theirs"})
+
+    assert (read.items, read.inner, read.named) == (["a", "b"], Inner(count=3), "theirs")
+
+
+def test_nothing_of_our_own_environment_is_another_process_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By whatever name."""
+    for name, value in (("ITEMS", '["a"]'), ("OTHER_NAME", "ours"), ("CONCURRENCY", "7")):
+        monkeypatch.setenv(name, value)
+
+    read = Rich.read({})
+
+    assert (read.items, read.named, read.concurrency) == ([], "mine", 1)
+
+
+@pytest.mark.parametrize("value", ["hunter2,b", "[", '{"a": "hunter2"}'])
+def test_what_is_no_json_of_another_process_is_one_line(value: str) -> None:
+    """It names the variable, and does not show the value."""
+    with pytest.raises(ConfigurationError, match=r"^ITEMS: the value") as caught:
+        Rich.read({"ITEMS": value})
+
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["poison_pill", "rabbitmq_password", "no_such"])
+def test_a_setting_that_is_assigned_is_not_shown(name: str) -> None:
+    """It cannot be changed: the error says so, and nothing of the value."""
+    settings, value = Settings.load(), "hunter2"
+
+    with pytest.raises(ConfigurationError, match=f"^{name.upper()}: .* not be changed") as caught:
+        setattr(settings, name, value)
+
+    assert value not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(ConfigurationError, match="not be changed"):
+        delattr(settings, name)

@@ -1,5 +1,7 @@
 """What a user subclasses, before it connects."""
 
+from typing import Any
+
 import pytest
 
 from rabbit import ConfigurationError, Consumer, Producer, Worker
@@ -123,3 +125,21 @@ def test_writing_outside_of_work_is_an_error() -> None:
 def test_a_source_has_confirmed_nothing_before_it_starts() -> None:
     """It can be asked at any time."""
     assert Lines(output="q").confirmed == 0
+
+
+@pytest.mark.parametrize("wrong", [dict, object, {"a": 1}, None])
+def test_settings_that_are_none_of_ours_are_one_line(
+    wrong: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, and what to do."""
+    stage: Any = type("Odd", (Printer,), {"Settings": wrong})
+
+    with pytest.raises(SystemExit) as ended:
+        stage.main()
+
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == (
+        "odd: Odd.Settings is no settings class of the library: "
+        "make it one, class Settings(rabbit.Settings)"
+    )
