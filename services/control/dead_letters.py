@@ -143,12 +143,8 @@ def replay(
             outcome.done[name] += done.count
             outcome.stays.update({(name, why): number for why, number in done.stays.items()})
 
-        try:
+        with outcome.told_if_cut_short():
             room.each_queue(selection, "replaying", work)
-        except RabbitError:
-            if outcome.done:
-                outcome.tell_done()
-            raise
     outcome.tell()
 
 
@@ -174,7 +170,8 @@ def purge(
         def work(name: str, tell: Tell) -> None:
             outcome.done[name] += room.dead_letters.purge(name, outcome.selects, tell)
 
-        room.each_queue(selection, "purging", work)
+        with outcome.told_if_cut_short():
+            room.each_queue(selection, "purging", work)
     outcome.tell()
 
 

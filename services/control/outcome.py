@@ -2,9 +2,12 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
+from rabbit import RabbitError
 from rabbit.dead_letters.letter import DeadLetter
 from rabbit.terminal import escape, visible
 from rabbit.topology import Edge
@@ -48,7 +51,7 @@ class Outcome:
 
     def tell(self) -> None:
         """Print it; end with 1 when not all that was asked for is done."""
-        self.tell_done()
+        self._tell_done()
         missing = self._missing
         if self._form is Format.TABLE:
             for (name, why), number in self.stays.items():
@@ -59,7 +62,17 @@ class Outcome:
         if self.stays or missing:
             raise typer.Exit(1)
 
-    def tell_done(self) -> None:
+    @contextmanager
+    def told_if_cut_short(self) -> Iterator[None]:
+        """Print what was done so far when it ends with an error; what it ended in says the rest."""
+        try:
+            yield
+        except RabbitError:
+            if self.done:
+                self._tell_done()
+            raise
+
+    def _tell_done(self) -> None:
         """Print what was done so far."""
         if self._form is Format.JSON:
             stays = [

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -375,12 +376,36 @@ def test_replay_cut_off_in_the_middle(
         cut = begin(start, vhost, "replay", "--all", RABBITMQ_PORT=proxy.port)
         assert cut.wait() == 1
 
-    assert "messages replayed to 'one', then: the connection was lost" in cut.log
+    told = re.search(r"(\d+) messages replayed to 'one', then: the connection was lost", cut.log)
+    assert told
+    assert int(told[1]) <= broker.depth("one", vhost) <= int(told[1]) + WINDOW
+    assert "may be in both queues, with the same id" in cut.log
     assert "Traceback" not in cut.log
     assert command("replay", "--all").wait() == 0
     ids = [each.id for each in broker.take_all("one", vhost)]
     assert set(ids) == {f"one-ValueError-{number}" for number in range(MANY)}
     assert len(ids) - MANY <= WINDOW
+
+
+def test_purge_cut_off_in_the_middle(
+    broker: Broker, vhost: str, start: Start, command: Command, bury: Bury
+) -> None:
+    """It says how many it has deleted, of the queues before too; the next one does the rest."""
+    bury("a", ["x"])
+    bury("one", map(str, range(MANY)))
+
+    with Proxy(broker.port) as proxy:
+        proxy.cut_after = 100 * MANY
+        cut = begin(start, vhost, "purge", "--all", "--yes", RABBITMQ_PORT=proxy.port)
+        assert cut.wait() == 1
+
+    told = re.search(r"up to (\d+) dead letters of 'one' deleted, then: the connection", cut.log)
+    assert told
+    assert cut.out == "deleted 1 dead letter: 1 a\n"
+    wait_until(lambda: broker.consumers("one.dead", vhost) == 0, 30, "the broker has noticed")
+    left = broker.depth("one.dead", vhost)
+    assert MANY - int(told[1]) <= left <= MANY - int(told[1]) + WINDOW
+    assert command("purge", "--all", "--yes").out == f"deleted {left} dead letters: {left} one\n"
 
 
 def test_at_most_once_per_call(broker: Broker, vhost: str, start: Start, command: Command) -> None:

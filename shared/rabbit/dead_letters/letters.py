@@ -79,7 +79,11 @@ class DeadLetters:
             else:
                 visit.keep(delivery)
 
-        self._visit(queue, act, tell)
+        try:
+            self._visit(queue, act, tell)
+        except RabbitError as error:  # what was said last may not have reached the broker
+            msg = f"up to {deleted} dead letters of {queue!r} deleted, then: {error}"
+            raise type(error)(msg) from None
         return deleted
 
     def replay(self, queue: str, selects: Selects, tell: Tell) -> Replay:
@@ -102,7 +106,11 @@ class DeadLetters:
         try:
             self._visit(queue, replay.act, tell)
         except RabbitError as error:
-            msg = f"{replay.count} messages replayed to {queue!r}, then: {error}"
+            replay.settle_down()
+            msg = (
+                f"{replay.count} messages replayed to {queue!r}, then: {error}. "
+                "What was under way may be in both queues, with the same id"
+            )
             raise type(error)(msg) from None
         finally:
             replay.close()

@@ -1,11 +1,11 @@
 """Dead letters on their way back to the queue they came from: confirm, then ack."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeAlias
 
-from rabbit.amqp.loop_thread import LoopThread
+from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.amqp.properties import read_ids, set_aside, with_headers
 from rabbit.dead_letters.browser import QueueBrowser
 from rabbit.dead_letters.letter import DeadLetter
@@ -68,6 +68,20 @@ class Replay:
             self._twins[output.id].append((output, delivery))
         else:
             self._send(visit, output, delivery)
+
+    def settle_down(self) -> None:
+        """Publish no more, and count what is confirmed yet, while there is a connection."""
+        with suppress(RabbitError):
+            self._loop_thread.call(self._let_go)
+            self._loop_thread.see_through(self._last_confirms(), CLOSE_SECONDS)
+
+    def _let_go(self) -> None:
+        self._twins.clear()
+        self._publisher.discard(lambda _owner: True)
+
+    def _last_confirms(self) -> Iterator[None]:
+        while self._publisher.is_open and self._publisher.pending:
+            yield
 
     def close(self) -> None:
         """Disconnect."""
