@@ -90,7 +90,7 @@ class Process:
         """Wait until it is ready; fail at once, with its log, when it ends instead."""
 
         def decided() -> str:
-            # Once: a first failure makes a stage not ready for a moment.
+            # Once: who is refused its first message does not stay ready.
             return "ready" if self.is_ready else "" if self.is_running else "ended"
 
         how = wait_until(decided, seconds, lambda: f"{self} is ready\n{self.log}")

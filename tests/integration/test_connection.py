@@ -542,6 +542,29 @@ def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, uniqu
     assert (confirmed, refused) == (["a"], [])
 
 
+def test_a_channel_that_is_asked_for_too_late(broker: Broker) -> None:
+    """Its connection closes: there is none, and that is no error, say of a pause that is over."""
+    settings = Settings(**broker.settings)
+    loop_thread = LoopThread(settings, logger(settings), lambda: None)
+    connection = loop_thread.connection("closes")
+    heard: list[object] = []
+
+    def ask_too_late() -> None:
+        connection.close()
+        connection.channel(heard.append, lambda *reason: heard.append(reason))
+
+    try:
+        loop_thread.call(connection.connect)
+        wait_until(lambda: connection.is_open, 20, "it is open")
+        loop_thread.call(ask_too_late)
+        wait_until(lambda: connection.is_closed or loop_thread.has_ended, 20, "it is closed")
+        assert not loop_thread.has_ended
+    finally:
+        loop_thread.close()
+
+    assert heard == []
+
+
 def test_a_classic_queue_is_consumed(broker: Broker, unique: Unique, start: Start) -> None:
     """It takes fewer arguments of a consumer than a quorum queue does, and refuses the others."""
     broker.put(unique("in"), ["a"], queue_type="classic")

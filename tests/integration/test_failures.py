@@ -321,7 +321,7 @@ def test_a_dead_letter_queue_that_is_full_loses_nothing(
     dead = f"{broker.declare(unique('in'))}.dead"
     full = broker.fill(dead)
     broker.put(unique("in"), ["reject", "a"])
-    worker = start(*FALLIBLE, **edges | {"PREFETCH": 10})
+    worker = start(*FALLIBLE, ready=False, **edges | {"PREFETCH": 10})
     worker.wait_log("refuses messages")
     assert f"'{dead}' refuses messages" in worker.log
     assert [output.text for output in broker.take(unique("out"), 1)] == ["a"]
@@ -340,7 +340,7 @@ def test_a_halt_gives_back_what_the_dead_letters_do_not_take(
     """Exit code 0: the message is in its queue, without a mark against it."""
     broker.fill(f"{broker.declare(unique('in'))}.dead")
     broker.put(unique("in"), ["reject"])
-    worker = start(*FALLIBLE, **edges)
+    worker = start(*FALLIBLE, ready=False, **edges)
     worker.wait_log("refuses messages")
 
     assert worker.halt() == 0
@@ -353,7 +353,7 @@ def test_a_halt_gives_back_what_the_dead_letters_do_not_take(
 def test_a_halt_under_an_alarm_gives_back_what_has_just_failed(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:
-    """The channel for the first failure cannot be opened now: the halt does not wait for it."""
+    """What has failed cannot be published now: the halt does not wait for it."""
     broker.put(unique("in"), ["a", "fail"])
     with broker.memory_alarm():
         worker = start(*FALLIBLE, PREFETCH=2, **edges)

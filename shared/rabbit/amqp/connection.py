@@ -550,7 +550,7 @@ class Connection:
                 "a connection: raise channel_max in rabbitmq.conf",
             )
 
-        if wire and self._open:
+        if wire and self._open and wire.is_open:  # it may be closing
             try:
                 wire.channel(on_open_callback=opened)
             except NoFreeChannels:
