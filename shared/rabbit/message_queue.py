@@ -304,8 +304,6 @@ class MessageQueue:
         with self._lock:
             loop_thread, outlet, consuming = self._loop_thread, self._outlet, self._consuming
             self._loop_thread = self._outlet = None
-            if self._finalizer is not None:
-                self._finalizer.detach()
         if outlet is not None:
             outlet.fail(ClosedError())
         if loop_thread is None:
@@ -323,20 +321,21 @@ class MessageQueue:
     def _open(self) -> LoopThread:
         if self._loop_thread is None or self._loop_thread.has_ended:
             if self._finalizer is not None:
-                self._finalizer.detach()
+                self._finalizer()  # a `close` that was interrupted has left it
             self._outlet = None
-            self._loop_thread = LoopThread(self._settings, self._log, _nothing)
+            opened = self._loop_thread = LoopThread(self._settings, self._log, _nothing)
             # Whoever has forgotten it waits for nothing; at exit, LoopThread sees to it itself.
-            self._finalizer = weakref.finalize(self, _close_soon, self._loop_thread)
+            self._finalizer = weakref.finalize(self, _close_soon, opened)
             self._finalizer.atexit = False
+            return opened  # a signal's handler may have closed it by now
         return self._loop_thread
 
     def _publish(self, outputs: Iterator[Output], timeout: float | None) -> int:
         with self._lock:
             loop_thread = self._open()
-            if self._outlet is None or self._outlet.error is not None:
-                self._outlet = BlockingPublisher(loop_thread, self._edge, self._log)
             outlet = self._outlet
+            if outlet is None or outlet.error is not None:
+                outlet = self._outlet = BlockingPublisher(loop_thread, self._edge, self._log)
         batch, count = PendingConfirms(lambda: outlet.reason), 0
         with outlet.taking(batch):
             while chunk := list(islice(outputs, _CHUNK)):

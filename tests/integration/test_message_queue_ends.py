@@ -3,6 +3,7 @@
 import gc
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from rabbit import BrokerUnavailableError, ClosedError, MessageQueue, RabbitError, TopologyError
 from rabbit.amqp.loop_thread import LoopThread
 from rabbit.logs import logger
+from rabbit.runtime.blocking_publisher import BlockingPublisher
 from rabbit.settings import Settings
 from tests.broker import Broker
 from tests.conftest import Start, Unique
@@ -546,3 +548,74 @@ def test_at_exit_all_are_closed_together(broker: Broker, start: Start, unique: U
 
     assert process.wait() != 0
     wait_until(lambda: broker.consumers(unique("queue")) == 0, 20, "nobody consumes")
+
+
+#: The signal comes to another thread than the one that waits, which so is not woken by it. One that
+#: comes just before the wait does the same.
+INTERRUPTED = """
+import os, signal, threading
+from rabbit import MessageQueue
+signal.signal(signal.SIGUSR1, signal.default_int_handler)
+queue = MessageQueue(os.environ["INPUT_QUEUE"])
+queue.register(print)
+def interrupt():
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+threading.Timer(1, interrupt).start()
+try:
+    {call}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("call", ["queue.start()", "queue.publish('a')"])
+def test_a_signal_that_wakes_nobody_is_noticed(start: Start, unique: Unique, call: str) -> None:
+    """Python runs its handler when the main thread does something: no wait is for ever."""
+    program = INTERRUPTED.format(call=call)
+    away = start("-c", program, ready=False, INPUT_QUEUE=unique("in"), RABBITMQ_PORT=free_port())
+
+    away.wait_printed("interrupted", 20)
+    assert away.wait() == 0
+
+
+@pytest.mark.parametrize("place", ["start", "__init__"])
+def test_ctrl_c_while_it_begins_leaves_no_thread(
+    away: MessageQueue, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The thread has started, and the call does not get that far: nobody would ever close it."""
+    before = threads()
+    owner: Any = threading.Thread if place == "start" else BlockingPublisher
+    begin = getattr(owner, place)
+
+    def interrupted(self: Any, *arguments: Any) -> None:
+        if place == "__init__" or self.name == "rabbit":
+            begin(self, *arguments)
+            raise KeyboardInterrupt
+        begin(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, place, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            away.publish("a")
+
+    away.close()
+    wait_until(lambda: threads() == before, 20, "no thread is left")
+
+
+def test_close_in_a_signal_handler_while_it_begins(
+    queue: MessageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever point it comes, what was to be published is told to be closed."""
+    begin = weakref.finalize.__init__
+
+    def closing(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        if arguments[0] is queue:
+            queue.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weakref.finalize, "__init__", closing)
+        with pytest.raises(ClosedError):
+            queue.publish("a", timeout=20)
+    queue.publish("b", timeout=20)
+    queue.close()

@@ -19,6 +19,10 @@ CLOSE_SECONDS = 5.0
 #: How much longer the thread may take to end.
 _MARGIN_SECONDS = 1.0
 
+#: No caller waits longer at a time, in seconds. A signal that comes just before a wait, or to
+#: another thread, does not end it, and Python runs the signal's handler only afterwards.
+WAIT_SECONDS = 2.0
+
 _END = object()
 
 
@@ -51,7 +55,11 @@ class LoopThread:
         try:
             self._loop = Loop(self._turn)
             self._thread = threading.Thread(target=self._run, name="rabbit", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except BaseException:  # Ctrl-C, say: nobody gets this, to close it
+                self.begin_to_close()
+                raise
         except (OSError, RuntimeError) as error:
             msg = (
                 f"no connection can be made in this process: {error}. Is there a limit (ulimit), "

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
+from time import monotonic
 
-from rabbit.amqp.loop_thread import LoopThread
+from rabbit.amqp.loop_thread import WAIT_SECONDS, LoopThread
 from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError
 from rabbit.logs import Logger
 from rabbit.message import Output
@@ -52,16 +54,23 @@ class PendingConfirms:
         """
         with self._changed:
             while self._error is None and self._open > at_most:
-                before = self._open
-                if not self._changed.wait_for(
-                    lambda: self._error is not None or self._open < before,  # noqa: B023
-                    timeout,
-                ):
+                if not self._progresses(timeout):
                     why = self._reason() or "is RabbitMQ up, or is there an alarm?"
-                    msg = f"{before} messages not confirmed for {timeout:g} s: {why}"
+                    msg = f"{self._open} messages not confirmed for {timeout:g} s: {why}"
                     raise BrokerUnavailableError(msg)
             if self._error is not None:
                 raise self._error
+
+    def _progresses(self, timeout: float | None) -> bool:
+        """Wait until something has happened; return whether that was within `timeout`."""
+        before = self._open
+        deadline = inf if timeout is None else monotonic() + timeout
+        while self._error is None and self._open >= before:
+            left = deadline - monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(min(left, WAIT_SECONDS))
+        return True
 
 
 def confirmed(batches: list[PendingConfirms]) -> None:

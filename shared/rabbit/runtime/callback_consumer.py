@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 from rabbit.amqp import frames
 from rabbit.amqp.connection import Basic, Connection
-from rabbit.amqp.loop_thread import LoopThread
+from rabbit.amqp.loop_thread import WAIT_SECONDS, LoopThread
 from rabbit.errors import ClosedError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
 from rabbit.messaging.consumer import Delivery, QueueConsumer
@@ -17,9 +17,6 @@ from rabbit.messaging.publisher import Publication
 from rabbit.messaging.retry import RetryPolicy, describe
 from rabbit.runtime.health import Standstills, WatchedCall
 from rabbit.topology import Edge
-
-#: When nothing more comes for so long because nothing is acked, that is said.
-STUCK_SECONDS = 2.0
 
 #: How often it is looked whether the loop stands still; often, beside the shortest heartbeat.
 LOOK_SECONDS = 0.5
@@ -114,15 +111,15 @@ class CallbackConsumer:
         return delivery
 
     def _get(self) -> Delivery | None:
-        if self._is_full() and not self._is_told_stuck:
-            with suppress(Empty):
-                return self._inbox.get(timeout=STUCK_SECONDS)
-            if self._is_full():
-                self._is_told_stuck = True
-                self._log.warning(
-                    "no message comes until one is acked", unacked=self._prefetch, is_at="prefetch"
-                )
-        return self._inbox.get()
+        was_full = self._is_full()
+        with suppress(Empty):
+            return self._inbox.get(timeout=WAIT_SECONDS)
+        if was_full and self._is_full() and not self._is_told_stuck:
+            self._is_told_stuck = True
+            self._log.warning(
+                "no message comes until one is acked", unacked=self._prefetch, is_at="prefetch"
+            )
+        return None
 
     def _is_full(self) -> bool:
         return self._consumer.in_flight >= self._prefetch
