@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,16 @@ PATIENCE_SECONDS = 120.0
 class Pipeline:
     """One running pipeline of its own: project name and ports that nobody else uses."""
 
-    def __init__(self, name: str, **variables: str) -> None:
-        """Choose the ports; `variables` are added to what every command is started with."""
+    def __init__(self, name: str, folder: Path = ROOT, /, **variables: str) -> None:
+        """Choose the ports.
+
+        Args:
+            name: the project's name for Compose.
+            folder: where the project is; commands are run there.
+            variables: added to what every command is started with.
+        """
         self.name = name
+        self._folder = folder
         self._variables = variables
         self._seen: dict[str, tuple[int, int]] = {}  # container → lines of stdout, of stderr
         self.amqp_port, self.management_port = _free_ports()
@@ -49,7 +57,7 @@ class Pipeline:
         """Run a command in the project's folder; fail with its output unless it exits with 0."""
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=self._folder,
             env={**self.environment, **(variables or {})},
             input=stdin,
             capture_output=True,
@@ -155,7 +163,7 @@ class Pipeline:
         """Run a command beside the test; it is ended with it."""
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=self._folder,
             env=self.environment | variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -170,9 +178,17 @@ class Pipeline:
 
     def remove(self) -> None:
         """Remove everything that belongs to this pipeline: containers, data, images."""
-        self.compose(
-            "--profile", "*", "down", "--volumes", "--remove-orphans", "--rmi", "local", "-t", "5"
-        )
+        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
+        names = ("--filter", f"reference={self.name}-*", "--format", "{{.Repository}}:{{.Tag}}")
+        images = self.run("docker", "image", "ls", *names).stdout.split()
+        if images:
+            self.run("docker", "image", "rm", *images)
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """Copy the project's files into a folder, without what its tools have left in it."""
+    left = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis")
+    return Path(shutil.copytree(ROOT, folder / "project", ignore=shutil.ignore_patterns(*left)))
 
 
 def rabbitmq_environment(pipeline: Pipeline) -> Mapping[str, str]:

@@ -2,13 +2,12 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.pipeline import ROOT, Pipeline
+from tests.e2e.pipeline import ROOT, Pipeline, copy_of_the_project
 
 STAGES = sorted(
     path.name for path in (ROOT / "services").iterdir() if (path / "__main__.py").exists()
@@ -54,20 +53,18 @@ def test_only_its_own_stage(built: Pipeline, stage: str) -> None:
 
 
 @pytest.fixture
-def untidy(tmp_path: Path) -> Iterator[tuple[Pipeline, Path]]:
-    """A copy of the project whose printer has files beside its Python, and a pipeline for it."""
-    copy = tmp_path / "project"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache"))
+def untidy(tmp_path: Path) -> Iterator[Pipeline]:
+    """A pipeline of a copy of the project, whose printer has files beside its Python."""
+    copy = copy_of_the_project(tmp_path)
     for name in (*_SECRET, *_NEEDED):
         path = copy / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("'hunter2'")
-    pipeline = Pipeline(f"pipeline-test-untidy-{os.getpid()}")
+    pipeline = Pipeline(f"pipeline-test-untidy-{os.getpid()}", copy)
     try:
-        yield pipeline, copy
+        yield pipeline
     finally:
-        file = str(copy / "docker-compose.yml")
-        pipeline.compose("--file", file, "down", "--volumes", "--rmi", "local")
+        pipeline.remove()
 
 
 _SECRET = (
@@ -84,19 +81,16 @@ _SECRET = (
 _NEEDED = ("services/printer/parts/module.py", "services/printer/data/words.txt")
 
 
-def test_only_what_may_go_in(untidy: tuple[Pipeline, Path]) -> None:
+def test_only_what_may_go_in(untidy: Pipeline) -> None:
     """Keys, caches and the like stay outside; a stage's Python and its folder data go in."""
-    pipeline, copy = untidy
-    file = str(copy / "docker-compose.yml")
-
-    pipeline.compose("--file", file, "--progress", "quiet", "build", "printer")
+    untidy.compose("--progress", "quiet", "build", "printer")
 
     program = (
         "import pathlib; print(*(p.relative_to('/app') for p in pathlib.Path('/app').rglob('*')"
         "if p.is_file() and p.suffix != '.pyc' and 'hunter2' in p.read_text()))"
     )
     needed = {name.replace("services/printer", "stage") for name in _NEEDED}
-    assert set(_run(pipeline, "printer", program).split()) == needed
+    assert set(_run(untidy, "printer", program).split()) == needed
 
 
 def test_only_its_own_packages(built: Pipeline) -> None:
@@ -145,6 +139,58 @@ def test_locked_down(installed: Pipeline) -> None:
     said = installed.run("docker", "inspect", "--format", form, container).stdout.strip()
 
     assert said == "true [ALL] [no-new-privileges:true]"
+
+
+def test_bounded(installed: Pipeline) -> None:
+    """Neither a container's memory, nor its processes, nor what it logs, grows without end."""
+    form = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.LogConfig.Type}}"
+    bounds = {
+        service: installed.run("docker", "inspect", "--format", form, container).stdout.strip()
+        for service in ("rabbitmq", "producer", "to_upper", "printer")
+        for container in installed.containers(service)
+    }
+
+    assert bounds == {
+        "rabbitmq": f"{3 << 30} 2000 local",
+        **dict.fromkeys(("producer", "to_upper", "printer"), f"{1 << 30} 1200 local"),
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_image_says_what_it_is(built: Pipeline, stage: str) -> None:
+    """In the words of OCI's labels."""
+    form = "{{json .Config.Labels}}"
+    said = built.run("docker", "image", "inspect", "--format", form, f"{built.name}-{stage}").stdout
+    labels = json.loads(said)
+
+    name = "org.opencontainers.image"
+    assert labels[f"{name}.title"] == f"pipeline: {stage}"
+    assert labels[f"{name}.licenses"] == "MIT"
+    assert labels[f"{name}.version"] == "latest"
+    assert labels[f"{name}.base.name"].startswith("python:")
+
+
+def test_images_can_be_named_for_a_registry() -> None:
+    """By REGISTRY and TAG; without them they have the project's name."""
+    named = Pipeline("named", REGISTRY="registry.example.com/team/", TAG="1.2.3", PULL_POLICY="")
+    config = ("--profile", "*", "config", "--images")
+
+    for pipeline, form in (
+        (named, "registry.example.com/team/named-{}:1.2.3"),
+        (Pipeline("plain"), "plain-{}:latest"),
+    ):
+        images = set(pipeline.compose(*config).split())
+        assert {form.format(stage) for stage in STAGES} == {
+            image for image in images if not image.startswith("rabbitmq:")
+        }
+
+
+def test_no_registry_is_asked_for_what_is_built_here() -> None:
+    """A stranger's image of that name would be run in its place."""
+    said = Pipeline("plain").compose("--profile", "*", "config", "--format", "json")
+    services = json.loads(said)["services"]
+
+    assert {services[stage]["pull_policy"] for stage in STAGES} == {"never"}
 
 
 def test_no_certificate_left(built: Pipeline) -> None:

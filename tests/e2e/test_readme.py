@@ -5,18 +5,16 @@ What needs no container stands in tests/unit/test_readmes.py.
 
 import os
 import re
-import shutil
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import quote
 
 import pytest
 
 from tests.e2e.broker import Broker
-from tests.e2e.pipeline import PATIENCE_SECONDS, Pipeline, rabbitmq_environment
+from tests.e2e.pipeline import PATIENCE_SECONDS, Pipeline, copy_of_the_project, rabbitmq_environment
 from tests.readme import FIRST, LIBRARY, OPERATING, READMES, ROOT, Readme
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -95,9 +93,7 @@ def test_every_other_command_of_operating(pipeline: Pipeline) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Copy the project, and add the README's stage to it as the README says."""
-    copy = tmp_path / "project"
-    leave = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis")
-    shutil.copytree(ROOT, copy, ignore=leave)
+    copy = copy_of_the_project(tmp_path)
     for path, text in FIRST.files().items():
         (copy / path).parent.mkdir(exist_ok=True)
         (copy / path).write_text(text)
@@ -129,13 +125,11 @@ def test_stage_passes_the_checks(project: Path) -> None:
 @pytest.fixture
 def other_pipeline(project: Path) -> Iterator[Pipeline]:
     """A pipeline for the copy of the project; removed in the end, whatever happens."""
-    pipeline = Pipeline(f"pipeline-test-readme-{os.getpid()}")
+    pipeline = Pipeline(f"pipeline-test-readme-{os.getpid()}", project)
     try:
         yield pipeline
     finally:
-        file = str(project / "docker-compose.yml")
-        down = ["down", "--volumes", "--remove-orphans", "--rmi", "local", "-t", "5"]
-        pipeline.compose("--file", file, "--profile", "*", *down)
+        pipeline.remove()
 
 
 def test_stage_in_the_pipeline(project: Path, other_pipeline: Pipeline) -> None:
@@ -143,7 +137,7 @@ def test_stage_in_the_pipeline(project: Path, other_pipeline: Pipeline) -> None:
     trusted = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     (project / "proxy-ca.pem").write_bytes(Path(trusted).read_bytes() if trusted else b"")
 
-    other_pipeline.run("bash", "-c", f"cd {quote(str(project))} && CA_BUNDLE=proxy-ca.pem make up")
+    other_pipeline.run("bash", "-c", "CA_BUNDLE=proxy-ca.pem make up")
 
     other_pipeline.wait_printed(["HELLO!", "WORLD!"])
 
@@ -154,9 +148,8 @@ def test_package_of_a_stage_s_own(project: Path, other_pipeline: Pipeline) -> No
     ((line, path),) = asked
     (project / path).write_text(f"{line}\n")
 
-    other_pipeline.run("make", "-C", str(project), "lock")
-    file = str(project / "docker-compose.yml")
-    other_pipeline.compose("--file", file, "--progress", "quiet", "build", "exclaim", "to_upper")
+    other_pipeline.make("lock")
+    other_pipeline.compose("--progress", "quiet", "build", "exclaim", "to_upper")
 
     program = "import importlib.util as i; print(*filter(i.find_spec, ['pika', 'emoji', 'rich']))"
     python = ("docker", "run", "--rm", "--entrypoint", "python")

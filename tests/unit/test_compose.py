@@ -1,0 +1,40 @@
+"""What stands in docker-compose.yml, and again elsewhere."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+CLUSTER = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+BROKER = (ROOT / "deploy/rabbitmq/rabbitmq.conf").read_text()
+
+_UNITS = {"g": 1 << 30, "GB": 10**9}
+
+
+def _read_by_compose() -> dict[str, str]:
+    """Return each variable that the files take from the shell, with its default."""
+    text = COMPOSE + CLUSTER
+    passed_on = re.findall(r"^ +([A-Z_]+):$", text, re.MULTILINE)
+    with_default = re.findall(r"\$\{(\w+)(?::?-(\w[^}$]*)?)?", text)
+    (project,) = re.findall(r"^name: (\w+)$", COMPOSE, re.MULTILINE)
+    return {**dict.fromkeys(passed_on, ""), **dict(with_default), "COMPOSE_PROJECT_NAME": project}
+
+
+def test_the_example_of_an_env_file_has_every_variable() -> None:
+    """With the default that holds without it, as a comment: a copy of the file changes nothing."""
+    told = re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE)
+
+    assert dict(told) == _read_by_compose()
+    assert len(told) == len(dict(told))
+    assert [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")] == []
+
+
+def test_the_broker_stops_publishers_before_its_container_is_full() -> None:
+    """It does not see how much its container may have: its own mark is a third below that."""
+    ((amount, unit),) = re.findall(r"^ +limits: \{ memory: (\d+)(\w),.*$", COMPOSE, re.MULTILINE)
+    ((mark, of),) = re.findall(
+        r"^vm_memory_high_watermark.absolute = (\d+)(\w+)$", BROKER, re.MULTILINE
+    )
+
+    assert int(mark) * _UNITS[of] < int(amount) * _UNITS[unit] * 2 / 3
