@@ -18,7 +18,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 from testcontainers.core.container import DockerContainer
 
-from rabbit.amqp.connection import Channel, declare
+from rabbit.amqp.channel import declare
 from rabbit.topology import Edge, QueueType
 from tests.waiting import wait_until
 
@@ -230,7 +230,9 @@ class Operator:
     def declare(self, queue: str, vhost: str = "/", queue_type: QueueType = "quorum") -> str:
         """Make the edge of a work queue, as a stage does; return its name."""
         with self.channel(vhost) as channel:
-            declare(cast("Channel", channel), Edge(queue, type=queue_type).for_consuming())
+            declare(
+                cast("pika.channel.Channel", channel), Edge(queue, type=queue_type).for_consuming()
+            )
         return queue
 
     def declare_direct(self, name: str, key: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rabbit.amqp.connection import decode_properties
+from rabbit.amqp.pika_types import decode_properties
 from rabbit.dead_letters.letter import DeadLetter
 from rabbit.message import Message
 from rabbit.terminal import escape

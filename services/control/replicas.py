@@ -7,7 +7,8 @@ from functools import partial
 from time import monotonic, sleep
 
 from rabbit import RabbitError
-from rabbit.control.client import ControlClient, Count
+from rabbit.amqp.channel import Count
+from rabbit.control.client import ControlClient
 from rabbit.control.messages import SAID_BY_BINDING, Command, Report, State
 from rabbit.topology import CONTROL_EXCHANGE, control_queue
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from rabbit import topology
-from rabbit.amqp.connection import decode_properties
+from rabbit.amqp.pika_types import decode_properties
 from rabbit.amqp.properties import read_ids, split_text, text_begin, text_properties, with_id
 
 #: Namespace of the message ids that are derived from an input's id (RFC 9562, version 5).

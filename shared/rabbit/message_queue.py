@@ -14,8 +14,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Self, TypeAlias, get_args
 
-from rabbit.amqp.connection import Basic, BasicProperties, decode_properties
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
+from rabbit.amqp.pika_types import Deliver, Properties, decode_properties
 from rabbit.errors import ClosedError, ConfigurationError, RabbitError
 from rabbit.logs import logger
 from rabbit.message import Output, encoded, new_id, text_output
@@ -95,7 +95,7 @@ class CallbackChannel:
 
 
 #: Called with the channel, the method, the properties, and the message: str or bytes.
-Callback: TypeAlias = Callable[[CallbackChannel, Basic.Deliver, BasicProperties, Any], object]
+Callback: TypeAlias = Callable[[CallbackChannel, Deliver, Properties, Any], object]
 
 
 class MessageQueue:
@@ -238,7 +238,7 @@ class MessageQueue:
             raise TypeError(msg)
         self._callback, self._type = callback, type
 
-    def ack(self, method: Basic.Deliver) -> None:
+    def ack(self, method: Deliver) -> None:
         """Ack the message that came with `method`; a message that is not acked comes again.
 
         Safe from any thread. A second ack, or one after the connection was lost, does nothing.

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from unittest.mock import patch
 
 from rabbit.amqp import frames
-from rabbit.amqp.connection import BasicProperties, encode_properties
+from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.message import Message, new_id
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.stage import Consumer, checked
@@ -71,7 +71,7 @@ class Harness(Generic[S]):
             redelivered: as if the broker had delivered it before.
         """
         message_id = message_id or new_id()
-        properties = BasicProperties(  # type: ignore[no-untyped-call]
+        properties = Properties(  # type: ignore[no-untyped-call]
             message_id=message_id, correlation_id=message_id, headers=headers
         )
         message = Message(

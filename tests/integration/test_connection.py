@@ -12,8 +12,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from pika import frame, spec
 
-from rabbit.amqp.connection import Basic, Channel, ChannelListener, Frame
+from rabbit.amqp.channel import Channel, ChannelListener
 from rabbit.amqp.loop_thread import LoopThread
 from rabbit.logs import logger
 from rabbit.message import text_output
@@ -30,9 +31,9 @@ RECORDER = ("-m", "tests.integration.stages.recorder")
 
 #: One that lets the broker take away what it holds for a second.
 IMPATIENT_RELAY = """
-from rabbit.amqp import connection
+from rabbit.amqp import channel
 from tests.integration.stages.relay import Relay
-connection.CONSUMER_TIMEOUT_MILLISECONDS = 1000
+channel.CONSUMER_TIMEOUT_MILLISECONDS = 1000
 Relay.main()
 """
 
@@ -309,21 +310,19 @@ def test_a_close_that_crosses_the_brokers_is_no_news(broker: Broker) -> None:
     news: list[int] = []
     closed = threading.Event()
 
-    class Crossing:
-        def open(self) -> None:
-            connection.channel(
-                self._cross, lambda code, _text: news.append(code), lane=ChannelListener()
-            )
+    class Crossing(ChannelListener):
+        def opened(self) -> None:
+            channel.ack(99)
+            channel.close()
 
         def lost(self) -> None:
-            pass
+            closed.set()
 
-        def _cross(self, channel: Channel) -> None:
-            channel.add_on_close_callback(lambda *_: closed.set())
-            channel.basic_ack(99)
-            connection.close_channel(channel)
+        def closed_by_broker(self, code: int, text: str) -> bool:
+            news.append(code)
+            return super().closed_by_broker(code, text)
 
-    connection.users.append(Crossing())
+    channel = Channel(connection, Crossing(), "cross")
     try:
         loop_thread.call(connection.connect)
         assert closed.wait(20), "the channel is closed"
@@ -515,18 +514,19 @@ def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, uniqu
         on_refused=lambda _publication, error: refused.append(error),
         on_failed=refused.append,
     )
-    channels: list[Channel] = []
-    publisher._is_ready = channels.append  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    channels: list[Any] = []
+    channel: Any = publisher._channel  # noqa: SLF001
+    publisher._begin = lambda: channels.append(channel._raw)  # type: ignore[method-assign]  # noqa: SLF001
 
     def leave() -> None:
-        publisher.lost()
-        publisher.open()
+        channel.lost()
+        channel.open()
 
     def publish() -> None:
-        Publisher._is_ready(publisher, channels[1])  # noqa: SLF001
+        Publisher._begin(publisher)  # noqa: SLF001
         publisher.send([text_output(b"a", "id", "id")], "a")
-        nack = Basic.Nack(1)  # type: ignore[no-untyped-call]
-        late = Frame(channels[0].channel_number, nack)
+        nack = spec.Basic.Nack(1)  # type: ignore[no-untyped-call]
+        late = frame.Method(channels[0].channel_number, nack)
         connection._pika._process_frame(late)  # type: ignore[union-attr]  # noqa: SLF001
 
     try:
@@ -551,7 +551,9 @@ def test_a_channel_that_is_asked_for_too_late(broker: Broker) -> None:
 
     def ask_too_late() -> None:
         connection.close()
-        connection.channel(heard.append, lambda *reason: heard.append(reason))
+        connection.open_channel(
+            heard.append, lambda *reason: heard.append(reason), ChannelListener()
+        )
 
     try:
         loop_thread.call(connection.connect)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rabbit.dead_letters.browser import LARGEST_PORTION
+from rabbit.dead_letters.browser import LARGEST_PREFETCH
 from rabbit.topology import Edge
 from tests.broker import Broker
 from tests.conftest import Start
@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 MANY = 10_000
 
 #: How many may be under way at a time.
-WINDOW = 2 * LARGEST_PORTION
+WINDOW = 2 * LARGEST_PREFETCH
 
 Command = Callable[..., Process]
 Bury = Callable[..., None]

@@ -20,7 +20,7 @@ PLACES = {
     "delivery": "rabbit.messaging.consumer.QueueConsumer.delivered",
     "turn": "rabbit.runtime.dispatcher.Dispatcher.turn",
     "timer": "rabbit.runtime.dispatcher.Dispatcher.tick",
-    "opening": "rabbit.messaging.consumer.QueueConsumer.open",
+    "opening": "rabbit.messaging.consumer.QueueConsumer.opened",
     "registration": "rabbit.messaging.consumer.QueueConsumer._registered",
 }
 

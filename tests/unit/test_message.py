@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rabbit.amqp.connection import BasicProperties, encode_properties
+from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.message import (
     OUTPUT_NAMESPACE,
     Message,
@@ -24,7 +24,7 @@ names = texts("aZ09-_/ \0ü漢😀")
 
 def message(body: bytes = b"", **properties: Any) -> Message:
     """Return a message as a delivery brings it."""
-    raw = encode_properties(BasicProperties(**properties))  # type: ignore[no-untyped-call]
+    raw = encode_properties(Properties(**properties))  # type: ignore[no-untyped-call]
     return Message(body, raw, redelivered=False, routing_key="")
 
 

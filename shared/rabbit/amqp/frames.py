@@ -10,7 +10,7 @@ A frame is type (1 byte), channel (2), size (4), payload, end (1): AMQP 0-9-1, s
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from rabbit.errors import ProtocolError
 
@@ -53,8 +53,8 @@ _publish = Struct(">BHI4sHB")  # frame; method, a reserved number, length of the
 Arrival: TypeAlias = tuple[int, str, bytes, bytes, bool]
 
 
-class ChannelListener:
-    """Who takes the frequent frames of one channel; here nothing is done with them."""
+class FrameListener(Protocol):
+    """Who takes the frequent frames of one channel."""
 
     def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries (basic.deliver with its content) that came one behind the other.
@@ -107,16 +107,16 @@ class Decoder:
     """
 
     def __init__(
-        self, lanes: Mapping[int, ChannelListener], other: Callable[[bytes], None]
+        self, listeners: Mapping[int, FrameListener], other: Callable[[bytes], None]
     ) -> None:
         """Start with an empty buffer.
 
         Args:
-            lanes: by channel number, who takes its deliveries and confirms; this may change.
+            listeners: by channel number, who takes its deliveries and confirms; this may change.
             other: given every other frame, whole.
         """
         self.frame_max = FRAME_MAX
-        self._lanes = lanes
+        self._listeners = listeners
         self._other = other
         self._chunks: list[bytes] = []
         self._length = 0
@@ -160,9 +160,9 @@ class Decoder:
                 self._needed = stop - at
                 break
             taken = 0
-            if kind == _METHOD and (lane := self._lanes.get(channel)) is not None:
+            if kind == _METHOD and (listener := self._listeners.get(channel)) is not None:
                 try:
-                    taken = self._take(lane, data, at, stop, channel)
+                    taken = self._take(listener, data, at, stop, channel)
                 except _Incomplete as more:
                     self._needed = more.needed
                     break
@@ -181,8 +181,8 @@ class Decoder:
         What this leaves, incomplete or unexpected, `_take` looks at more closely.
         """
         channel, head, middle, border, exchange, key = self._pattern
-        lane = self._lanes.get(channel)
-        if lane is None:
+        listener = self._listeners.get(channel)
+        if listener is None:
             return 0
         arrivals: list[Arrival] = []
         skipped = len(head) + _deliver.size
@@ -208,11 +208,11 @@ class Decoder:
         except (IndexError, struct.error):
             pass  # it is not all there
         if arrivals:
-            lane.delivered(exchange, arrivals)
+            listener.delivered(exchange, arrivals)
         return at if arrivals else 0
 
-    def _take(self, lane: ChannelListener, data: bytes, at: int, stop: int, channel: int) -> int:
-        """Give a frequent method to its lane; return where it ends, with its content, or 0.
+    def _take(self, listener: FrameListener, data: bytes, at: int, stop: int, channel: int) -> int:
+        """Give a frequent method to its listener; return where it ends, with its content, or 0.
 
         Raises:
             _Incomplete: its content is not all there.
@@ -225,11 +225,11 @@ class Decoder:
             except (_Unexpected, IndexError, struct.error):
                 return 0  # pika says what is wrong with it
             self._pattern = pattern
-            lane.delivered(pattern.exchange, [arrival])
+            listener.delivered(pattern.exchange, [arrival])
             return end
         if method == _ACK and stop - at == _ACK_FRAME_BYTES and data[stop - 1] == _END:
             tag, multiple = _ack.unpack_from(data, at + 11)
-            lane.acked(tag, multiple=multiple & 1 == 1)
+            listener.acked(tag, multiple=multiple & 1 == 1)
             return stop
         return 0
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 
-from rabbit.amqp.connection import Connection, Loop
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.errors import BrokerUnavailableError, ClosedError, RabbitError
 from rabbit.logs import Logger

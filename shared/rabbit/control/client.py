@@ -3,9 +3,10 @@
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Self, TypeAlias
 
-from rabbit.amqp.connection import Channel, Frame, declare
+from rabbit.amqp.channel import Channel, ChannelListener, Count
+from rabbit.amqp.connection import Connection
 from rabbit.amqp.loop_thread import LoopThread
 from rabbit.control.messages import Command, Report, bounded
 from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError, UnroutableError
@@ -34,16 +35,48 @@ MOST_HEARD = 1000
 PREFETCH = 200
 
 
-class Count(NamedTuple):
-    """What the broker counts at a queue (a passive queue.declare): exact, unlike statistics.
+#: Given what the broker answers: a count, or nothing but that it is done.
+Answer: TypeAlias = Callable[[Count | None], None]
 
-    Attributes:
-        ready: messages that wait for a consumer; those in flight do not count.
-        consumers: registered consumers, and cancelled ones that still hold messages.
-    """
 
-    ready: int
-    consumers: int
+class _Question(ChannelListener):
+    """Something asked of the broker on a channel of its own, until it answers."""
+
+    def __init__(
+        self, connection: Connection, trouble: str, ask: Callable[[Channel, Answer], None]
+    ) -> None:
+        """Have `ask` ask; `trouble` is what cannot be done when the broker refuses it."""
+        self.answer: Count | RabbitError | None = None
+        self.is_answered = False
+        self._connection = connection
+        self._trouble = trouble
+        self._ask = ask
+        self._channel: Channel
+
+    def wait(self) -> Iterator[None]:
+        """Ask, again after a lost connection; a step task that ends with the answer."""
+        self._channel = Channel(self._connection, self, self._trouble, wanted=False)
+        self._channel.want()
+        while not self.is_answered:
+            yield
+        self._channel.close()
+        self._channel.forget()
+
+    def opened(self) -> None:
+        """Ask."""
+        self._ask(self._channel, self._take)
+
+    def closed_by_broker(self, code: int, text: str) -> bool:
+        """Take a refusal for an answer, unless the queue's node has failed: ask again then."""
+        if code == _NOT_FOUND and not text.startswith(_ABSENT):  # no other node leads it yet
+            self._connection.call_later_if_open(AGAIN_SECONDS, self._channel.open)
+        else:
+            absent = code == _NOT_FOUND
+            self._take(None if absent else RabbitError(f"{self._trouble}: {code} {text}"))
+        return True
+
+    def _take(self, answer: Count | RabbitError | None) -> None:
+        self.answer, self.is_answered = answer, True
 
 
 class ControlClient:
@@ -153,14 +186,7 @@ class ControlClient:
             BrokerUnavailableError: no answer, of whichever broker, in time.
             RabbitError: the broker does not say: this user may not look at it, for instance.
         """
-
-        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
-            def counted(frame: "Frame[Any]") -> None:
-                answer(Count(frame.method.message_count, frame.method.consumer_count))
-
-            channel.queue_declare(queue, passive=True, callback=counted)
-
-        return self._ask(f"cannot look at {queue!r}", ask)
+        return self._ask(f"cannot look at {queue!r}", lambda to, tell: to.count(queue, tell))
 
     def bind(self, queue: str) -> None:
         """Bind a control queue to the control exchange again; there is nothing to do without one.
@@ -168,61 +194,25 @@ class ControlClient:
         Raises as `count` does.
         """
 
-        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
-            declare(channel, [Exchange(CONTROL_EXCHANGE, "fanout")])
-            done = partial(_tell, answer)
-            channel.queue_bind(queue, CONTROL_EXCHANGE, routing_key="", callback=done)
+        def ask(channel: Channel, answer: Answer) -> None:
+            channel.declare([Exchange(CONTROL_EXCHANGE, "fanout")])
+            channel.bind(queue, CONTROL_EXCHANGE, "", partial(answer, None))
 
         self._ask(f"cannot bind {queue!r}", ask)
 
     def delete(self, queue: str) -> None:
         """Delete a queue, with what is in it. Raises as `count` does."""
+        self._ask(
+            f"cannot delete {queue!r}", lambda to, tell: to.delete(queue, partial(tell, None))
+        )
 
-        def ask(channel: Channel, answer: Callable[[Count], None]) -> None:
-            channel.queue_delete(queue, callback=partial(_tell, answer))
-
-        self._ask(f"cannot delete {queue!r}", ask)
-
-    def _ask(
-        self, trouble: str, ask: Callable[[Channel, Callable[[Count], None]], None]
-    ) -> Count | None:
+    def _ask(self, trouble: str, ask: Callable[[Channel, Answer], None]) -> Count | None:
         """Have `ask` ask on a channel of its own; return the answer, or None for not found."""
-        answers: list[Count | RabbitError | None] = []
-
-        def opened(channel: Channel) -> None:
-            def answer(count: Count) -> None:
-                answers.append(count)
-                channel.close()
-
-            ask(channel, answer)
-
-        connection, asked = self._hearing, None  # an alarm blocks the one that publishes
-
-        def closed(code: int, text: str) -> None:
-            if code == _NOT_FOUND and not text.startswith(_ABSENT):
-                connection.call_later(
-                    AGAIN_SECONDS, again
-                )  # its node failed; no other leads it yet
-            else:
-                error = RabbitError(f"{trouble}: {code} {text}")
-                answers.append(None if code == _NOT_FOUND else error)
-
-        def again() -> None:
-            nonlocal asked
-            asked = None
-
-        def story() -> Iterator[None]:
-            nonlocal asked
-            while not answers:
-                if connection.is_open and connection.epoch != asked:  # or it was lost meanwhile
-                    asked = connection.epoch
-                    connection.channel(opened, closed)
-                yield
-
-        self._loop_thread.wait(story(), self._patience, "no answer from RabbitMQ")
-        if isinstance(answers[0], RabbitError):
-            raise answers[0]
-        return answers[0]
+        question = _Question(self._hearing, trouble, ask)  # an alarm blocks the one that publishes
+        self._loop_thread.wait(question.wait(), self._patience, "no answer from RabbitMQ")
+        if isinstance(question.answer, RabbitError):
+            raise question.answer
+        return question.answer
 
     def _ready(self) -> Iterator[None]:
         while not (self._replies.is_consuming and self._commands.is_flowing) and not self._error:
@@ -240,10 +230,6 @@ class ControlClient:
 
     def _fail(self, error: RabbitError) -> None:
         self._error = error
-
-
-def _tell(answer: Callable[[Count], None], _frame: object) -> None:
-    answer(Count(0, 0))
 
 
 def _no_matter(*_: object) -> None:

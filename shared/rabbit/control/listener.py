@@ -1,23 +1,13 @@
 """The control listener: a replica hears commands on a durable queue of its own."""
 
 from collections.abc import Callable
-from typing import Any
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
-from rabbit.amqp.connection import (
-    Arrival,
-    Channel,
-    ChannelListener,
-    Connection,
-    Frame,
-    consume,
-    declare,
-    decode_properties,
-)
+from rabbit.amqp.channel import Channel, ChannelListener, Count
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.frames import Arrival
+from rabbit.amqp.pika_types import decode_properties
 from rabbit.control.messages import SAID_BY_BINDING, Command, State, bounded
 from rabbit.errors import TopologyError
 from rabbit.logs import Logger
@@ -60,7 +50,8 @@ class ControlListener(ChannelListener):
         self._log = log
         self._on_command = on_command
         self._on_failed = on_failed
-        self._channel: Channel | None = None
+        self._channel = Channel(connection, self, "hear the control exchange")
+        self._queue = control_queue(stage, replica)
         self._fresh = True
         self._leaving = False
         self._removing = False
@@ -68,15 +59,20 @@ class ControlListener(ChannelListener):
         self._is_counting = False
         self._ignored_told = 0
         self._ignored_for = ""
-        connection.users.append(self)
 
-    def open(self) -> None:
-        """Open a channel and subscribe."""
-        self._connection.channel(self._subscribe, self._closed, lane=self)
+    def opened(self) -> None:
+        """Subscribe, or go on with leaving."""
+        if self._removing:
+            self._delete()
+            return
+        self._channel.declare(control_subscription(self._stage, self._replica, purge=self._fresh))
+        if self._fresh:
+            for key in SAID_BY_BINDING:  # by an earlier process of this name
+                self._channel.unbind(self._queue, CONTROL_EXCHANGE, key)
+        self._channel.consume(self._queue, 0, self._subscribed)
 
     def lost(self) -> None:
-        """Forget the channel; commands wait in the queue meanwhile."""
-        self._channel = None
+        """Hear nothing for a while; commands wait in the queue meanwhile."""
         self.is_subscribed = False
 
     def leave(self) -> None:
@@ -86,8 +82,8 @@ class ControlListener(ChannelListener):
         While the connection is away the queue stays. It goes if that is back before we have ended.
         """
         self._leaving = True
-        if self._channel is not None:
-            self._unbind(self._channel)
+        if self._channel.is_open:
+            self._unbind()
         elif self._fresh:
             self.is_heard = True  # the queue has not begun to be ours
         else:
@@ -101,57 +97,40 @@ class ControlListener(ChannelListener):
                 and says it, by a binding, to who has asked; that is who deletes it.
         """
         self._removing, self._unsaid = True, unsaid
-        if self._channel is not None:
-            self._delete(self._channel)
+        if self._channel.is_open:
+            self._delete()
         elif self._fresh:
             self.is_removed = True
 
-    def _unbind(self, channel: Channel) -> None:
-        def counted(frame: "Frame[Any]") -> None:
-            self.is_heard = frame.method.message_count == 0
-            if not self.is_heard:
-                channel.queue_declare(queue, passive=True, callback=counted)
+    def _subscribed(self) -> None:
+        self.is_subscribed = True
+        self._fresh = False
+        if self._leaving:
+            self._unbind()
 
-        queue = control_queue(self._stage, self._replica)
-        channel.queue_unbind(queue, CONTROL_EXCHANGE, routing_key="")
-        channel.queue_declare(queue, passive=True, callback=counted)
+    def _unbind(self) -> None:
+        self._channel.unbind(self._queue, CONTROL_EXCHANGE)
+        self._channel.count(self._queue, self._counted)
 
-    def _delete(self, channel: Channel) -> None:
-        def removed(_frame: object) -> None:
-            self.is_removed = True
+    def _counted(self, count: Count) -> None:
+        self.is_heard = count.ready == 0
+        if not self.is_heard:
+            self._channel.count(self._queue, self._counted)
 
-        queue = control_queue(self._stage, self._replica)
+    def _delete(self) -> None:
         if self._unsaid is None:
-            channel.queue_delete(queue, callback=removed)
+            self._channel.delete(self._queue, self._removed)
         else:
-            key = self._unsaid.value
-            channel.queue_bind(queue, CONTROL_EXCHANGE, routing_key=key, callback=removed)
+            self._channel.bind(self._queue, CONTROL_EXCHANGE, self._unsaid.value, self._removed)
 
-    def _subscribe(self, channel: Channel) -> None:
-        def subscribed(_frame: object) -> None:
-            self.is_subscribed = True
-            self._fresh = False
-            if self._leaving:
-                self._unbind(channel)
-
-        if self._removing:
-            self._delete(channel)
-            return
-        self._channel = channel
-        channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
-        declare(channel, control_subscription(self._stage, self._replica, purge=self._fresh))
-        queue = control_queue(self._stage, self._replica)
-        if self._fresh:
-            for key in SAID_BY_BINDING:  # by an earlier process of this name
-                channel.queue_unbind(queue, CONTROL_EXCHANGE, routing_key=key)
-        consume(channel, queue, self, subscribed)
+    def _removed(self) -> None:
+        self.is_removed = True
 
     def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
         """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
         for tag, _, properties, body, _ in arrivals:
-            if self._channel is not None:
-                self._channel.basic_ack(tag)
-                self._hear(properties, body)
+            self._channel.ack(tag)
+            self._hear(properties, body)
 
     def _hear(self, properties: bytes, body: bytes) -> None:
         try:
@@ -180,20 +159,12 @@ class ControlListener(ChannelListener):
             )
             self._connection.call_later(TELL_SECONDS, self._tell_ignored)
 
-    def _cancelled_by_broker(self, channel: Channel) -> None:
-        """Subscribe anew when somebody has deleted the queue: once for each channel."""
-        if self._leaving or channel is not self._channel:
-            return
-        self._connection.close_channel(channel)
-        self.lost()
-        self.open()
+    def consumer_cancelled(self) -> None:
+        """Subscribe anew when somebody has deleted the queue."""
+        if not self._leaving:
+            self._channel.replace()
 
-    def _closed(self, code: int, text: str) -> None:
-        self.lost()
-        if is_hopeless(code, text):
-            self.is_heard = self.is_removed = True  # as good: nobody opens another channel
-            self._on_failed(
-                TopologyError(f"cannot hear the control exchange: {explain_refusal(text)}")
-            )
-        else:
-            self._connection.reopen(self, text)
+    def failed(self, error: TopologyError) -> None:
+        """Tell that nothing can be heard; as good as heard and removed: there is no other way."""
+        self.is_heard = self.is_removed = True
+        self._on_failed(error)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from time import monotonic
 
-from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
-from rabbit.amqp.connection import Channel, Connection
+from rabbit.amqp.channel import Channel, ChannelListener
+from rabbit.amqp.connection import Connection
 from rabbit.errors import ConfigurationError, RabbitError, TopologyError
 from rabbit.logs import Logger
 from rabbit.settings import Settings
@@ -23,11 +23,14 @@ PAUSE_SECONDS = 0.25
 LONG_PAUSE_SECONDS = 2.0
 
 
-class NameLock:
+class NameLock(ChannelListener):
     """An exclusive queue of the replica's name (queue.declare): no other connection can have it.
 
     A quorum queue takes several consumers even where one of them is exclusive; and a lock on the
     queue that is consumed would hold up our own return. This one holds up a new process only.
+
+    Attributes:
+        channel: of the connection, while the lock is taken.
     """
 
     def __init__(
@@ -64,32 +67,30 @@ class NameLock:
         self._on_failed = on_failed
         self._is_first = True
         self._refused_at: float | None = None
-        self._epoch = 0
+        self.channel = Channel(connection, self, "take its name")
 
-    def open(self) -> None:
+    def opened(self) -> None:
         """Try to take it."""
-        self._connection.channel(self._declare, self._refused)
+        self.channel.declare_lock(self._name, self._taken)
 
     def lost(self) -> None:
-        """It is lost with the connection, at the latest when the broker notices."""
-        self._epoch += 1
+        """It is lost with the connection, at the latest when the broker notices: take it again."""
+        self.channel.is_wanted = True
 
-    def _declare(self, channel: Channel) -> None:
-        def taken(_frame: object) -> None:
-            self._refused_at, self._has_warned = None, False
-            channel.close()
-            self._let_in()
+    def _taken(self) -> None:
+        self._refused_at, self._has_warned = None, False
+        self.channel.close()  # it is the connection that holds the lock
+        self._let_in()
 
-        arguments = {"x-queue-type": "classic"}
-        channel.queue_declare(self._name, exclusive=True, arguments=arguments, callback=taken)
+    def failed(self, error: TopologyError) -> None:
+        """Tell that the broker refuses it to this user."""
+        self._on_failed(error)
 
-    def _refused(self, code: int, text: str) -> None:
+    def closed_by_broker(self, code: int, text: str) -> bool:
+        """Try again when another connection has it; for a while."""
+        del text
         if code != _RESOURCE_LOCKED:
-            if is_hopeless(code, text):
-                self._on_failed(TopologyError(f"cannot take its name: {explain_refusal(text)}"))
-            else:
-                self._connection.reopen(self, text)
-            return
+            return False
         now = monotonic()
         self._refused_at = self._refused_at or now
         seconds = START_SECONDS if self._is_first else self._return_seconds
@@ -99,15 +100,10 @@ class NameLock:
                 "(REPLICA, or its host name)"
             )
             self._on_failed(ConfigurationError(msg))
-            return
-        epoch = self._epoch
-
-        def again() -> None:
-            if epoch == self._epoch:
-                self.open()
-
+            return True
         pause = PAUSE_SECONDS if self._is_first else LONG_PAUSE_SECONDS
-        self._connection.call_later(pause, again)
+        self._connection.call_later_if_open(pause, self.channel.open)
+        return True
 
     def _is_doubtful(self) -> bool:
         """Tell whether it may be our own lock that is in the way; say so once, and go on."""

@@ -2,12 +2,30 @@
 
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
-from typing import Any
 
-from rabbit.amqp.connection import Arrival, Channel, ChannelListener, Connection, Frame, consume
+from rabbit.amqp.channel import Channel, ChannelListener, Count
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.frames import Arrival
 from rabbit.errors import BrokerUnavailableError, RabbitError
 from rabbit.messaging.consumer import Delivery
 from rabbit.messaging.unsettled import UnackedDeliveries
+
+#: How many messages are delivered in advance: few at first, then as many as these bytes hold.
+FIRST_PREFETCH = 16
+LARGEST_PREFETCH = 1000
+MOST_BYTES = 16 * 1024 * 1024
+
+#: Another channel is begun when so many times more messages, or less, should be under way.
+_STEP = 4
+
+#: The queue is done when nothing more comes for so long: somebody else has taken the rest.
+IDLE_SECONDS = 5.0
+
+#: How long one that is under way may take before the browser gives up.
+STALL_SECONDS = 30.0
+
+#: How long the broker may take to do the acks and requeues of one channel.
+LEAVE_SECONDS = 10.0
 
 
 class HeldMessages(ChannelListener):
@@ -18,93 +36,98 @@ class HeldMessages(ChannelListener):
     """
 
     def __init__(
-        self, number: int, size: int, taken: Callable[["HeldMessages", Delivery], None]
+        self,
+        connection: Connection,
+        queue: str,
+        number: int,
+        size: int,
+        *,
+        on_delivered: Callable[[Delivery], None],
+        on_failed: Callable[[str], None],
     ) -> None:
-        """Hold up to `size` messages at a time; `taken` is called with each."""
+        """Hold up to `size` messages of `queue` at a time.
+
+        Args:
+            connection: is open.
+            queue: where they stay.
+            number: tells these from others that are held.
+            size: the prefetch.
+            on_delivered: called with each.
+            on_failed: given what has ended this early.
+        """
         self.size = size
         self.kept = 0
-        self.inputs = UnackedDeliveries()
+        self.unacked = UnackedDeliveries()
         self.is_changing = True  # on the way to consume-ok or cancel-ok
         self.is_consuming = False
         self.is_filling = False  # nothing is acked until all credit is used up
+        self._queue = queue
         self._number = number
-        self._taken = taken
-        self._channel: Channel | None = None
-        self._tag = ""
+        self._on_delivered = on_delivered
+        self._on_failed = on_failed
+        self._channel = Channel(connection, self, f"go through {queue!r}", wanted=False)
+        self._channel.want()
 
     @property
     def is_full(self) -> bool:
         """Whether all credit is used up, so that nothing is under way."""
-        return len(self.inputs) + self.inputs.settled >= self.size
+        return len(self.unacked) + self.unacked.settled >= self.size
 
-    def consume(self, channel: Channel, queue: str) -> None:
+    def opened(self) -> None:
         """Register the consumer."""
+        self._channel.is_wanted = False  # what is held on it is not held on another one
+        self._channel.consume(self._queue, self.size, self._registered)
 
-        def registered(_frame: object) -> None:
-            self.is_consuming, self.is_changing = True, False
-
-        self._channel = channel
-        channel.basic_qos(prefetch_count=self.size)
-        self._tag = consume(channel, queue, self, registered)
+    def _registered(self) -> None:
+        self.is_consuming, self.is_changing = True, False
 
     def cancel(self) -> None:
         """Get no more; what is held is held on.
 
         What is under way then comes back to the queue, and others may have overtaken it.
         """
-
-        def cancelled(_frame: object) -> None:
-            self.is_changing = self.is_filling = False
-
-        assert self._channel is not None  # noqa: S101 - it is consuming
         self.is_consuming, self.is_changing = False, True
-        self._channel.basic_cancel(self._tag, callback=cancelled)
+        self._channel.cancel(self._cancelled)
+
+    def _cancelled(self) -> None:
+        self.is_changing = self.is_filling = False
 
     def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries."""
-        self.inputs.receive(
+        self.unacked.receive(
             [arrival[0] for arrival in arrivals], [len(arrival[3]) for arrival in arrivals]
         )
         for arrival in arrivals:
-            self._taken(self, Delivery(self._number, *arrival))
+            self._on_delivered(Delivery(self._number, *arrival))
+
+    def consumer_cancelled(self) -> None:
+        """Tell that there is nothing more to go through."""
+        self._on_failed(f"{self._queue!r} was deleted, or has failed over: run it again")
+
+    def closed_by_broker(self, code: int, text: str) -> bool:
+        """Tell so: what was held is in the queue again."""
+        self._on_failed(f"cannot go through {self._queue!r}: {code} {text}")
+        return True
 
     def ack(self) -> None:
-        """Send the acks of what was settled."""
-        if self._channel and self._channel.is_open:
-            for ack in self.inputs.acks():
-                self._channel.basic_ack(ack.tag, ack.multiple)
+        """Send the acks of what was taken out."""
+        if self._channel.is_open:
+            for ack in self.unacked.acks():
+                self._channel.ack(ack.tag, multiple=ack.multiple)
 
-    def give_back(self) -> None:
-        """Return all that is held, with one basic.nack, which is no failure and keeps the order."""
-        if self._channel and self._channel.is_open:
-            self.inputs.give_back_all()
-            for nack in self.inputs.returns(singles=0):
-                self._channel.basic_nack(nack.tag, nack.multiple, requeue=True)
-
-
-#: How many messages are delivered in advance: few at first, then as many as these bytes hold.
-FIRST_PORTION = 16
-LARGEST_PORTION = 1000
-MOST_BYTES = 16 * 1024 * 1024
-
-#: A new portion begins when so many times more messages, or less, should be under way.
-_STEP = 4
-
-#: The queue is done when nothing more comes for so long: somebody else has taken the rest.
-IDLE_SECONDS = 5.0
-
-#: How long one that is under way may take before the visit gives up.
-STALL_SECONDS = 30.0
-
-#: How long the broker may take to do the acks and returns of one portion.
-LEAVE_SECONDS = 10.0
+    def requeue(self) -> None:
+        """Requeue all that is held, with one basic.nack: that keeps the order."""
+        if self._channel.is_open:
+            self.unacked.give_back_all()
+            for nack in self.unacked.returns(singles=0):
+                self._channel.requeue(nack.tag, multiple=nack.multiple)
 
 
-class QueueBrowser:
+class QueueBrowser(ChannelListener):
     """Goes through the messages that wait in a queue when it begins, once, in order.
 
     Each of them is held until the end, or settled: so none comes twice, and none that arrives
-    meanwhile is looked at. In the end the held ones are given back in their order. If this process
+    meanwhile is looked at. In the end the held ones are requeued in their order. If this process
     is killed, the broker gives them back.
 
     Attributes:
@@ -126,7 +149,7 @@ class QueueBrowser:
             connection: one that nothing is published on; it is not connected yet.
             queue: a queue that exists; nothing is declared.
             act: called with each message, on the loop's thread; it calls `keep` or `settle`, now
-                or later. What it raises ends the visit.
+                or later. What it raises ends this early.
             tell: given `seen` and `total` now and then.
         """
         self.total: int | None = None
@@ -136,27 +159,25 @@ class QueueBrowser:
         self._queue = queue
         self._act = act
         self._tell = tell
-        self._portions: list[HeldMessages] = []
+        self._held: list[HeldMessages] = []
         self._arrived: list[Delivery] = []
         self._undecided = 0
         self._bytes = 0
-        self._asking: Channel | None = None
+        self._channel = Channel(connection, self, f"go through {queue!r}")
         self._others = 0  # consumers of the queue beside ours
         self._counts: list[int] = []  # consumers of the queue, as the broker answers
         self._moved_at = monotonic()
         self._is_over = False
-        connection.users.append(self)
 
-    def open(self) -> None:
-        """Begin; a visit that lost its connection is over."""
-        if self.error is None and self.total is None:
-            self._connection.channel(self._count_first, self._closed)
+    def opened(self) -> None:
+        """Count what there is, and begin."""
+        self._channel.count(self._queue, self._begin)
 
     def lost(self) -> None:
-        """End, unless it has not begun: what was held and not settled is in the queue again."""
-        self._asking = None
+        """End, unless it has not begun: what was held and not acked is in the queue again."""
         if self.total is None:
             return
+        self._channel.is_wanted = False
         self.fail(
             BrokerUnavailableError(
                 f"the connection was lost while going through {self._queue!r}: no message is lost, "
@@ -167,13 +188,13 @@ class QueueBrowser:
     def keep(self, delivery: Delivery) -> None:
         """Leave a message in the queue."""
         self._undecided -= 1
-        self._portions[delivery.generation].kept += 1
+        self._held[delivery.generation].kept += 1
         self._moved_at = monotonic()
 
     def settle(self, delivery: Delivery) -> None:
         """Take a message out of the queue (basic.ack)."""
         self._undecided -= 1
-        self._portions[delivery.generation].inputs.settle(delivery.tag)
+        self._held[delivery.generation].unacked.settle(delivery.tag)
         self._moved_at = monotonic()
 
     def fail(self, error: Exception) -> None:
@@ -182,12 +203,12 @@ class QueueBrowser:
             self.error = self.error or error
 
     def begin(self) -> Iterator[None]:
-        """Connect and count: a story."""
+        """Connect and count: a step task."""
         while self.total is None and not self.error:
             yield
 
     def run(self) -> Iterator[None]:
-        """Go through all of it: a story."""
+        """Go through all of it: a step task."""
         self._moved_at = monotonic()
         try:
             self._turn()
@@ -195,7 +216,7 @@ class QueueBrowser:
                 yield
                 self._turn()
             yield from self._leave()
-        except Exception as error:  # noqa: BLE001 - raised where the visit was asked for
+        except Exception as error:  # noqa: BLE001 - raised where this was asked for
             self.fail(error)
         self._is_over = True
 
@@ -211,14 +232,14 @@ class QueueBrowser:
             for delivery in arrived:
                 self._moved_at = monotonic()
                 self._act(delivery)
-        except Exception as error:  # noqa: BLE001 - raised where the visit was asked for
+        except Exception as error:  # noqa: BLE001 - raised where this was asked for
             self.fail(error)
             return
         if arrived and self.total:
             self._tell(self.seen, self.total)
-        for portion in self._portions:
-            if not portion.is_filling:
-                portion.ack()
+        for held in self._held:
+            if not held.is_filling:
+                held.ack()
         if self.total is not None and self.seen < self.total:
             self._make_room()
         if self._undecided and monotonic() - self._moved_at > STALL_SECONDS:
@@ -231,39 +252,36 @@ class QueueBrowser:
         )
 
     def _make_room(self) -> None:
-        """Begin another portion when this one is used up by what is kept, or has a wrong size."""
-        portion = self._portions[-1]
-        wanted = max(1, min(LARGEST_PORTION, MOST_BYTES * self.seen // (self._bytes + 1)))
-        if portion.is_consuming:
-            fits = wanted < _STEP * portion.size and portion.size < _STEP * wanted
-            if 2 * portion.kept >= portion.size or not (fits or self.seen < FIRST_PORTION):
-                portion.is_filling = True
-            if portion.is_filling and portion.is_full:
-                portion.cancel()
-        elif not portion.is_changing:
+        """Begin another channel when this one is used up by what is kept, or has a wrong size."""
+        held = self._held[-1]
+        wanted = max(1, min(LARGEST_PREFETCH, MOST_BYTES * self.seen // (self._bytes + 1)))
+        if held.is_consuming:
+            fits = wanted < _STEP * held.size and held.size < _STEP * wanted
+            if 2 * held.kept >= held.size or not (fits or self.seen < FIRST_PREFETCH):
+                held.is_filling = True
+            if held.is_filling and held.is_full:
+                held.cancel()
+        elif not held.is_changing:
             self._consume(wanted)
 
-    def _count_first(self, channel: Channel) -> None:
-        def counted(frame: "Frame[Any]") -> None:
-            self._others = frame.method.consumer_count
-            self.total = frame.method.message_count
-            if self.total:
-                self._consume(FIRST_PORTION)
-
-        self._asking = channel
-        channel.queue_declare(self._queue, passive=True, callback=counted)
+    def _begin(self, count: Count) -> None:
+        self._others = count.consumers
+        self.total = count.ready
+        if self.total:
+            self._consume(FIRST_PREFETCH)
 
     def _consume(self, size: int) -> None:
-        portion = HeldMessages(len(self._portions), size, self._take)
-        self._portions.append(portion)
+        held = HeldMessages(
+            self._connection,
+            self._queue,
+            len(self._held),
+            size,
+            on_delivered=self._take,
+            on_failed=lambda why: self.fail(RabbitError(why)),
+        )
+        self._held.append(held)
 
-        def opened(channel: Channel) -> None:
-            channel.add_on_cancel_callback(self._cancelled_by_broker)
-            portion.consume(channel, self._queue)
-
-        self._connection.channel(opened, self._closed, lane=portion)
-
-    def _take(self, _portion: HeldMessages, delivery: Delivery) -> None:
+    def _take(self, delivery: Delivery) -> None:
         """Look at a delivery; what is beyond those there were at the start is held only."""
         if self.total is not None and self.seen < self.total:
             self.seen += 1
@@ -272,27 +290,27 @@ class QueueBrowser:
             self._arrived.append(delivery)
 
     def _leave(self) -> Iterator[None]:
-        """Consume no more, give back what is held, and wait until the broker has done so.
+        """Consume no more, requeue what is held, and wait until the broker has done so.
 
         It is not confirmed. But a quorum queue counts a cancelled consumer for as long as it holds
         messages, and what a channel still buffers when it closes would be lost: acks too. One
-        portion after the other, so that they are in order again.
+        channel after the other, so that they are in order again.
         """
-        if not self._portions:
+        if not self._held:
             return
-        last = self._portions[-1]
+        last = self._held[-1]
         deadline = monotonic() + LEAVE_SECONDS
-        while self._asking and last.is_changing and monotonic() < deadline:
+        while self._channel.is_open and last.is_changing and monotonic() < deadline:
             yield
-        if self._asking and last.is_consuming:
+        if self._channel.is_open and last.is_consuming:
             last.cancel()
-        while self._asking and last.is_changing and monotonic() < deadline:
+        while self._channel.is_open and last.is_changing and monotonic() < deadline:
             yield
-        holding = [portion for portion in self._portions if portion.inputs or portion is last]
+        holding = [held for held in self._held if held.unacked or held is last]
         is_counting = True  # as long as nobody else comes to this queue
-        for index, portion in enumerate(holding, start=1):
-            portion.ack()
-            portion.give_back()
+        for index, held in enumerate(holding, start=1):
+            held.ack()
+            held.requeue()
             if is_counting:
                 is_counting = yield from self._is_counted(self._others + len(holding) - index)
 
@@ -301,21 +319,16 @@ class QueueBrowser:
         deadline = monotonic() + LEAVE_SECONDS
         self._counts.clear()
         asked = 0
-        while self._asking and monotonic() < deadline:
+        while self._channel.is_open and monotonic() < deadline:
             if len(self._counts) == asked:
                 if asked and self._counts[-1] <= most:
                     return True
-                self._asking.queue_declare(self._queue, passive=True, callback=self._count)
+                self._channel.count(self._queue, lambda count: self._counts.append(count.consumers))
                 asked += 1
             yield
         return False
 
-    def _count(self, frame: "Frame[Any]") -> None:
-        self._counts.append(frame.method.consumer_count)
-
-    def _cancelled_by_broker(self, _frame: object) -> None:
-        self.fail(RabbitError(f"{self._queue!r} was deleted, or has failed over: run it again"))
-
-    def _closed(self, code: int, text: str) -> None:
-        self._asking = None
+    def closed_by_broker(self, code: int, text: str) -> bool:
+        """End: there is no such queue, or this user may not read it."""
         self.fail(RabbitError(f"cannot go through {self._queue!r}: {code} {text}"))
+        return True

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from rabbit.amqp.connection import decode_properties
+from rabbit.amqp.pika_types import decode_properties
 from rabbit.amqp.properties import read_headers, read_ids
 from rabbit.message import Message
 

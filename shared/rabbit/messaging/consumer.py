@@ -3,18 +3,10 @@
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from time import monotonic
-from typing import Any
 
-from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
-from rabbit.amqp.connection import (
-    Arrival,
-    Channel,
-    ChannelListener,
-    Connection,
-    Frame,
-    consume,
-    declare,
-)
+from rabbit.amqp.channel import Channel, ChannelListener
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.frames import Arrival
 from rabbit.errors import TooLargeError, TopologyError
 from rabbit.logs import Logger
 from rabbit.message import Message
@@ -128,9 +120,8 @@ class QueueConsumer(ChannelListener):
         self._on_surplus = on_surplus
         self._on_lost = on_lost
         self._on_failed = on_failed
-        self._channel: Channel | None = None
+        self._channel = Channel(connection, self, f"consume {edge.queue!r}")
         self._state = _State.OFF
-        self._tag = ""
         self._generation = 0
         self._depth = 0
         self._inputs = UnackedDeliveries()
@@ -145,7 +136,6 @@ class QueueConsumer(ChannelListener):
         self._is_spilling = False  # what arrives goes back, until another consumer is registered
         self._most_held = 0  # bytes: not less than are held
         self._quiet_at = 0.0
-        connection.users.append(self)
 
     @property
     def is_consuming(self) -> bool:
@@ -160,7 +150,7 @@ class QueueConsumer(ChannelListener):
     @property
     def is_closed(self) -> bool:
         """Whether the broker has taken every ack and closed the channel, or is gone."""
-        return self._channel is None
+        return self._channel.is_lost
 
     @property
     def in_flight(self) -> int:
@@ -177,15 +167,14 @@ class QueueConsumer(ChannelListener):
         same_channel = delivery.generation == self._generation
         return same_channel and delivery.tag in self._inputs
 
-    def open(self) -> None:
-        """Open a channel, declare the edge, consume."""
-        if self._state not in _STOPPING:
-            self._state = _State.STARTING
-            self._connection.channel(self._prepare, self._closed, lane=self)
+    def opened(self) -> None:
+        """Declare the edge, consume."""
+        self._state = _State.STARTING
+        self._channel.declare(self.edge.for_consuming())
+        self._consume()
 
     def lost(self) -> None:
-        """Forget the channel: what was not acked on it, the broker gives out again."""
-        self._channel = None
+        """Forget all deliveries: what was not acked, the broker gives out again."""
         self._generation += 1
         self._inputs = UnackedDeliveries()
         self._arrived.clear()
@@ -196,7 +185,7 @@ class QueueConsumer(ChannelListener):
 
     def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries; what comes after basic.cancel, or is too much, goes back."""
-        if self._channel is None:
+        if self._channel.is_lost:
             return  # of a channel that is being closed: the broker gives it out again
         tags = [arrival[0] for arrival in arrivals]
         sizes = [len(arrival[3]) for arrival in arrivals]
@@ -264,9 +253,9 @@ class QueueConsumer(ChannelListener):
 
     def reject(self, delivery: Delivery, *, requeue: bool) -> None:
         """Return a delivery to its queue as a failure, or to the dead letters (basic.reject)."""
-        if self.is_current(delivery) and self._channel and self._channel.is_open:
+        if self.is_current(delivery) and self._channel.is_open:
             self._inputs.drop(delivery.tag)
-            self._channel.basic_reject(delivery.tag, requeue=requeue)
+            self._channel.reject(delivery.tag, requeue=requeue)
 
     def dead_letter(self, delivery: Delivery, error: TooLargeError) -> None:
         """Have the broker dead-letter what it lets nobody publish; the log says why.
@@ -293,23 +282,24 @@ class QueueConsumer(ChannelListener):
 
     def flush(self) -> None:
         """Send the acks and returns of this turn; change the prefetch when it is time to."""
-        if self._channel and self._state is _State.CONSUMING:
-            self._adjust(self._channel)
+        if self._state is _State.CONSUMING:
+            self._adjust()
         if self._state is _State.PAUSING:
             self._shed()
         self._settle_with_broker()
-        if self._channel and self._state is _State.PAUSING:
-            self._resume(self._channel)
+        if self._state is _State.PAUSING:
+            self._resume()
 
     def cancel(self) -> None:
         """Consume no more (basic.cancel)."""
         if self._state in _STOPPING:
             return
-        if self._channel is None:
+        self._channel.is_wanted = False
+        if self._channel.is_lost:
             self._state = _State.CANCELLED
             return
         if self._state is _State.CONSUMING:
-            self._channel.basic_cancel(self._tag, callback=self._cancelled)
+            self._channel.cancel(self._cancelled)
         # On the way to consume-ok there is nothing to cancel yet: `_registered` does it then.
         is_cancelled = self._state is _State.PAUSING
         self._state = _State.CANCELLED if is_cancelled else _State.CANCELLING
@@ -325,11 +315,9 @@ class QueueConsumer(ChannelListener):
         """
         self._settle_with_broker()
         deadline = monotonic() + CLOSE_SECONDS
-        while self._channel and self._is_counted() and monotonic() < deadline:
+        while self._channel.is_open and self._is_counted() and monotonic() < deadline:
             yield
-        if self._channel and self._channel.is_open:
-            self._channel.add_on_close_callback(lambda *_: self.lost())
-            self._connection.close_channel(self._channel)
+        self._channel.close()
         while not self.is_closed:
             yield
 
@@ -350,35 +338,29 @@ class QueueConsumer(ChannelListener):
         self.cancel()
         while not self.is_cancelled:
             yield
-        deleted: list[object] = []
-        if self._channel and self._channel.is_open:
-            self._channel.queue_delete(self.edge.queue, callback=deleted.append)
+        deleted: list[bool] = []
+        self._channel.delete(self.edge.queue, lambda: deleted.append(True))
         while not (deleted or self.is_closed):
             yield
         yield from self.close()
 
     def count_consumers(self, tell: Callable[[int], None]) -> None:
         """Ask the broker how many consumers the queue has (a passive queue.declare)."""
-        if self._channel:
-            self._channel.queue_declare(
-                self.edge.queue,
-                passive=True,
-                callback=lambda frame: tell(frame.method.consumer_count),
-            )
+        self._channel.count(self.edge.queue, lambda count: tell(count.consumers))
 
     def _settle_with_broker(self, *, all_acks: bool = False) -> None:
         """Send basic.acks and basic.nacks, each for as many deliveries as possible."""
-        if self._channel is None or not self._channel.is_open:
+        if not self._channel.is_open:
             return
         if self._is_spilling and self._state is _State.CONSUMING and not all_acks:
             return  # it would give new credit
         if all_acks or self._acks_are_due():
             self._acked_at = monotonic()
             for ack in self._inputs.acks():
-                self._channel.basic_ack(ack.tag, ack.multiple)
+                self._channel.ack(ack.tag, multiple=ack.multiple)
         if self._inputs.returning:
             for nack in self._inputs.returns(self._singles()):
-                self._channel.basic_nack(nack.tag, nack.multiple, requeue=True)
+                self._channel.requeue(nack.tag, multiple=nack.multiple)
 
     def _acks_are_due(self) -> bool:
         """Say whether to ack now: in steps, but never so late that credit runs out.
@@ -416,30 +398,20 @@ class QueueConsumer(ChannelListener):
         self._connection.call_later(PORTION_PAUSE_SECONDS, _take_a_turn)
         return PORTION
 
-    def _prepare(self, channel: Channel) -> None:
-        if self._state in _STOPPING:
-            return
-        self._channel = channel
-        channel.add_on_cancel_callback(lambda _frame: self._cancelled_by_broker(channel))
-        declare(channel, self.edge.for_consuming())
-        self._consume(channel)
-
-    def _consume(self, channel: Channel) -> None:
+    def _consume(self) -> None:
         """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
         self._is_spilling = self._is_urgent = False
         self._most_held = self._inputs.held_bytes
         self._depth = self.prefetch.wanted()
-        channel.basic_qos(prefetch_count=self._depth)
-        queue, queue_type = self.edge.queue, self.edge.type
-        self._tag = consume(channel, queue, self, self._registered, queue_type=queue_type)
+        self._channel.consume(self.edge.queue, self._depth, self._registered, self.edge.type)
 
-    def _registered(self, _frame: object) -> None:
-        if self._state is _State.CANCELLING and self._channel:
-            self._channel.basic_cancel(self._tag, callback=self._cancelled)
+    def _registered(self) -> None:
+        if self._state is _State.CANCELLING:
+            self._channel.cancel(self._cancelled)
         else:
             self._state = _State.CONSUMING
 
-    def _adjust(self, channel: Channel) -> None:
+    def _adjust(self) -> None:
         """Begin to consume with another prefetch, when it is time to.
 
         Never with two consumers side by side: the broker would deliver to them out of order. So
@@ -448,14 +420,14 @@ class QueueConsumer(ChannelListener):
         acks of the turn, which give new credit. Only slow handlers cannot wait for that.
         """
         if self._is_spilling:
-            self._spill(channel)
+            self._spill()
             return
         wanted = self.prefetch.wanted()
         self._is_urgent = wanted < self._depth and self.prefetch.is_slow
         if wanted != self._depth and (self._is_urgent or self._outstanding >= self._depth):
-            self._switch(channel)
+            self._switch()
 
-    def _spill(self, channel: Channel) -> None:
+    def _spill(self) -> None:
         """Cancel once nothing is under way.
 
         What is under way while a consumer is cancelled, RabbitMQ returns by itself, and before what
@@ -463,19 +435,17 @@ class QueueConsumer(ChannelListener):
         """
         wait = self._quiet_at - monotonic()
         if self._outstanding >= self._depth or wait <= 0:
-            self._switch(channel)
+            self._switch()
         else:
             self._connection.call_later(wait, _take_a_turn)
 
-    def _switch(self, channel: Channel) -> None:
+    def _switch(self) -> None:
         self._state = _State.SWITCHING
-        channel.basic_cancel(self._tag, callback=self._switched)
+        self._channel.cancel(self._switched)
 
-    def _switched(self, frame: "Frame[Any]") -> None:
-        if self._state is not _State.SWITCHING:
-            self._cancelled(frame)
-            return
-        self._state = _State.PAUSING
+    def _switched(self) -> None:
+        is_for_good = self._state is not _State.SWITCHING
+        self._state = _State.CANCELLED if is_for_good else _State.PAUSING
 
     def _shed(self) -> None:
         """Give back what waits for slow handlers; they may have become so since the cancel."""
@@ -486,7 +456,7 @@ class QueueConsumer(ChannelListener):
                 self.prefetch.surplus(self._inputs.returning - before)
         self._is_urgent = False
 
-    def _resume(self, channel: Channel) -> None:
+    def _resume(self) -> None:
         """Consume again once what is held fits.
 
         Not right after giving back: RabbitMQ buffers many returns in the channel, and a consumer
@@ -494,34 +464,26 @@ class QueueConsumer(ChannelListener):
         """
         if self.prefetch.fits(len(self._inputs)):
             self._state = _State.RESUMING
-            self._consume(channel)
+            self._consume()
 
-    def _cancelled(self, _frame: "Frame[Any]") -> None:
+    def _cancelled(self) -> None:
         self._state = _State.CANCELLED
 
-    def _cancelled_by_broker(self, channel: Channel) -> None:
+    def consumer_cancelled(self) -> None:
         """Set everything up again on a new channel: the old one cannot use its tag any more.
 
         The broker cancels when the queue is deleted or fails over, or an ack takes too long. For
         the latter it cancels again and again: once is enough for each channel.
         """
-        if self._state in _STOPPING or channel is not self._channel:
-            return
-        self._log.warning("consumer cancelled by the broker, consuming again")
-        self._on_surplus()
-        self._settle_with_broker(all_acks=True)
-        self._connection.close_channel(channel)
-        self.lost()
-        self.open()
+        if self._state not in _STOPPING:
+            self._log.warning("consumer cancelled by the broker, consuming again")
+            self._on_surplus()
+            self._settle_with_broker(all_acks=True)
+            self._channel.replace()
 
-    def _closed(self, code: int, text: str) -> None:
-        self.lost()
-        if is_hopeless(code, text):
-            self._on_failed(
-                TopologyError(f"cannot consume {self.edge.queue!r}: {explain_refusal(text)}")
-            )
-        else:
-            self._connection.reopen(self, text)
+    def failed(self, error: TopologyError) -> None:
+        """Tell that the broker refuses the edge or the consumer."""
+        self._on_failed(error)
 
 
 def _take_a_turn() -> None:

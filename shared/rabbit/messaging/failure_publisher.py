@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import cycle
 
 from rabbit.amqp import frames
-from rabbit.amqp.connection import BasicProperties, Channel, keep_alive
+from rabbit.amqp.channel import Channel
 from rabbit.messaging.publisher import Owner, Publisher
 from rabbit.topology import Declaration
 
@@ -17,6 +17,9 @@ class FailurePublisher(Publisher[Owner]):
 
     The channel is there before the first failure: who is ready can put failures somewhere.
     """
+
+    def _make_channel(self) -> Channel:
+        return Channel(self._connection, self, f"publish what has failed in {self.edge.name!r}")
 
     @property
     def is_blocked(self) -> bool:
@@ -31,36 +34,31 @@ class FailurePublisher(Publisher[Owner]):
     @property
     def most_property_bytes(self) -> int:
         """How long the properties of a message may be, as far as is known."""
-        return frames.most_property_bytes(self._connection.frame_max)
+        return frames.most_property_bytes(self._channel.frame_max)
 
     def _declarations(self) -> Iterator[Declaration]:
         return self.edge.for_consuming()
 
-    def _is_ready(self, channel: Channel) -> None:
-        super()._is_ready(channel)
+    def _begin(self) -> None:
+        super()._begin()
         if self.edge.private and self.edge.delays:
-            self._renew(channel, cycle(map(self.edge.retry, self.edge.delays)))
+            self._renew(cycle(map(self.edge.retry, self.edge.delays)))
 
-    def _renew(self, channel: Channel, queues: Iterator[str]) -> None:
+    def _renew(self, queues: Iterator[str]) -> None:
         """Keep the queues of a replica's own from expiring while messages may wait in them."""
 
         def renew() -> None:
-            if channel is self._channel:
-                keep_alive(channel, next(queues))
-                self._renew(channel, queues)
+            self._channel.keep_alive(next(queues))
+            self._renew(queues)
 
-        self._connection.call_later(RENEW_SECONDS, renew)
+        self._channel.call_later(RENEW_SECONDS, renew)
 
-    def _note_return(
-        self, channel: Channel, _method: object, _properties: BasicProperties, _body: bytes
-    ) -> None:
+    def returned(self, properties: bytes) -> None:
         """Set everything up anew: somebody has removed a queue or a binding.
 
         Which message it was cannot be told: it may have come without an id. So all that are not
         confirmed are published again.
         """
-        if channel is self._channel:
-            self._log.warning("failed messages have no queue, setting it up again")
-            self._connection.close_channel(channel)
-            self.lost()
-            self._connection.reopen(self, "no queue takes failed messages")
+        del properties
+        self._log.warning("failed messages have no queue, setting it up again")
+        self._channel.replace("no queue takes failed messages")

@@ -2,21 +2,12 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from rabbit.amqp import frames
-from rabbit.amqp.close_reasons import explain_refusal, is_hopeless, size_limit
-from rabbit.amqp.connection import (
-    Basic,
-    BasicProperties,
-    Channel,
-    ChannelListener,
-    Connection,
-    Frame,
-    declare,
-    encode_properties,
-)
+from rabbit.amqp.channel import Channel, ChannelListener
+from rabbit.amqp.close_reasons import size_limit
+from rabbit.amqp.connection import Connection
 from rabbit.amqp.properties import read_ids
 from rabbit.errors import (
     PublishError,
@@ -77,14 +68,14 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._on_confirmed = on_confirmed
         self._on_refused = on_refused
         self._on_failed = on_failed
-        self._channel: Channel | None = None
+        self._channel = self._make_channel()
+        self._is_ready = False  # confirms are switched on
         self._unconfirmed: UnconfirmedPublishes[Publication[Owner]] = UnconfirmedPublishes()
         self._waiting: deque[Publication[Owner]] = deque()
         self._refused: list[Publication[Owner]] = []
         self._returned: Counter[str] = Counter()  # message ids whose confirm is still to come
         self._pause = 0.0
         self._most_bytes: int | None = None  # what the broker allows, once it has said so
-        connection.users.append(self)
         connection.on_unblocked.append(self.pump)
 
     @property
@@ -95,7 +86,7 @@ class Publisher(ChannelListener, Generic[Owner]):
     @property
     def is_flowing(self) -> bool:
         """Whether the broker takes what is published now, as far as is known."""
-        return self._channel is not None and not self._connection.blocked and not self._refused
+        return self._is_ready and not self._connection.blocked and not self._refused
 
     @property
     def is_blocked(self) -> bool:
@@ -105,20 +96,21 @@ class Publisher(ChannelListener, Generic[Owner]):
     @property
     def is_open(self) -> bool:
         """Whether there is a channel to publish on."""
-        return self._channel is not None
+        return self._is_ready
 
     @property
     def is_refused(self) -> bool:
         """Whether the broker has refused what was published last, and nothing since."""
         return self._pause > 0
 
-    def open(self) -> None:
-        """Open a channel, declare the edge, switch confirms on; then send what waits."""
-        self._connection.channel(self._prepare, self._closed, lane=self)
+    def opened(self) -> None:
+        """Declare the edge, switch confirms on; then send what waits."""
+        self._channel.declare(self._declarations())
+        self._channel.confirm(self._begin)
 
     def lost(self) -> None:
         """Put what was not confirmed back in front, to be published again."""
-        self._channel = None
+        self._is_ready = False
         self._most_bytes = None  # it may be another when we are back
         self._returned.clear()
         self._waiting.extendleft(reversed([*self._refused, *self._unconfirmed]))
@@ -158,11 +150,11 @@ class Publisher(ChannelListener, Generic[Owner]):
 
     def pump(self) -> None:
         """Publish what waits, as far as the window and the broker allow."""
-        if not self._waiting or self._channel is None or not self.is_flowing:
+        if not self._waiting or not self.is_flowing:
             return
         count = min(len(self._waiting), WINDOW - len(self._unconfirmed))
         publications = [self._waiting.popleft() for _ in range(count)]
-        channel, frame_max = self._channel.channel_number, self._connection.frame_max
+        channel, frame_max = self._channel.number, self._channel.frame_max
         most = frames.most_property_bytes(frame_max)
         too_large: list[Publication[Owner]] = []
         parts: list[bytes | memoryview] = []
@@ -181,7 +173,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         if too_large:
             publications = [each for each in publications if each not in too_large]
         self._unconfirmed.send(publications)
-        self._connection.send(parts)
+        self._channel.send(parts)
         for publication in too_large:
             self._on_refused(publication, self._too_much_beside(publication[0], most))
 
@@ -208,7 +200,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         stuck = [*self._refused, *self._waiting]
         self._refused.clear()
         self._waiting.clear()
-        if self._channel is None or self._connection.blocked:
+        if not self._is_ready or self._connection.blocked:
             stuck += self._unconfirmed
             self._unconfirmed.clear()
         return [owner for _, owner in stuck]
@@ -218,30 +210,22 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._waiting = deque(each for each in self._waiting if not is_void(each[1]))
         self._refused = [each for each in self._refused if not is_void(each[1])]
 
-    def _prepare(self, channel: Channel) -> None:
-        declare(channel, self._declarations())
-        channel.add_on_return_callback(self._note_return)
-        channel.confirm_delivery(
-            partial(self._confirmed, channel), callback=lambda _frame: self._is_ready(channel)
-        )
+    def _make_channel(self) -> Channel:
+        return Channel(self._connection, self, f"publish to {self.edge.name!r}")
 
     def _declarations(self) -> Iterator[Declaration]:
         return self.edge.for_publishing()
 
-    def _is_ready(self, channel: Channel) -> None:
-        self._channel = channel
+    def _begin(self) -> None:
+        self._is_ready = True
         self.pump()
 
-    def _note_return(
-        self, channel: Channel, _method: object, properties: BasicProperties, _body: bytes
-    ) -> None:
+    def returned(self, properties: bytes) -> None:
         """Note what basic.return is about; the confirm that follows does not count then.
 
         A return carries no sequence number, only the message.
         """
-        if channel is not self._channel:
-            return  # it is being closed: what it carried is published again
-        message_id, _ = read_ids(encode_properties(properties))
+        message_id, _ = read_ids(properties)
         self._returned[message_id or ""] += 1
 
     def acked(self, tag: int, *, multiple: bool) -> None:
@@ -266,18 +250,9 @@ class Publisher(ChannelListener, Generic[Owner]):
                 taken.append(publication)
         return taken
 
-    def _confirmed(self, channel: Channel, frame: "Frame[Any]") -> None:
-        """Take a basic.nack of the broker, or a basic.ack that the codec has left to pika.
-
-        On a channel that is being closed it is about what is published again on another one.
-        """
-        if channel is not self._channel:
-            return
-        method = frame.method
-        if isinstance(method, Basic.Ack):
-            self.acked(method.delivery_tag, multiple=method.multiple)
-            return
-        for publication in self._unconfirmed.confirm(method.delivery_tag, multiple=method.multiple):
+    def nacked(self, tag: int, *, multiple: bool) -> None:
+        """Take a basic.nack: no queue has it."""
+        for publication in self._unconfirmed.confirm(tag, multiple=multiple):
             self._refuse(publication)
         self.pump()
 
@@ -295,18 +270,17 @@ class Publisher(ChannelListener, Generic[Owner]):
             error = RefusedError(f"{name!r} refuses messages: is its queue full or not available?")
         self._on_refused(publication, error)
 
-    def _closed(self, code: int, text: str) -> None:
-        self.lost()
-        if is_hopeless(code, text):
-            self._on_failed(
-                TopologyError(f"cannot publish to {self.edge.name!r}: {explain_refusal(text)}")
-            )
-            return
+    def closed_by_broker(self, code: int, text: str) -> bool:
+        """Keep back, for another channel, what the broker has closed this one for: its size."""
         self._most_bytes = size_limit(code, text)
         fitting, too_large = self._split(list(self._waiting))
         self._waiting = deque(fitting)
-        self._connection.reopen(self, text)
         self._refuse_too_large(too_large)
+        return False
+
+    def failed(self, error: TopologyError) -> None:
+        """Tell that the broker refuses the edge."""
+        self._on_failed(error)
 
     def _split(
         self, publications: list[Publication[Owner]]

@@ -6,8 +6,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from rabbit.amqp import frames
-from rabbit.amqp.connection import Basic, Connection
+from rabbit.amqp.connection import Connection
 from rabbit.amqp.loop_thread import WAIT_SECONDS, LoopThread
+from rabbit.amqp.pika_types import Deliver
 from rabbit.errors import ClosedError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
 from rabbit.messaging.consumer import Delivery, QueueConsumer
@@ -22,7 +23,7 @@ from rabbit.topology import Edge
 LOOK_SECONDS = 0.5
 
 
-class Received(Basic.Deliver):
+class Received(Deliver):
     """The method (basic.deliver) that a callback gets, and what has become of its message."""
 
     __slots__ = ("consuming", "delivery", "settled")

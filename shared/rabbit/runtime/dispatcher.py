@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from rabbit.amqp.connection import Connection, Loop
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.loop import Loop
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
 from rabbit.messaging.consumer import Delivery, QueueConsumer

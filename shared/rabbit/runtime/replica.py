@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from time import sleep
 from typing import Any, NamedTuple, Protocol
 
-from rabbit.amqp.connection import Connection, Loop, User
+from rabbit.amqp.connection import Connection, User
+from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.control.listener import ControlListener
 from rabbit.control.messages import Command, Report, State
@@ -236,9 +237,11 @@ class Replica:
 
     def _keep_out(self) -> None:
         """Let nobody on the connections do anything before it is certain that our name is ours."""
-        self._kept_out = [(each, each.users[:]) for each in (self.consuming, self.publishing)]
-        self.publishing.users.clear()
-        self.consuming.users[:] = [self._lock]
+        let_in = self._lock.channel
+        for connection in (self.consuming, self.publishing):
+            others = [user for user in connection.users if user is not let_in]
+            self._kept_out.append((connection, others))
+            connection.users[:] = [user for user in connection.users if user is let_in]
 
     def _let_in(self) -> None:
         if self._stopping is not None:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
 
-from rabbit.amqp.connection import Loop
+from rabbit.amqp.loop import Loop
 from rabbit.errors import Halted, PublishError, TooLargeError
 from rabbit.message import Output, check_key, encoded, new_id, text_output
 from rabbit.messaging.publisher import Publication, Publisher

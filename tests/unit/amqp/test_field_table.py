@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pika import BasicProperties
 
-from rabbit.amqp.connection import decode_properties
 from rabbit.amqp.field_table import DEEPEST, decode_table
+from rabbit.amqp.pika_types import Properties, decode_properties
 from rabbit.errors import UndecodableError
 from rabbit.message import Message
 from tests.unit.texts import texts
@@ -109,7 +108,7 @@ def test_each_type_within_each_other(given: dict[str, tuple[bytes, Any]]) -> Non
 @given(st.dictionaries(names, values, max_size=4))
 def test_what_pika_encodes_is_decoded(headers: dict[str, Any]) -> None:
     """All types, within each other too; the other properties are there as well."""
-    given = BasicProperties(content_type="text/plain", headers=headers, message_id="m", app_id="a")
+    given = Properties(content_type="text/plain", headers=headers, message_id="m", app_id="a")
 
     decoded = decode_properties(b"".join(given.encode()))
 

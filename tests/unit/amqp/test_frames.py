@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 
 from rabbit.amqp import frames
+from rabbit.amqp.channel import ChannelListener
 from rabbit.amqp.properties import read_ids, text_properties
 from rabbit.errors import ProtocolError
 from tests.unit.texts import texts
@@ -57,7 +58,7 @@ class Delivery(NamedTuple):
     redelivered: bool
 
 
-class ChannelListener(frames.ChannelListener):
+class Listener(ChannelListener):
     """Notes what it is given, in the order in which it comes."""
 
     def __init__(self, heard: list[Any]) -> None:
@@ -108,9 +109,7 @@ def deliver(
 def decode(data: bytes, cuts: list[int] | None = None, channels: tuple[int, ...] = (1,)) -> Any:
     """Feed `data`, cut at `cuts`; return what the lanes and pika were given, in order."""
     heard: list[Any] = []
-    decoder = frames.Decoder(
-        {channel: ChannelListener(heard) for channel in channels}, heard.append
-    )
+    decoder = frames.Decoder({channel: Listener(heard) for channel in channels}, heard.append)
     borders = [0, *sorted(cuts or []), len(data)]
     for begin, end in pairwise(borders):
         if begin < end:
@@ -119,10 +118,10 @@ def decode(data: bytes, cuts: list[int] | None = None, channels: tuple[int, ...]
 
 
 @pytest.mark.parametrize("error", [IndexError, struct.error])
-def test_an_error_of_a_lane_is_no_unexpected_frame(error: type[Exception]) -> None:
-    """It is raised; the frame, which the lane has been given, does not go to pika as well."""
+def test_an_error_of_a_listener_is_no_unexpected_frame(error: type[Exception]) -> None:
+    """It is raised; the frame, which the listener has been given, does not go to pika as well."""
 
-    class Failing(frames.ChannelListener):
+    class Failing(ChannelListener):
         def delivered(self, *_: object, **__: object) -> None:
             raise error
 
@@ -250,7 +249,7 @@ def test_deliveries_are_read_the_same_whatever_comes_before_them(
 def test_deliveries_for_a_lane_that_is_gone_go_to_pika() -> None:
     """Also when they resemble those before, which had a lane."""
     heard: list[Any] = []
-    lanes: dict[int, frames.ChannelListener] = {1: ChannelListener(heard)}
+    lanes: dict[int, ChannelListener] = {1: Listener(heard)}
     decoder = frames.Decoder(lanes, heard.append)
     nothing = spec.BasicProperties()
     decoder.feed(deliver(1, 1, b"a", nothing) + deliver(1, 2, b"b", nothing))
@@ -327,7 +326,7 @@ def test_the_exchange_is_told(exchanges: list[str], data: st.DataObject) -> None
     """Whether a delivery looks like the one before it or not."""
     heard: list[tuple[str, int]] = []
 
-    class Noting(frames.ChannelListener):
+    class Noting(ChannelListener):
         def delivered(self, exchange: str, arrivals: list[frames.Arrival]) -> None:
             heard.extend((exchange, arrival[0]) for arrival in arrivals)
 
@@ -403,7 +402,7 @@ def _unbuffered(data: bytes, frame_max: int = 4096) -> None:
     """Refuse what begins like this at once, also when it comes byte for byte."""
 
     def feed(step: int) -> None:
-        decoder = frames.Decoder({1: ChannelListener([])}, lambda _frame: None)
+        decoder = frames.Decoder({1: Listener([])}, lambda _frame: None)
         decoder.frame_max = frame_max
         for begin in range(0, len(data), step):
             decoder.feed(data[begin : begin + step])
@@ -425,7 +424,7 @@ def test_a_frame_larger_than_agreed_upon_is_refused() -> None:
     _unbuffered(method + frame.Header(1, 4, properties).marshal()[:100])
     whole = deliver(1, 5, b"", spec.BasicProperties(headers={"x": 5000 * "x"}))
     heard: list[Any] = []
-    decoder = frames.Decoder({1: ChannelListener(heard)}, heard.append)
+    decoder = frames.Decoder({1: Listener(heard)}, heard.append)
     decoder.frame_max = 4096
     decoder.feed(whole)
     assert len(heard) == 1, "the broker adds headers of its own to those that fitted"

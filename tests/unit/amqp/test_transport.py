@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
-from rabbit.amqp.connection import Loop
+from rabbit.amqp.loop import Loop
 from rabbit.amqp.transport import Transport
 from rabbit.errors import ProtocolError
 

@@ -8,7 +8,8 @@ import pytest
 from pika import frame
 from pika.spec import BasicProperties
 
-from rabbit.amqp.connection import _Wire, encode_properties
+from rabbit.amqp.pika_types import encode_properties
+from rabbit.amqp.wire import Wire
 from rabbit.errors import ProtocolError
 
 TABLE = b"\x05shorts" + struct.pack(">h", 2) + b"\x05priced" + struct.pack(">d", 1.5)
@@ -23,9 +24,9 @@ class Encoded(BasicProperties):
         return [PROPERTIES]
 
 
-def wire(received: bytes) -> _Wire:
+def wire(received: bytes) -> Wire:
     """Return a connection that has received this, and was never connected."""
-    made = object.__new__(_Wire)
+    made = object.__new__(Wire)
     made._frame_buffer = received
     return made
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rabbit.amqp import frames
-from rabbit.amqp.connection import BasicProperties, decode_properties, encode_properties
+from rabbit.amqp.pika_types import Properties, decode_properties, encode_properties
 from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
 from rabbit.message import Message
 from rabbit.messaging.retry import LONGEST_ERROR, Disposition, RetryPolicy
@@ -20,7 +20,7 @@ KEPT = {"x-failed-stage", "x-failed-replica", "x-failed-at", "x-error-type", "x-
 
 def message(body: bytes = b"a", **properties: Any) -> Message:
     """Return a message that was published with a routing key and these properties."""
-    raw = encode_properties(BasicProperties(**properties))  # type: ignore[no-untyped-call]
+    raw = encode_properties(Properties(**properties))  # type: ignore[no-untyped-call]
     return Message(body, raw, redelivered=False, routing_key="red")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rabbit import ConfigurationError, Consumer, Producer, Worker
-from rabbit.amqp.connection import Loop
+from rabbit.amqp.loop import Loop
 from rabbit.message import Message
 from rabbit.runtime.source import Source
 from rabbit.testing import Harness, harness

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rabbit import ConfigurationError
-from rabbit.amqp.connection import BasicProperties, encode_properties
+from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.amqp.properties import read_headers
 from rabbit.dead_letters.letter import DeadLetter
 from rabbit.message import Message
@@ -18,7 +18,7 @@ from services.control.text import cut
 
 def dead(body: bytes = b"text", **given: Any) -> Message:
     """Return a message with these properties."""
-    properties = encode_properties(BasicProperties(**given))  # type: ignore[no-untyped-call]
+    properties = encode_properties(Properties(**given))  # type: ignore[no-untyped-call]
     return Message(body, properties, redelivered=False, routing_key="key")
 
 

@@ -1,0 +1,418 @@
+"""A channel that is opened again whenever it is lost, and what its user hears of it.
+
+Consumers, publishers, the control listener and the queue browser differ in what they do on a
+channel. What can happen to one is the same for all of them, and stands here.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from pika.channel import Channel as PikaChannel
+from pika.exceptions import DuplicateGetOkCallback
+from pika.frame import Method as Frame
+from pika.spec import Basic, BasicProperties
+
+from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
+from rabbit.amqp.connection import STABLE_SECONDS, Backoff, Connection
+from rabbit.amqp.frames import Arrival
+from rabbit.amqp.pika_types import encode_properties
+from rabbit.errors import TopologyError
+from rabbit.topology import Binding, Declaration, Exchange, Queue, QueueType
+
+#: Pause before a channel that the broker has closed is opened again: see `Backoff`.
+FIRST_REOPEN_SECONDS = 1.0
+LAST_REOPEN_SECONDS = 30.0
+
+#: How long a consumer may hold a message unacked: in a handler that takes its time, or waiting for
+#: it. RabbitMQ's own default is 30 minutes (consumer_timeout). Who is gone for good loses its
+#: messages by its heartbeat; a handler that hangs, by HANDLER_TIMEOUT. So this is a week.
+CONSUMER_TIMEOUT_MILLISECONDS = 7 * 24 * 60 * 60 * 1000
+
+
+class Count(NamedTuple):
+    """What the broker counts at a queue (a passive queue.declare): exact, unlike statistics.
+
+    Attributes:
+        ready: messages that wait for a consumer; those in flight do not count.
+        consumers: registered consumers, and cancelled ones that still hold messages.
+    """
+
+    ready: int
+    consumers: int
+
+
+class ChannelListener:
+    """Hears what happens on a channel, on the loop's thread; here nothing is done with it."""
+
+    def opened(self) -> None:
+        """The channel is open, for the first time or again: declare, consume, publish."""
+
+    def lost(self) -> None:
+        """The channel is gone, with its connection or alone: its tags mean nothing any more."""
+
+    def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
+        """Take deliveries (basic.deliver with its content) that came one behind the other.
+
+        Args:
+            exchange: by which all of them came to their queue.
+            arrivals: what each has brought.
+        """
+
+    def consumer_cancelled(self) -> None:
+        """The broker has cancelled the consumer: its queue was deleted, or an ack took too long."""
+
+    def acked(self, tag: int, *, multiple: bool) -> None:
+        """Take a publisher confirm: the broker is responsible for the message now."""
+
+    def nacked(self, tag: int, *, multiple: bool) -> None:
+        """Take a publisher confirm that says no: no queue has the message."""
+
+    def returned(self, properties: bytes) -> None:
+        """Take a message that no queue is bound for (basic.return), by its properties."""
+
+    def closed_by_broker(self, code: int, text: str) -> bool:
+        """Tell whether a channel that the broker has closed needs nothing more: by default it does.
+
+        Args:
+            code: AMQP's reply code; `lost` has been called before.
+            text: the broker's words.
+        """
+        del code, text
+        return False
+
+    def failed(self, error: TopologyError) -> None:
+        """The broker has closed the channel for something that another one does not cure."""
+
+
+class Channel:
+    """One channel of a connection, for one listener; for the loop's thread.
+
+    Attributes:
+        is_wanted: whether it is opened, again and again, when its connection is open.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        listener: ChannelListener,
+        purpose: str,
+        *,
+        wanted: bool = True,
+    ) -> None:
+        """Live on `connection`, whose user this becomes.
+
+        Args:
+            connection: opens it as soon as it is open itself.
+            listener: hears what happens on it.
+            purpose: what cannot be done without it, as in "cannot ...", for people.
+            wanted: whether it is wanted from the beginning on.
+        """
+        self.is_wanted = wanted
+        self._connection = connection
+        self._listener = listener
+        self._purpose = purpose
+        self._raw: PikaChannel | None = None
+        self._consumer_tag = ""
+        self._backoff = Backoff(FIRST_REOPEN_SECONDS, LAST_REOPEN_SECONDS)
+        self._closed_count = 0
+        connection.users.append(self)
+
+    # Its life
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something can be sent on it now."""
+        return self._raw is not None and self._raw.is_open
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is none now: not opened yet, gone with its connection, or closed."""
+        return self._raw is None
+
+    @property
+    def number(self) -> int:
+        """What it is called in each frame; it is open."""
+        assert self._raw is not None  # noqa: S101 - as promised
+        return self._raw.channel_number
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame that was agreed upon (connection.tune), in bytes."""
+        return self._connection.frame_max
+
+    def open(self) -> None:
+        """Open it (channel.open); its connection calls this whenever that is open."""
+        if self.is_wanted:
+            self._connection.open_channel(self._opened, self._closed, self._listener)
+
+    def want(self) -> None:
+        """Have it opened from now on."""
+        self.is_wanted = True
+        if self._connection.is_open:
+            self.open()
+
+    def lost(self) -> None:
+        """Forget it; its connection calls this when that is lost."""
+        self._raw = None
+        self._listener.lost()
+
+    def close(self) -> None:
+        """Close it for good (channel.close); `is_lost` tells when that is done."""
+        self.is_wanted = False
+        if self._raw is not None and self._raw.is_open:
+            self._raw.add_on_close_callback(lambda *_: self.lost())
+            self._connection.close_channel(self._raw)
+
+    def forget(self) -> None:
+        """Let the connection know nothing of it any more: it is lost, or was never opened."""
+        with suppress(ValueError):
+            self._connection.users.remove(self)
+
+    def replace(self, reason: str | None = None) -> None:
+        """Close it, and open another one.
+
+        Args:
+            reason: why, which is told once, and after a pause that grows; None: at once.
+        """
+        if self._raw is not None:
+            self._connection.close_channel(self._raw)
+        self.lost()
+        if reason is None:
+            self.open()
+        else:
+            self._reopen(reason)
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run `function` after `seconds`, unless this channel is lost by then."""
+        raw = self._raw
+        self._connection.call_later(seconds, lambda: self._on(raw, function))
+
+    def _opened(self, raw: PikaChannel) -> None:
+        if not self.is_wanted:
+            raw.close()
+            return
+        self._raw = raw
+        raw.add_on_cancel_callback(lambda _frame: self._on(raw, self._listener.consumer_cancelled))
+        self._listener.opened()
+
+    def _closed(self, code: int, text: str) -> None:
+        """Open another one, unless that is hopeless; say why in either case."""
+        self.lost()
+        if self._listener.closed_by_broker(code, text):
+            return
+        if is_hopeless(code, text):
+            why = explain_refusal(text)
+            self._listener.failed(TopologyError(f"cannot {self._purpose}: {why}"))
+        else:
+            self._reopen(text)
+
+    def _reopen(self, reason: str) -> None:
+        """Open another one after a pause, which is short again once that has lasted."""
+        outage_log = self._connection.outage_log
+        outage_log.refused(self, reason)
+        self._closed_count += 1
+        count = self._closed_count
+
+        def prove() -> None:
+            if self._closed_count == count:
+                self._backoff.proved()
+                outage_log.accepted(self)
+
+        def reopen() -> None:
+            self.open()
+            self._connection.call_later_if_open(STABLE_SECONDS, prove)
+
+        self._connection.call_later_if_open(self._backoff.pause(), reopen)
+
+    def _on(self, raw: PikaChannel | None, tell: Callable[[], None]) -> None:
+        """Tell what has happened on a channel, if that is the present one."""
+        if raw is not None and raw is self._raw:
+            tell()
+
+    def _answered(self, tell: Callable[[Any], None]) -> Callable[["Frame[Any]"], None]:
+        """Return a callback for the broker's answer to what is asked on this channel."""
+        raw = self._raw
+
+        def answered(frame: "Frame[Any]") -> None:
+            if raw is self._raw:
+                tell(frame.method)
+
+        return answered
+
+    # Exchanges, queues, bindings
+
+    def declare(self, declarations: Iterable[Declaration]) -> None:
+        """Send declarations: see `declare`."""
+        if self._raw is not None:
+            declare(self._raw, declarations)
+
+    def declare_lock(self, name: str, on_taken: Callable[[], None]) -> None:
+        """Declare a queue that no other connection can have while this one lives (exclusive)."""
+        if self._raw:
+            arguments = {"x-queue-type": "classic"}
+            taken = self._answered(lambda _: on_taken())
+            self._raw.queue_declare(name, exclusive=True, arguments=arguments, callback=taken)
+
+    def count(self, queue: str, tell: Callable[[Count], None]) -> None:
+        """Ask the broker about a queue (a passive queue.declare): 404 closes the channel."""
+
+        def counted(method: Any) -> None:  # noqa: ANN401 - pika's
+            tell(Count(method.message_count, method.consumer_count))
+
+        if self._raw:
+            self._raw.queue_declare(queue, passive=True, callback=self._answered(counted))
+
+    def bind(self, queue: str, exchange: str, key: str, on_done: Callable[[], None]) -> None:
+        """Bind a queue (queue.bind)."""
+        if self._raw:
+            done = self._answered(lambda _: on_done())
+            self._raw.queue_bind(queue, exchange, routing_key=key, callback=done)
+
+    def unbind(self, queue: str, exchange: str, key: str = "") -> None:
+        """Take a binding away (queue.unbind)."""
+        if self._raw:
+            self._raw.queue_unbind(queue, exchange, routing_key=key)
+
+    def delete(self, queue: str, on_done: Callable[[], None]) -> None:
+        """Delete a queue with what is in it (queue.delete)."""
+        if self._raw:
+            self._raw.queue_delete(queue, callback=self._answered(lambda _: on_done()))
+
+    def keep_alive(self, queue: str) -> None:
+        """Use a queue, so that it does not expire: take a message out (basic.get), put it back.
+
+        Declaring a quorum queue again is no use of it (RabbitMQ's guide to them); this is.
+        """
+
+        def put_back(raw: PikaChannel, method: Basic.GetOk, _properties: object, _: bytes) -> None:
+            if raw.is_open:
+                raw.basic_nack(method.delivery_tag, requeue=True)
+
+        if self._raw:
+            with suppress(DuplicateGetOkCallback):  # an alarm: the one before is not answered yet
+                self._raw.basic_get(queue, put_back)
+
+    # Messages in
+
+    def consume(
+        self,
+        queue: str,
+        prefetch: int,
+        on_registered: Callable[[], None],
+        queue_type: QueueType = "quorum",
+    ) -> None:
+        """Register a consumer (basic.qos, basic.consume) whose deliveries the listener takes.
+
+        Args:
+            queue: what to consume; it is acked by hand.
+            prefetch: how many unacked deliveries there may be; 0: any number.
+            on_registered: called with basic.consume-ok.
+            queue_type: what the queue is.
+        """
+        raw = self._raw
+        if raw is None:
+            return
+
+        def left_to_pika(
+            raw: PikaChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes
+        ) -> None:
+            if raw.is_open:
+                encoded = encode_properties(properties)
+                arrival = (
+                    method.delivery_tag,
+                    method.routing_key,
+                    encoded,
+                    body,
+                    method.redelivered,
+                )
+                self._listener.delivered(method.exchange, [arrival])
+
+        is_patient = queue_type == "quorum" and _knows_consumer_timeout(raw)
+        arguments = {"x-consumer-timeout": CONSUMER_TIMEOUT_MILLISECONDS} if is_patient else {}
+        registered = self._answered(lambda _: on_registered())
+        if prefetch:
+            raw.basic_qos(prefetch_count=prefetch)
+        self._consumer_tag = raw.basic_consume(
+            queue, left_to_pika, callback=registered, arguments=arguments
+        )
+
+    def cancel(self, on_cancelled: Callable[[], None]) -> None:
+        """Consume no more (basic.cancel); what is under way arrives before `on_cancelled`."""
+        if self._raw:
+            cancelled = self._answered(lambda _: on_cancelled())
+            self._raw.basic_cancel(self._consumer_tag, callback=cancelled)
+
+    def ack(self, tag: int, *, multiple: bool = False) -> None:
+        """Take a delivery out of its queue (basic.ack); `multiple`: all up to this one."""
+        if self._raw:
+            self._raw.basic_ack(tag, multiple)
+
+    def requeue(self, tag: int, *, multiple: bool = False) -> None:
+        """Give a delivery back to its queue (basic.nack), which is no failure."""
+        if self._raw:
+            self._raw.basic_nack(tag, multiple, requeue=True)
+
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        """Give a delivery back as a failure, or have it dead-lettered (basic.reject)."""
+        if self._raw:
+            self._raw.basic_reject(tag, requeue=requeue)
+
+    # Messages out
+
+    def confirm(self, on_ready: Callable[[], None]) -> None:
+        """Switch publisher confirms on (confirm.select), which the listener takes."""
+        raw = self._raw
+        if raw is None:
+            return
+
+        def confirmed(frame: "Frame[Any]") -> None:
+            tell = (
+                self._listener.acked
+                if isinstance(frame.method, Basic.Ack)
+                else self._listener.nacked
+            )
+            tag, multiple = frame.method.delivery_tag, frame.method.multiple
+            # On a channel that is closed it is about what is published again on another one.
+            self._on(raw, lambda: tell(tag, multiple=multiple))
+
+        def returned(
+            raw: PikaChannel, _method: object, properties: BasicProperties, _body: bytes
+        ) -> None:
+            self._on(raw, lambda: self._listener.returned(encode_properties(properties)))
+
+        raw.add_on_return_callback(returned)
+        raw.confirm_delivery(confirmed, callback=self._answered(lambda _: on_ready()))
+
+    def send(self, frames: Iterable[bytes | memoryview]) -> None:
+        """Send frames, in parts, with this turn's flush; they are of this channel's `number`."""
+        self._connection.send(frames)
+
+
+def declare(raw: PikaChannel, declarations: Iterable[Declaration]) -> None:
+    """Send the declarations; what is sent after them on this channel finds them done.
+
+    The broker closes the channel when it refuses one (406 when something of that name exists
+    with other arguments, 403 without permission).
+    """
+    for item in declarations:
+        match item:
+            case Exchange(name, kind, auto_delete):
+                raw.exchange_declare(name, kind, durable=True, auto_delete=auto_delete)
+            case Queue(name, arguments, purge):
+                raw.queue_declare(name, durable=True, arguments=dict(arguments))
+                if purge:
+                    raw.queue_purge(name)
+            case Binding(exchange, queue, key):
+                raw.queue_bind(queue, exchange, routing_key=key)
+
+
+def _knows_consumer_timeout(raw: PikaChannel) -> bool:
+    """Tell whether the broker takes `x-consumer-timeout`; one that does not refuses the consumer.
+
+    Quorum queues do since RabbitMQ 4.3. Classic ones refuse it, and have no such time-out there.
+    """
+    version = str((raw.connection.server_properties or {}).get("version", ""))
+    numbers = re.search(r"(\d+)\.(\d+)", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (4, 3)
