@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pika import frame, spec
 
-from rabbit.amqp.channel import Channel, ChannelListener
+from rabbit.amqp.channel import ChannelListener
 from rabbit.amqp.loop_thread import LoopThread
 from rabbit.logs import logger
 from rabbit.message import text_output
@@ -322,7 +322,7 @@ def test_a_close_that_crosses_the_brokers_is_no_news(broker: Broker) -> None:
             news.append(code)
             return super().closed_by_broker(code, text)
 
-    channel = Channel(connection, Crossing(), "cross")
+    channel = connection.channel(Crossing(), "cross")
     try:
         loop_thread.call(connection.connect)
         assert closed.wait(20), "the channel is closed"

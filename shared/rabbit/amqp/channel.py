@@ -4,10 +4,11 @@ Consumers, publishers, the control listener and the queue browser differ in what
 channel. What can happen to one is the same for all of them, and stands here.
 """
 
+import random
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pika.channel import Channel as PikaChannel
 from pika.exceptions import DuplicateGetOkCallback
@@ -15,8 +16,8 @@ from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
 
 from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
-from rabbit.amqp.connection import STABLE_SECONDS, Backoff, Connection
 from rabbit.amqp.frames import Arrival
+from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.pika_types import encode_properties
 from rabbit.errors import TopologyError
 from rabbit.topology import Binding, Declaration, Exchange, Queue, QueueType
@@ -29,6 +30,44 @@ LAST_REOPEN_SECONDS = 30.0
 #: it. RabbitMQ's own default is 30 minutes (consumer_timeout). Who is gone for good loses its
 #: messages by its heartbeat; a handler that hangs, by HANDLER_TIMEOUT. So this is a week.
 CONSUMER_TIMEOUT_MILLISECONDS = 7 * 24 * 60 * 60 * 1000
+
+
+#: What has lasted so long works again: pauses are short, and the outage is over. A line that is
+#: cut again and again is one outage.
+STABLE_SECONDS = 5.0
+
+
+class Backoff:
+    """Pauses of a random length (full jitter), up to a bound that doubles with each failure.
+
+    What works again has to prove itself before the pauses are short again: who asks decides when.
+    """
+
+    def __init__(self, first_seconds: float, last_seconds: float) -> None:
+        """Bound the pauses.
+
+        Args:
+            first_seconds: the longest pause after the first failure.
+            last_seconds: the longest pause there is.
+        """
+        self._first = first_seconds
+        self._last = last_seconds
+        self._failures = 0
+
+    @property
+    def bound(self) -> float:
+        """The longest that the next pause may be, in seconds."""
+        return min(self._last, self._first * 2.0 ** min(self._failures, 32))
+
+    def pause(self) -> float:
+        """Count a failure; return how long to wait, in seconds."""
+        bound = self.bound
+        self._failures += 1
+        return random.uniform(0, bound)  # noqa: S311 - no secret
+
+    def proved(self) -> None:
+        """Make the pauses short again: what was tried has lasted."""
+        self._failures = 0
 
 
 class Count(NamedTuple):
@@ -86,6 +125,41 @@ class ChannelListener:
         """The broker has closed the channel for something that another one does not cure."""
 
 
+class ChannelHost(Protocol):
+    """What a channel asks of its connection; see `Connection`."""
+
+    users: list[Any]
+    outage_log: OutageLog
+
+    @property
+    def is_open(self) -> bool:
+        """Whether channels can be opened now."""
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame that was agreed upon (connection.tune), in bytes."""
+
+    def open_channel(
+        self,
+        on_open: Callable[[PikaChannel], None],
+        on_closed_by_broker: Callable[[int, str], None],
+        listener: ChannelListener,
+    ) -> None:
+        """Open a channel (channel.open)."""
+
+    def close_channel(self, channel: PikaChannel) -> None:
+        """Close a channel (channel.close)."""
+
+    def send(self, frames: Iterable[bytes | memoryview]) -> None:
+        """Send frames with this turn's flush."""
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run `function` after `seconds`."""
+
+    def call_later_if_open(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run `function` after `seconds`, unless the connection is lost by then."""
+
+
 class Channel:
     """One channel of a connection, for one listener; for the loop's thread.
 
@@ -94,22 +168,10 @@ class Channel:
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        listener: ChannelListener,
-        purpose: str,
-        *,
-        wanted: bool = True,
+        self, connection: ChannelHost, listener: ChannelListener, purpose: str, *, is_wanted: bool
     ) -> None:
-        """Live on `connection`, whose user this becomes.
-
-        Args:
-            connection: opens it as soon as it is open itself.
-            listener: hears what happens on it.
-            purpose: what cannot be done without it, as in "cannot ...", for people.
-            wanted: whether it is wanted from the beginning on.
-        """
-        self.is_wanted = wanted
+        """Live on `connection`, which makes it: see `Connection.channel`."""
+        self.is_wanted = is_wanted
         self._connection = connection
         self._listener = listener
         self._purpose = purpose
@@ -117,7 +179,6 @@ class Channel:
         self._consumer_tag = ""
         self._backoff = Backoff(FIRST_REOPEN_SECONDS, LAST_REOPEN_SECONDS)
         self._closed_count = 0
-        connection.users.append(self)
 
     # Its life
 

@@ -3,18 +3,17 @@
 Everything here runs on the loop's thread.
 """
 
-import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import cycle
 from typing import Any, Protocol
 
-from pika.channel import Channel
+from pika.channel import Channel as PikaChannel
 from pika.exceptions import ChannelClosedByBroker, NoFreeChannels
 
 from rabbit.amqp import frames
-from rabbit.amqp.frames import FrameListener
+from rabbit.amqp.channel import STABLE_SECONDS, Backoff, Channel, ChannelListener
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.outages import Outage, Phase, Where, explain
@@ -30,10 +29,6 @@ LAST_BACKOFF_SECONDS = 10.0
 ATTEMPT_SECONDS = 10.0
 QUICK_ATTEMPT_SECONDS = 3.0
 
-#: What has lasted so long works again: pauses are short, and the outage is over. A line that is
-#: cut again and again is one outage.
-STABLE_SECONDS = 5.0
-
 #: Of connections that were lost before that, so many in a row are put to use at once; further ones
 #: only when they have lasted this long. What is delivered on a connection and lost with it counts
 #: towards the delivery limit of each message.
@@ -45,39 +40,6 @@ CLOSING_SECONDS = 0.1
 
 #: AMQP's reply code for what is not allowed.
 NOT_ALLOWED = 530
-
-
-class Backoff:
-    """Pauses of a random length (full jitter), up to a bound that doubles with each failure.
-
-    What works again has to prove itself before the pauses are short again: who asks decides when.
-    """
-
-    def __init__(self, first_seconds: float, last_seconds: float) -> None:
-        """Bound the pauses.
-
-        Args:
-            first_seconds: the longest pause after the first failure.
-            last_seconds: the longest pause there is.
-        """
-        self._first = first_seconds
-        self._last = last_seconds
-        self._failures = 0
-
-    @property
-    def bound(self) -> float:
-        """The longest that the next pause may be, in seconds."""
-        return min(self._last, self._first * 2.0 ** min(self._failures, 32))
-
-    def pause(self) -> float:
-        """Count a failure; return how long to wait, in seconds."""
-        bound = self.bound
-        self._failures += 1
-        return random.uniform(0, bound)  # noqa: S311 - no secret
-
-    def proved(self) -> None:
-        """Make the pauses short again: what was tried has lasted."""
-        self._failures = 0
 
 
 class User(Protocol):
@@ -203,11 +165,11 @@ class Connection:
 
     def open_channel(
         self,
-        on_open: Callable[[Channel], None],
+        on_open: Callable[[PikaChannel], None],
         on_closed_by_broker: Callable[[int, str], None],
-        listener: FrameListener,
+        listener: ChannelListener,
     ) -> None:
-        """Open a channel (channel.open); see `rabbit.amqp.channel`.
+        """Open a channel (channel.open); for `Channel`.
 
         Args:
             on_open: given pika's channel, once it is open.
@@ -220,12 +182,12 @@ class Connection:
         if wire is None or not self._open or not wire.is_open:  # it may be closing
             return
 
-        def opened(channel: Channel) -> None:
+        def opened(channel: PikaChannel) -> None:
             wire.listeners[channel.channel_number] = listener
             channel.add_on_close_callback(closed)
             on_open(channel)
 
-        def closed(channel: Channel, reason: Exception) -> None:
+        def closed(channel: PikaChannel, reason: Exception) -> None:
             if wire.listeners.pop(channel.channel_number, None) is None:
                 return  # we closed it too, and whoever did has gone on already
             if isinstance(reason, ChannelClosedByBroker) and self._open:
@@ -241,7 +203,7 @@ class Connection:
                 refused = partial(on_closed_by_broker, NOT_ALLOWED, _too_few(wire))
                 self.call_later_if_open(0, refused)
 
-    def close_channel(self, channel: Channel) -> None:
+    def close_channel(self, channel: PikaChannel) -> None:
         """Close a channel (channel.close); what still arrives on it is for nobody."""
         if self._pika:
             self._pika.listeners.pop(channel.channel_number, None)
@@ -251,6 +213,20 @@ class Connection:
         """Send frames, in parts, with this turn's `flush`; the channel they belong to is open."""
         if self._pika:
             self._pika.unsent += frames
+
+    def channel(
+        self, listener: ChannelListener, purpose: str, *, is_wanted: bool = True
+    ) -> Channel:
+        """Return a channel that is opened whenever this connection is open; see `Channel`.
+
+        Args:
+            listener: hears what happens on it.
+            purpose: what cannot be done without it, as in "cannot ...", for people.
+            is_wanted: whether it is wanted from the beginning on.
+        """
+        channel = Channel(self, listener, purpose, is_wanted=is_wanted)
+        self.users.append(channel)
+        return channel
 
     @property
     def frame_max(self) -> int:

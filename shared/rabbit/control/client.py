@@ -55,7 +55,7 @@ class _Question(ChannelListener):
 
     def wait(self) -> Iterator[None]:
         """Ask, again after a lost connection; a step task that ends with the answer."""
-        self._channel = Channel(self._connection, self, self._trouble, wanted=False)
+        self._channel = self._connection.channel(self, self._trouble, is_wanted=False)
         self._channel.want()
         while not self.is_answered:
             yield

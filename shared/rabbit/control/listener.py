@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from rabbit.amqp.channel import Channel, ChannelListener, Count
+from rabbit.amqp.channel import ChannelListener, Count
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.pika_types import decode_properties
@@ -50,7 +50,7 @@ class ControlListener(ChannelListener):
         self._log = log
         self._on_command = on_command
         self._on_failed = on_failed
-        self._channel = Channel(connection, self, "hear the control exchange")
+        self._channel = connection.channel(self, "hear the control exchange")
         self._queue = control_queue(stage, replica)
         self._fresh = True
         self._leaving = False

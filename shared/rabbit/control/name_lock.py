@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from time import monotonic
 
-from rabbit.amqp.channel import Channel, ChannelListener
+from rabbit.amqp.channel import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.errors import ConfigurationError, RabbitError, TopologyError
 from rabbit.logs import Logger
@@ -67,7 +67,7 @@ class NameLock(ChannelListener):
         self._on_failed = on_failed
         self._is_first = True
         self._refused_at: float | None = None
-        self.channel = Channel(connection, self, "take its name")
+        self.channel = connection.channel(self, "take its name")
 
     def opened(self) -> None:
         """Try to take it."""

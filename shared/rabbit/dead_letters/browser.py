@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 
-from rabbit.amqp.channel import Channel, ChannelListener, Count
+from rabbit.amqp.channel import ChannelListener, Count
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import BrokerUnavailableError, RabbitError
@@ -65,7 +65,7 @@ class HeldMessages(ChannelListener):
         self._number = number
         self._on_delivered = on_delivered
         self._on_failed = on_failed
-        self._channel = Channel(connection, self, f"go through {queue!r}", wanted=False)
+        self._channel = connection.channel(self, f"go through {queue!r}", is_wanted=False)
         self._channel.want()
 
     @property
@@ -163,7 +163,7 @@ class QueueBrowser(ChannelListener):
         self._arrived: list[Delivery] = []
         self._undecided = 0
         self._bytes = 0
-        self._channel = Channel(connection, self, f"go through {queue!r}")
+        self._channel = connection.channel(self, f"go through {queue!r}")
         self._others = 0  # consumers of the queue beside ours
         self._counts: list[int] = []  # consumers of the queue, as the broker answers
         self._moved_at = monotonic()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from time import monotonic
 
-from rabbit.amqp.channel import Channel, ChannelListener
+from rabbit.amqp.channel import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TooLargeError, TopologyError
@@ -120,7 +120,7 @@ class QueueConsumer(ChannelListener):
         self._on_surplus = on_surplus
         self._on_lost = on_lost
         self._on_failed = on_failed
-        self._channel = Channel(connection, self, f"consume {edge.queue!r}")
+        self._channel = connection.channel(self, f"consume {edge.queue!r}")
         self._state = _State.OFF
         self._generation = 0
         self._depth = 0

@@ -19,7 +19,7 @@ class FailurePublisher(Publisher[Owner]):
     """
 
     def _make_channel(self) -> Channel:
-        return Channel(self._connection, self, f"publish what has failed in {self.edge.name!r}")
+        return self._connection.channel(self, f"publish what has failed in {self.edge.name!r}")
 
     @property
     def is_blocked(self) -> bool:

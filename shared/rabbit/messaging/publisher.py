@@ -211,7 +211,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._refused = [each for each in self._refused if not is_void(each[1])]
 
     def _make_channel(self) -> Channel:
-        return Channel(self._connection, self, f"publish to {self.edge.name!r}")
+        return self._connection.channel(self, f"publish to {self.edge.name!r}")
 
     def _declarations(self) -> Iterator[Declaration]:
         return self.edge.for_publishing()
