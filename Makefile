@@ -2,7 +2,7 @@
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
 .PHONY: up publish halt drain status forget dead-letters replay doctor logs down clean
-.PHONY: test test-faults soak bench check lock images help
+.PHONY: test test-faults soak bench check stage lock images help
 .PHONY: preflight ours running
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
@@ -67,6 +67,9 @@ check: .venv/complete ## format, lint, types, import rules, unit tests: before e
 	.venv/bin/mypy
 	PYTHONPATH=shared:. .venv/bin/lint-imports
 	.venv/bin/pytest --quiet tests/unit
+
+stage: ## write a new stage, with its test and its Compose entry, in front of the printer: NAME=exclaim
+	@deploy/bin/stage "$$NAME"
 
 lock: ## renew the hash-locked requirements from pyproject.toml and services/*/requirements.in
 	@deploy/bin/lock

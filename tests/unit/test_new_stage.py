@@ -1,0 +1,154 @@
+"""`make stage` writes a stage, and harms nothing that is there already."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+COMPOSE = """\
+# What all of them share: INPUT_QUEUE: none
+services:
+  rabbitmq:
+    image: rabbitmq
+
+  producer:
+    <<: *stage
+    environment:
+      <<: *settings
+      OUTPUT_QUEUE: my_queue
+
+  to_upper:
+    <<: *stage
+    environment: { <<: *settings, INPUT_QUEUE: my_queue, OUTPUT_QUEUE: upper }
+
+  # What it prints is escaped.
+  printer:
+    <<: *stage
+    environment:
+      <<: *settings
+      INPUT_QUEUE: upper # in capitals
+      PRINTER_DELAY: 0
+
+  # Not part of the flow
+  control:
+    <<: *stage
+
+volumes:
+  rabbitmq:
+"""
+
+
+def _make_stage(project: Path, name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--no-print-directory", "stage", f"NAME={name}"],
+        cwd=project,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def _files(project: Path) -> dict[str, str]:
+    """Return every file with what is in it."""
+    files = (path for path in project.rglob("*") if path.is_file())
+    return {str(path.relative_to(project)): path.read_text() for path in files}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """As much of the project as a new stage has to do with."""
+    for folder in ("deploy/bin", "services/printer", "tests/unit/services"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("Makefile", "deploy/bin/stage"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "docker-compose.yml").write_text(COMPOSE)
+    return tmp_path
+
+
+def test_it_writes_a_stage_its_test_and_its_entry(project: Path) -> None:
+    """At most 15 lines of Python and 8 of YAML; of the rest, one word: what the printer reads."""
+    before = _files(project)
+
+    done = _make_stage(project, "add_2x")
+
+    assert done.returncode == 0, done.stderr
+    after = _files(project)
+    stage = {"services/add_2x/__init__.py", "services/add_2x/__main__.py"}
+    assert after.keys() - before.keys() == stage | {"tests/unit/services/test_add_2x.py"}
+    assert "class Add2x(Worker):" in after["services/add_2x/__init__.py"]
+    lines = [line for path in stage for line in after[path].splitlines() if line]
+    assert len(lines) <= 15
+    old, new = (each["docker-compose.yml"].splitlines() for each in (before, after))
+    start = new.index("  add_2x:")
+    entry = new[start : new.index("", start)]
+    assert len(entry) <= 8
+    assert "INPUT_QUEUE: upper, OUTPUT_QUEUE: add_2x" in entry[-1]
+    rest = new[:start] + new[start + len(entry) + 1 :]
+    changed = [pair for pair in zip(old, rest, strict=True) if pair[0] != pair[1]]
+    assert changed == [
+        ("      INPUT_QUEUE: upper # in capitals", "      INPUT_QUEUE: add_2x # in capitals")
+    ]
+    assert new[start + len(entry) + 1] == "  # What it prints is escaped."
+
+
+def test_a_second_one_comes_after_the_first(project: Path) -> None:
+    """They stand in flow order: each reads what the one before it writes."""
+    for name in ("one", "two"):
+        assert _make_stage(project, name).returncode == 0
+
+    compose = (project / "docker-compose.yml").read_text()
+    places = [compose.index(f"\n  {each}:\n") for each in ("to_upper", "one", "two", "printer")]
+    assert places == sorted(places)
+    assert "INPUT_QUEUE: one, OUTPUT_QUEUE: two" in compose
+    assert "      INPUT_QUEUE: two #" in compose
+
+
+def test_where_it_belongs_must_be_plain(project: Path) -> None:
+    """With two sinks only a person knows: the entry is printed, and the file stays as it is."""
+    compose = project / "docker-compose.yml"
+    text = COMPOSE.replace(", OUTPUT_QUEUE: upper", "")
+    compose.write_text(text)
+
+    said = _make_stage(project, "exclaim").stdout
+
+    assert "  exclaim:\n    <<: *stage\n" in said
+    assert compose.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "usage: make stage NAME=exclaim"),
+        ("Exclaim", "Exclaim cannot be the name of a stage: lower-case letters"),
+        ("2fast", "lower-case letters"),
+        ("a__b", "lower-case letters"),
+        ("a_", "lower-case letters"),
+        ("../there", "lower-case letters"),
+        ("two words", "lower-case letters"),
+        ("x" * 31, "up to 30"),
+        ("class", "it means something to Python"),
+        ("null", "it means something to Python"),
+        ("worker", "it is a kind of them"),
+        ("printer", "services/printer is there already: nothing was changed."),
+        ("rabbitmq", "has a service rabbitmq already"),
+        ("my_queue", "has a queue my_queue already"),
+        ("upper", "has a queue upper already"),
+    ],
+)
+def test_a_name_that_will_not_do(project: Path, name: str, reason: str) -> None:
+    """One line that says why; nothing is written."""
+    before = _files(project)
+
+    done = _make_stage(project, name)
+
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert done.returncode != 0
+    assert len(said) == 1
+    assert reason in said[0]
+    assert _files(project) == before
