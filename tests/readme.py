@@ -78,3 +78,5 @@ LIBRARY = Readme("shared/README.md")
 OPERATING = Readme("deploy/README.md")
 TESTS = Readme("tests/README.md")
 READMES = (FIRST, LIBRARY, OPERATING, TESTS)
+#: What is no README, but leads to them.
+BESIDE = (Readme("CONTRIBUTING.md"), Readme("SECURITY.md"))

@@ -148,13 +148,13 @@ def test_bounded(installed: Pipeline) -> None:
     form = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.LogConfig.Type}}"
     bounds = {
         service: installed.run("docker", "inspect", "--format", form, container).stdout.strip()
-        for service in ("rabbitmq", "producer", "to_upper", "printer")
+        for service in ("rabbitmq", "to_upper", "printer")
         for container in installed.containers(service)
     }
 
     assert bounds == {
         "rabbitmq": f"{3 << 30} 2000 local",
-        **dict.fromkeys(("producer", "to_upper", "printer"), f"{1 << 30} 1200 local"),
+        **dict.fromkeys(("to_upper", "printer"), f"{1 << 30} 1200 local"),
     }
 
 

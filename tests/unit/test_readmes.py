@@ -8,17 +8,18 @@ from textwrap import dedent
 import pytest
 from pydantic.fields import FieldInfo
 
-from rabbit import Consumer, Settings
+from rabbit import Consumer, Settings, __version__
 from rabbit.testing import harness
 from rabbit.topology import Edge
 from services.control.management import ControlSettings
 from services.printer import PrinterSettings
 from services.producer import ProducerSettings
 from services.to_upper import ToUpperSettings
-from tests.readme import FIRST, LIBRARY, NONE, OPERATING, READMES, ROOT, Readme
+from tests.readme import BESIDE, FIRST, LIBRARY, NONE, OPERATING, READMES, ROOT, Readme
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
+each_file = pytest.mark.parametrize("readme", READMES + BESIDE, ids=lambda readme: readme.path)
 each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.path)
 
 STAGE_SETTINGS: dict[str, type[Settings]] = {
@@ -37,7 +38,7 @@ def test_the_first_one_is_short() -> None:
 # Links and names
 
 
-@each_readme
+@each_file
 def test_links_lead_somewhere(readme: Readme) -> None:
     """A file, a folder, or a heading of one of the README files."""
     anchors = {each.path: each.anchors() for each in READMES}
@@ -220,3 +221,12 @@ def test_table_of_compose_variables() -> None:
     assert "UP_TIMEOUT:-180" in (ROOT / "deploy/bin/up").read_text()
     for name, port in (("AMQP_PORT", 5672), ("MANAGEMENT_PORT", 15672)):
         assert f"${{{name}:-{port}}}" in COMPOSE
+
+
+def test_the_newest_version_is_told() -> None:
+    """What the library calls itself is the first version in the changelog."""
+    changes = (ROOT / "CHANGELOG.md").read_text()
+
+    assert (
+        re.findall(r"^## \[(\d[^]]*)\] - \d{4}-\d\d-\d\d$", changes, re.MULTILINE)[0] == __version__
+    )
