@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+CLUSTER = "deploy/cluster/docker-compose.cluster.yml"
 COMPOSE = """\
 # What all of them share: INPUT_QUEUE: none
 services:
@@ -63,11 +64,12 @@ def _files(project: Path) -> dict[str, str]:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """As much of the project as a new stage has to do with."""
-    for folder in ("deploy/bin", "services/printer", "tests/unit/services"):
+    for folder in ("deploy/bin", "deploy/cluster", "services/printer", "tests/unit/services"):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("Makefile", "deploy/bin/stage"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "docker-compose.yml").write_text(COMPOSE)
+    (tmp_path / CLUSTER).write_text("services:\n  printer: *stage\n  control: *stage\n")
     return tmp_path
 
 
@@ -95,6 +97,15 @@ def test_it_writes_a_stage_its_test_and_its_entry(project: Path) -> None:
         ("      INPUT_QUEUE: upper # in capitals", "      INPUT_QUEUE: add_2x # in capitals")
     ]
     assert new[start + len(entry) + 1] == "  # What it prints is escaped."
+
+
+def test_with_three_brokers_it_knows_all_of_them(project: Path) -> None:
+    """The Compose file of the cluster has it, with what all stages have there."""
+    assert _make_stage(project, "exclaim").returncode == 0
+
+    assert (project / CLUSTER).read_text() == (
+        "services:\n  printer: *stage\n  exclaim: *stage\n  control: *stage\n"
+    )
 
 
 def test_a_second_one_comes_after_the_first(project: Path) -> None:
