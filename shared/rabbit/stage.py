@@ -14,13 +14,11 @@ from rabbit.edges import check_replica, input_edge, output_edge
 from rabbit.errors import ConfigurationError, RabbitError
 from rabbit.logs import Logger, logger
 from rabbit.message import Message
-from rabbit.messaging.consumer import Delivery
-from rabbit.messaging.failure_publisher import FailurePublisher
-from rabbit.messaging.publisher import Publisher
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, check_work
-from rabbit.runtime.replica import Replica, Role
+from rabbit.runtime.replica import Identity, Replica
+from rabbit.runtime.runner import Connections, Runner
 from rabbit.runtime.source import Source
 from rabbit.runtime.watchdog import exit_guarded, leave
 from rabbit.terminal import visible
@@ -43,7 +41,7 @@ class _Known:
         output: what it publishes to.
         running: held while `start` runs.
         is_stopped: `stop` was called, and no `start` has ended since.
-        engine: that of the last start.
+        replica: that of the last start.
         work: what is run, as it was when the stage was built.
         has_run: `start` was called.
     """
@@ -57,7 +55,7 @@ class _Known:
     work: Callable[..., None]
     running: threading.Lock = field(default_factory=threading.Lock)
     is_stopped: bool = False
-    engine: Replica | None = None
+    replica: Replica | None = None
     has_run: bool = False
 
 
@@ -75,6 +73,7 @@ class Stage(ABC):
 
     settings: _settings.Settings
     __rabbit__: _Known
+    __rabbit_source__: Source | None
 
     def __new__(cls, *_arguments: object, **_given: object) -> Self:
         """Raise ConfigurationError if the class has no `work`, where Python raises TypeError."""
@@ -154,20 +153,34 @@ class Stage(ABC):
         """
         known = self.__rabbit__
         known.is_stopped = True
-        if known.engine:
-            known.engine.stop()
+        if known.replica:
+            known.replica.stop()
 
     def __run(self, known: _Known) -> None:
-        role = Role(known.stage, known.name, known.input, known.output)
-        engine = Replica(role, known.settings, known.log)
-        if isinstance(self, Consumer):
-            _furnish_consumer(engine, known, self.__rabbit_handler__)
-        elif isinstance(self, Producer):
-            self.__rabbit_source__ = _furnish_producer(engine, known, known.work)
-        known.engine = engine
+        identity = Identity(known.stage, known.name, known.input, known.output)
+        known.replica = replica = Replica(identity, known.settings, known.log, self.__make_runner)
         if known.is_stopped:  # just now
-            engine.stop()
-        engine.run()
+            replica.stop()
+        replica.run()
+
+    def __make_runner(self, connections: Connections) -> Runner:
+        known = self.__rabbit__
+        if isinstance(self, Producer):
+            assert known.output is not None  # noqa: S101 - a source has one
+            self.__rabbit_source__ = source = Source(
+                connections, known.output, known.settings, known.work, known.log
+            )
+            return source
+        assert isinstance(self, Consumer) and known.input is not None  # noqa: S101, PT018 - likewise
+        return Dispatcher(
+            connections,
+            known.input,
+            known.output,
+            known.settings,
+            self.__rabbit_handler__,
+            RetryPolicy(known.input, known.stage, known.name),
+            known.log,
+        )
 
     @classmethod
     def main(cls) -> NoReturn:
@@ -305,7 +318,7 @@ class Producer(Stage):
             ConfigurationError: when a setting is missing or wrong.
         """
         super().__init__(name, output_queue=output, **given)
-        self.__rabbit_source__: Source | None = None
+        self.__rabbit_source__ = None
 
     @abstractmethod
     def work(self) -> None:
@@ -362,72 +375,10 @@ def checked(stage: Consumer) -> Handler:
     return stage.__rabbit_handler__
 
 
-def _furnish_consumer(engine: Replica, known: _Known, handler: Handler) -> None:
-    """Give an engine the intake and the publishers of a worker or a sink."""
-    assert known.input is not None  # noqa: S101 - a consumer has one
-    intake = Dispatcher(
-        engine.loop,
-        engine.consuming,
-        known.input,
-        known.settings,
-        handler,
-        RetryPolicy(known.input, known.stage, known.name),
-        known.log,
-        on_pill=lambda: engine.halt("poison pill"),
-        on_failed=engine.fail,
-    )
-    engine.intake = intake
-    intake.failure_publisher = FailurePublisher(
-        engine.publishing,
-        known.input,
-        known.log,
-        on_confirmed=intake.parted,
-        on_refused=intake.refused_failure,
-        on_failed=engine.fail,
-    )
-    engine.publishers.append(intake.failure_publisher)
-    if known.output:
-        publisher: Publisher[Delivery] = Publisher(
-            engine.publishing,
-            known.output,
-            known.log,
-            on_confirmed=intake.confirmed,
-            on_refused=intake.refused,
-            on_failed=engine.fail,
-        )
-        intake.publisher = publisher
-        engine.publishers.append(publisher)
-
-
-def _furnish_producer(engine: Replica, known: _Known, work: Callable[[], None]) -> Source:
-    """Give an engine the intake and the publisher of a source."""
-    assert known.output is not None  # noqa: S101 - a source has one
-    edge = known.output
-    source = Source(
-        engine.loop,
-        work,
-        known.settings.publish_timeout,
-        on_end=engine.end,
-        check_key=edge.check_key,
-    )
-    publisher: Publisher[None] = Publisher(
-        engine.publishing,
-        edge,
-        known.log,
-        on_confirmed=source.confirmed,
-        on_refused=source.refused,
-        on_failed=engine.fail,
-    )
-    source.publisher = publisher
-    engine.intake = source
-    engine.publishers.append(publisher)
-    return source
-
-
 def _was_commanded(stage: Stage) -> bool:
     """Whether a broadcast halt was heard."""
     known: _Known | None = vars(stage).get("__rabbit__")
-    return known is not None and known.engine is not None and known.engine.was_commanded
+    return known is not None and known.replica is not None and known.replica.was_commanded
 
 
 def _snake_case(name: str) -> str:

@@ -93,10 +93,10 @@ class Harness(Generic[S]):
         if error is None:
             return "acked"
         edge = Edge("input", delays=self._known.settings.retry_delays)
-        fate = RetryPolicy(edge, self._known.stage, self._known.name).fate(
+        decided = RetryPolicy(edge, self._known.stage, self._known.name).decide(
             message, error, frames.most_property_bytes(frames.FRAME_MAX)
         )
-        return "dead-lettered" if fate.delay is None else "retried"
+        return "dead-lettered" if decided.delay is None else "retried"
 
 
 def harness(stage: type[S], *arguments: Any, **given: Any) -> Harness[S]:  # noqa: ANN401 - the stage's

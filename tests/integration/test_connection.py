@@ -511,7 +511,7 @@ def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, uniqu
         Edge(broker.declare(unique("out"))),
         log,
         on_confirmed=confirmed.extend,
-        on_refused=lambda _publication, error: refused.append(error),
+        on_nacked=lambda _publication, error: refused.append(error),
         on_failed=refused.append,
     )
     channels: list[Any] = []

@@ -114,7 +114,7 @@ class ControlClient:
             Edge(CONTROL_EXCHANGE, "broadcast"),
             log,
             on_confirmed=self._taken.update,
-            on_refused=self._refused,
+            on_nacked=self._refused,
             on_failed=self._fail,
         )
         self._replies = QueueConsumer(
@@ -122,7 +122,7 @@ class ControlClient:
             Edge(REPLIES_EXCHANGE, "direct", (self.id,), self.id, private=True),
             FixedPrefetch(PREFETCH),
             log,
-            on_surplus=_no_matter,
+            requeue_unstarted=_no_matter,
             on_lost=_no_matter,
             on_failed=self._fail,
         )
@@ -221,7 +221,7 @@ class ControlClient:
     def _turn(self) -> None:
         # What is not taken is not acked: no more comes than is asked for, whoever sends it.
         for delivery in self._replies.take_arrived() if len(self._heard) < MOST_HEARD else ():
-            self._replies.settle(delivery)
+            self._replies.ack(delivery)
             try:
                 self._heard.append(Report.model_validate_json(bounded(delivery.body)))
             except ValueError:  # no report, or one of a version that is not understood here

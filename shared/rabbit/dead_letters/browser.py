@@ -71,7 +71,7 @@ class HeldMessages(ChannelListener):
     @property
     def is_full(self) -> bool:
         """Whether all credit is used up, so that nothing is under way."""
-        return len(self.unacked) + self.unacked.settled >= self.size
+        return len(self.unacked) + self.unacked.to_ack >= self.size
 
     def opened(self) -> None:
         """Register the consumer."""
@@ -118,8 +118,8 @@ class HeldMessages(ChannelListener):
     def requeue(self) -> None:
         """Requeue all that is held, with one basic.nack: that keeps the order."""
         if self._channel.is_open:
-            self.unacked.give_back_all()
-            for nack in self.unacked.returns(singles=0):
+            self.unacked.requeue_all()
+            for nack in self.unacked.nacks(singles=0):
                 self._channel.requeue(nack.tag, multiple=nack.multiple)
 
 
@@ -194,7 +194,7 @@ class QueueBrowser(ChannelListener):
     def settle(self, delivery: Delivery) -> None:
         """Take a message out of the queue (basic.ack)."""
         self._undecided -= 1
-        self._held[delivery.generation].unacked.settle(delivery.tag)
+        self._held[delivery.generation].unacked.ack(delivery.tag)
         self._moved_at = monotonic()
 
     def fail(self, error: Exception) -> None:

@@ -45,7 +45,7 @@ class Replay:
             Edge(Edge(queue).back, "broadcast"),
             log,
             on_confirmed=self._confirmed,
-            on_refused=self._refused,
+            on_nacked=self._refused,
             on_failed=self._fail,
         )
         loop_thread.call(self._connection.connect)

@@ -38,10 +38,9 @@ class Delivery(Message):
     Attributes:
         generation: which channel it came on; its tag means nothing on another one.
         tag: the broker's number for it.
-        awaiting: how many of its outputs are not confirmed.
     """
 
-    __slots__ = ("awaiting", "generation", "tag")
+    __slots__ = ("generation", "tag")
     is_counted = False  # its headers are its sender's
 
     def __init__(
@@ -60,7 +59,6 @@ class Delivery(Message):
         self.properties = properties
         self.body = body
         self.redelivered = redelivered
-        self.awaiting = 0
         self._ids = None
         self._headers = None
 
@@ -97,7 +95,7 @@ class QueueConsumer(ChannelListener):
         prefetch: AutoPrefetch | FixedPrefetch,
         log: Logger,
         *,
-        on_surplus: Callable[[], None],
+        requeue_unstarted: Callable[[], None],
         on_lost: Callable[[], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
@@ -108,7 +106,7 @@ class QueueConsumer(ChannelListener):
             edge: what to consume.
             prefetch: how many messages to hold; see basic.qos.
             log: told when the broker cancels the consumer.
-            on_surplus: called to give back what no handler has started, for others to have.
+            requeue_unstarted: called to give back what no handler has started, for others to have.
             on_lost: called when all open deliveries have become void.
             on_failed: called when the broker refuses the edge or the consumer.
         """
@@ -117,14 +115,14 @@ class QueueConsumer(ChannelListener):
         self._back = edge.back
         self._connection = connection
         self._log = log
-        self._on_surplus = on_surplus
+        self._requeue_unstarted = requeue_unstarted
         self._on_lost = on_lost
         self._on_failed = on_failed
         self._channel = connection.channel(self, f"consume {edge.queue!r}")
         self._state = _State.OFF
         self._generation = 0
         self._depth = 0
-        self._inputs = UnackedDeliveries()
+        self._unacked = UnackedDeliveries()
         self._arrived: list[Delivery] = []
         self._counts: list[int] = []  # consumers of the queue, asked for since `cancel`
         self._asked = 0
@@ -155,17 +153,17 @@ class QueueConsumer(ChannelListener):
     @property
     def in_flight(self) -> int:
         """Count the deliveries that are neither settled nor given back."""
-        return len(self._inputs)
+        return len(self._unacked)
 
     @property
     def _outstanding(self) -> int:
         """Count the deliveries that the broker awaits an ack or nack for."""
-        return len(self._inputs) + self._inputs.settled
+        return len(self._unacked) + self._unacked.to_ack
 
     def is_current(self, delivery: Delivery) -> bool:
         """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
         same_channel = delivery.generation == self._generation
-        return same_channel and delivery.tag in self._inputs
+        return same_channel and delivery.tag in self._unacked
 
     def opened(self) -> None:
         """Declare the edge, consume."""
@@ -176,7 +174,7 @@ class QueueConsumer(ChannelListener):
     def lost(self) -> None:
         """Forget all deliveries: what was not acked, the broker gives out again."""
         self._generation += 1
-        self._inputs = UnackedDeliveries()
+        self._unacked = UnackedDeliveries()
         self._arrived.clear()
         self._is_spilling = False
         self._most_held = 0
@@ -189,7 +187,7 @@ class QueueConsumer(ChannelListener):
             return  # of a channel that is being closed: the broker gives it out again
         tags = [arrival[0] for arrival in arrivals]
         sizes = [len(arrival[3]) for arrival in arrivals]
-        self._inputs.receive(tags, sizes)
+        self._unacked.receive(tags, sizes)
         self._most_held += sum(sizes)
         if self._state in _STOPPING or self._most_held > self.prefetch.most_bytes:
             arrivals = self._without_surplus(arrivals, sizes)
@@ -214,13 +212,13 @@ class QueueConsumer(ChannelListener):
         is_stopping = self._state in _STOPPING
         kept = 0
         if not is_stopping and not self._is_spilling:
-            self._most_held = self._inputs.held_bytes
+            self._most_held = self._unacked.held_bytes
             room = self.prefetch.most_bytes - self._most_held + sum(sizes)
             while kept < len(sizes) and room > 0:
                 room -= sizes[kept]
                 kept += 1
         for arrival in arrivals[kept:]:
-            self._return(arrival[0])
+            self._requeue(arrival[0])
         if kept < len(arrivals) and not is_stopping:
             self._is_spilling = True
             self.prefetch.surplus(len(arrivals) - kept, max(sizes[kept:]))
@@ -231,30 +229,46 @@ class QueueConsumer(ChannelListener):
         arrived, self._arrived = self._arrived, []
         return arrived
 
-    def settle(self, delivery: Delivery) -> bool:
-        """Ack a delivery with the next flush; return False when it is not current any more."""
+    def expect(self, delivery: Delivery, outputs: int) -> bool:
+        """Note that the work on a delivery is done: it is acked after so many confirms.
+
+        Returns:
+            whether it is ours still; otherwise it comes again, and so do its outputs.
+        """
         if delivery.generation != self._generation:
             return False
         try:
-            self._inputs.settle(delivery.tag)
+            self._unacked.expect(delivery.tag, outputs)
         except KeyError:
             return False
         return True
 
-    def give_back(self, delivery: Delivery) -> None:
+    def confirmed(self, delivery: Delivery) -> bool:
+        """Note that an output is confirmed; tell whether the delivery may be acked by that."""
+        return delivery.generation == self._generation and self._unacked.confirmed(delivery.tag)
+
+    def withdraw(self, delivery: Delivery) -> bool:
+        """Expect no more outputs of a delivery; tell whether some were."""
+        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Ack a delivery with the next flush; return False when it is not current any more."""
+        return self.expect(delivery, 0)
+
+    def requeue(self, delivery: Delivery) -> None:
         """Return a delivery to its queue, with this flush or a later one; it comes again."""
         if self.is_current(delivery):
-            self._return(delivery.tag)
+            self._requeue(delivery.tag)
 
-    def _return(self, tag: int) -> None:
-        if not self._inputs.returning:
+    def _requeue(self, tag: int) -> None:
+        if not self._unacked.to_requeue:
             self._patient_until = monotonic() + PATIENCE_SECONDS
-        self._inputs.give_back(tag)
+        self._unacked.requeue(tag)
 
     def reject(self, delivery: Delivery, *, requeue: bool) -> None:
         """Return a delivery to its queue as a failure, or to the dead letters (basic.reject)."""
         if self.is_current(delivery) and self._channel.is_open:
-            self._inputs.drop(delivery.tag)
+            self._unacked.drop(delivery.tag)
             self._channel.reject(delivery.tag, requeue=requeue)
 
     def dead_letter(self, delivery: Delivery, error: TooLargeError) -> None:
@@ -276,9 +290,9 @@ class QueueConsumer(ChannelListener):
             )
             self.reject(delivery, requeue=False)
 
-    def give_back_all(self) -> int:
+    def requeue_all(self) -> int:
         """Return every open delivery to the queue with the next flush; say how many these are."""
-        return self._inputs.give_back_all()
+        return self._unacked.requeue_all()
 
     def flush(self) -> None:
         """Send the acks and returns of this turn; change the prefetch when it is time to."""
@@ -286,7 +300,7 @@ class QueueConsumer(ChannelListener):
             self._adjust()
         if self._state is _State.PAUSING:
             self._shed()
-        self._settle_with_broker()
+        self._send_settlements()
         if self._state is _State.PAUSING:
             self._resume()
 
@@ -313,7 +327,7 @@ class QueueConsumer(ChannelListener):
         a cancelled consumer for as long as it holds messages: wait until it counts one less than
         when we cancelled and still held some.
         """
-        self._settle_with_broker()
+        self._send_settlements()
         deadline = monotonic() + CLOSE_SECONDS
         while self._channel.is_open and self._is_counted() and monotonic() < deadline:
             yield
@@ -348,7 +362,7 @@ class QueueConsumer(ChannelListener):
         """Ask the broker how many consumers the queue has (a passive queue.declare)."""
         self._channel.count(self.edge.queue, lambda count: tell(count.consumers))
 
-    def _settle_with_broker(self, *, all_acks: bool = False) -> None:
+    def _send_settlements(self, *, all_acks: bool = False) -> None:
         """Send basic.acks and basic.nacks, each for as many deliveries as possible."""
         if not self._channel.is_open:
             return
@@ -356,10 +370,10 @@ class QueueConsumer(ChannelListener):
             return  # it would give new credit
         if all_acks or self._acks_are_due():
             self._acked_at = monotonic()
-            for ack in self._inputs.acks():
+            for ack in self._unacked.acks():
                 self._channel.ack(ack.tag, multiple=ack.multiple)
-        if self._inputs.returning:
-            for nack in self._inputs.returns(self._singles()):
+        if self._unacked.to_requeue:
+            for nack in self._unacked.nacks(self._most_singles()):
                 self._channel.requeue(nack.tag, multiple=nack.multiple)
 
     def _acks_are_due(self) -> bool:
@@ -369,9 +383,9 @@ class QueueConsumer(ChannelListener):
         (quorum_commands_soft_limit), acks and returns alike. What is still buffered when the
         channel closes is lost: acked messages would come again.
         """
-        if not self._inputs.settled:
+        if not self._unacked.to_ack:
             return False
-        if 2 * self._inputs.settled >= self._depth or self._state in _STOPPING:
+        if 2 * self._unacked.to_ack >= self._depth or self._state in _STOPPING:
             return True
         wait = self._acked_at + ACK_INTERVAL_SECONDS - monotonic()
         if wait > 0 and not self._is_waiting_to_ack:
@@ -383,7 +397,7 @@ class QueueConsumer(ChannelListener):
         """Let the end of this turn ack."""
         self._is_waiting_to_ack = False
 
-    def _singles(self) -> int:
+    def _most_singles(self) -> int:
         """Say how many deliveries may be returned one by one now.
 
         Each is a command of its own (see `_acks_are_due`); a return that is lost counts as a
@@ -391,7 +405,7 @@ class QueueConsumer(ChannelListener):
         long, they are returned in portions.
         """
         now = monotonic()
-        is_patient = self._inputs.returning > PORTION and now < self._patient_until
+        is_patient = self._unacked.to_requeue > PORTION and now < self._patient_until
         if is_patient or now < self._pause_until:
             return 0
         self._pause_until = now + PORTION_PAUSE_SECONDS
@@ -401,7 +415,7 @@ class QueueConsumer(ChannelListener):
     def _consume(self) -> None:
         """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
         self._is_spilling = self._is_urgent = False
-        self._most_held = self._inputs.held_bytes
+        self._most_held = self._unacked.held_bytes
         self._depth = self.prefetch.wanted()
         self._channel.consume(self.edge.queue, self._depth, self._registered, self.edge.type)
 
@@ -450,10 +464,10 @@ class QueueConsumer(ChannelListener):
     def _shed(self) -> None:
         """Give back what waits for slow handlers; they may have become so since the cancel."""
         if (self._is_urgent or self.prefetch.is_slow) and not self.prefetch.due:
-            before = self._inputs.returning
-            self._on_surplus()
-            if self._inputs.returning > before:
-                self.prefetch.surplus(self._inputs.returning - before)
+            before = self._unacked.to_requeue
+            self._requeue_unstarted()
+            if self._unacked.to_requeue > before:
+                self.prefetch.surplus(self._unacked.to_requeue - before)
         self._is_urgent = False
 
     def _resume(self) -> None:
@@ -462,7 +476,7 @@ class QueueConsumer(ChannelListener):
         Not right after giving back: RabbitMQ buffers many returns in the channel, and a consumer
         that is registered meanwhile would be given newer messages first.
         """
-        if self.prefetch.fits(len(self._inputs)):
+        if self.prefetch.fits(len(self._unacked)):
             self._state = _State.RESUMING
             self._consume()
 
@@ -477,8 +491,8 @@ class QueueConsumer(ChannelListener):
         """
         if self._state not in _STOPPING:
             self._log.warning("consumer cancelled by the broker, consuming again")
-            self._on_surplus()
-            self._settle_with_broker(all_acks=True)
+            self._requeue_unstarted()
+            self._send_settlements(all_acks=True)
             self._channel.replace()
 
     def failed(self, error: TopologyError) -> None:

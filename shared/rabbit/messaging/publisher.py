@@ -48,7 +48,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         log: Logger,
         *,
         on_confirmed: Callable[[list[Owner]], None],
-        on_refused: Callable[[Publication[Owner], PublishError], None],
+        on_nacked: Callable[[Publication[Owner], PublishError], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
         """Live on `connection`, whose user this becomes.
@@ -58,7 +58,7 @@ class Publisher(ChannelListener, Generic[Owner]):
             edge: where to publish.
             log: told when outputs are refused, and when they are accepted again.
             on_confirmed: given the owners of outputs that a queue has taken, once for each output.
-            on_refused: called with what no queue has taken, and why; may `retry` it, unless it is
+            on_nacked: called with what no queue has taken, and why; may `retry` it, unless it is
                 too large (TooLargeError).
             on_failed: called when the broker refuses the edge itself.
         """
@@ -66,13 +66,13 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._connection = connection
         self._log = log.bind(output=edge.name)
         self._on_confirmed = on_confirmed
-        self._on_refused = on_refused
+        self._on_nacked = on_nacked
         self._on_failed = on_failed
         self._channel = self._make_channel()
         self._is_ready = False  # confirms are switched on
         self._unconfirmed: UnconfirmedPublishes[Publication[Owner]] = UnconfirmedPublishes()
         self._waiting: deque[Publication[Owner]] = deque()
-        self._refused: list[Publication[Owner]] = []
+        self._nacked: list[Publication[Owner]] = []
         self._returned: Counter[str] = Counter()  # message ids whose confirm is still to come
         self._pause = 0.0
         self._most_bytes: int | None = None  # what the broker allows, once it has said so
@@ -81,17 +81,17 @@ class Publisher(ChannelListener, Generic[Owner]):
     @property
     def pending(self) -> int:
         """Count the outputs that are not confirmed."""
-        return len(self._unconfirmed) + len(self._waiting) + len(self._refused)
+        return len(self._unconfirmed) + len(self._waiting) + len(self._nacked)
 
     @property
     def is_flowing(self) -> bool:
         """Whether the broker takes what is published now, as far as is known."""
-        return self._is_ready and not self._connection.blocked and not self._refused
+        return self._is_ready and not self._connection.blocked and not self._nacked
 
     @property
     def is_blocked(self) -> bool:
         """Whether what waits here, or would, has to wait for the broker."""
-        return not self.is_flowing or self.is_refused
+        return not self.is_flowing or self.is_nacked
 
     @property
     def is_open(self) -> bool:
@@ -99,7 +99,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         return self._is_ready
 
     @property
-    def is_refused(self) -> bool:
+    def is_nacked(self) -> bool:
         """Whether the broker has refused what was published last, and nothing since."""
         return self._pause > 0
 
@@ -113,8 +113,8 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._is_ready = False
         self._most_bytes = None  # it may be another when we are back
         self._returned.clear()
-        self._waiting.extendleft(reversed([*self._refused, *self._unconfirmed]))
-        self._refused.clear()
+        self._waiting.extendleft(reversed([*self._nacked, *self._unconfirmed]))
+        self._nacked.clear()
         self._unconfirmed = UnconfirmedPublishes()
 
     def send(self, outputs: Iterable[Output], owner: Owner) -> None:
@@ -127,7 +127,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         if self._most_bytes is not None:
             fitting, too_large = self._split([(output, owner) for output in outputs])
             self._waiting.extend(fitting)
-            self._refuse_too_large(too_large)
+            self._nack_too_large(too_large)
             return
         for output in outputs:
             self._waiting.append((output, owner))
@@ -136,17 +136,17 @@ class Publisher(ChannelListener, Generic[Owner]):
         """Publish a refused output again after a pause; nothing newer goes before it."""
         if not self._pause:
             self._log.warning("output refused, trying again", reason=str(error))
-        if not self._refused:
+        if not self._nacked:
             self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause or FIRST_PAUSE_SECONDS)
             self._connection.call_later(self._pause, self._resume)
-        self._refused.append(publication)
+        self._nacked.append(publication)
 
     def _resume(self) -> None:
-        again, self._refused = self._refused, []
+        again, self._nacked = self._nacked, []
         fitting, too_large = self._split(again)
         self._waiting.extendleft(reversed(fitting))
         self.pump()
-        self._refuse_too_large(too_large)
+        self._nack_too_large(too_large)
 
     def pump(self) -> None:
         """Publish what waits, as far as the window and the broker allow."""
@@ -175,7 +175,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._unconfirmed.send(publications)
         self._channel.send(parts)
         for publication in too_large:
-            self._on_refused(publication, self._too_much_beside(publication[0], most))
+            self._on_nacked(publication, self._too_much_beside(publication[0], most))
 
     def _too_much_beside(self, output: Output, most: int) -> TooLargeError:
         return TooLargeError(
@@ -189,7 +189,7 @@ class Publisher(ChannelListener, Generic[Owner]):
             return frames.publish_method(channel, output.exchange, output.key or "")
         return frames.publish_method(channel, self.edge.name, self.edge.key(output.key))
 
-    def abandon(self) -> list[Owner]:
+    def take_stuck(self) -> list[Owner]:
         """Let go of the outputs that the broker will not take, as it stands; return their owners.
 
         While the broker is away or blocks, that is all of them: whether one in flight has
@@ -197,8 +197,8 @@ class Publisher(ChannelListener, Generic[Owner]):
         """
         if self.is_flowing:
             return []
-        stuck = [*self._refused, *self._waiting]
-        self._refused.clear()
+        stuck = [*self._nacked, *self._waiting]
+        self._nacked.clear()
         self._waiting.clear()
         if not self._is_ready or self._connection.blocked:
             stuck += self._unconfirmed
@@ -208,7 +208,7 @@ class Publisher(ChannelListener, Generic[Owner]):
     def discard(self, is_void: Callable[[Owner], bool]) -> None:
         """Drop what is not under way yet and whose owner says that it is void."""
         self._waiting = deque(each for each in self._waiting if not is_void(each[1]))
-        self._refused = [each for each in self._refused if not is_void(each[1])]
+        self._nacked = [each for each in self._nacked if not is_void(each[1])]
 
     def _make_channel(self) -> Channel:
         return self._connection.channel(self, f"publish to {self.edge.name!r}")
@@ -234,7 +234,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         if self._returned:
             publications = self._without_returned(publications)
         if publications:
-            if self._pause and not self._refused:
+            if self._pause and not self._nacked:
                 self._pause = 0.0
                 self._log.info("output accepted again")
             self._on_confirmed([owner for _, owner in publications])
@@ -245,7 +245,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         taken = []
         for publication in publications:
             if self._returned[publication[0].id]:
-                self._refuse(publication)
+                self._nack(publication)
             else:
                 taken.append(publication)
         return taken
@@ -253,10 +253,10 @@ class Publisher(ChannelListener, Generic[Owner]):
     def nacked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.nack: no queue has it."""
         for publication in self._unconfirmed.confirm(tag, multiple=multiple):
-            self._refuse(publication)
+            self._nack(publication)
         self.pump()
 
-    def _refuse(self, publication: Publication[Owner]) -> None:
+    def _nack(self, publication: Publication[Owner]) -> None:
         output, message_id = publication[0], publication[0].id
         name = output.exchange or self.edge.name
         error: PublishError
@@ -268,14 +268,14 @@ class Publisher(ChannelListener, Generic[Owner]):
             )
         else:
             error = RefusedError(f"{name!r} refuses messages: is its queue full or not available?")
-        self._on_refused(publication, error)
+        self._on_nacked(publication, error)
 
     def closed_by_broker(self, code: int, text: str) -> bool:
         """Keep back, for another channel, what the broker has closed this one for: its size."""
         self._most_bytes = size_limit(code, text)
         fitting, too_large = self._split(list(self._waiting))
         self._waiting = deque(fitting)
-        self._refuse_too_large(too_large)
+        self._nack_too_large(too_large)
         return False
 
     def failed(self, error: TopologyError) -> None:
@@ -292,11 +292,11 @@ class Publisher(ChannelListener, Generic[Owner]):
         fitting = [each for each in publications if len(each[0].body) <= limit]
         return fitting, [each for each in publications if len(each[0].body) > limit]
 
-    def _refuse_too_large(self, publications: list[Publication[Owner]]) -> None:
+    def _nack_too_large(self, publications: list[Publication[Owner]]) -> None:
         for each in publications:
             size, name = len(each[0].body), each[0].exchange or self.edge.name
             error = TooLargeError(
                 f"a message of {size} bytes for {name!r}: the broker takes up to "
                 f"{self._most_bytes}; make it smaller, or raise max_message_size in rabbitmq.conf"
             )
-            self._on_refused(each, error)
+            self._on_nacked(each, error)

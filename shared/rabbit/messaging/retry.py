@@ -61,7 +61,9 @@ class RetryPolicy:
         self._edge = edge
         self._origin = {"x-failed-stage": stage, "x-failed-replica": replica}
 
-    def fate(self, message: Message, error: BaseException, most_property_bytes: int) -> Disposition:
+    def decide(
+        self, message: Message, error: BaseException, most_property_bytes: int
+    ) -> Disposition:
         """Decide: after each failure comes the next delay, after the last of them the dead letter.
 
         What no attempt can cure is a dead letter at once, and so is what has no room for the count

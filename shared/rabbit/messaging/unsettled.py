@@ -1,6 +1,12 @@
-"""The guarantee as book-keeping: which inputs may be acked, which outputs await a confirm.
+"""The guarantee, as book-keeping: a delivery is acked only after all its outputs are confirmed.
 
-Pure, without pika, so that it can be tested by properties.
+    deliver     receive      the broker holds the delivery until it is acked, and so do we
+    work        expect       it has returned: so many outputs have to be confirmed now
+    publish     send         each output has a sequence number, until it is confirmed
+    confirm     confirm      which outputs a confirm is about; `confirmed` for each one's delivery
+    ack         acks         after the last of them, and not before: `UnackedDeliveries.confirmed`
+
+Pure, without pika, so that any interleaving of these can be tried in no time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,94 +28,131 @@ class UnackedDeliveries:
     def __init__(self) -> None:
         """Start a book for a new channel."""
         self._open: dict[int, int] = {}  # bytes by tag; insertion order is tag order
-        self._settled: list[int] = []
-        self._returning: set[int] = set()  # open, until the nack is sent
+        self._expected: dict[int, int] = {}  # outputs that are not confirmed, by their input's tag
+        self._to_ack: list[int] = []
+        self._to_requeue: set[int] = set()  # open, until the nack is sent
 
     def __len__(self) -> int:
         """Count the deliveries that the broker has not heard of, and will not by `acks`."""
         return len(self._open)
 
     def __contains__(self, tag: int) -> bool:
-        """Tell whether a delivery can still be settled or returned."""
-        return tag in self._open and tag not in self._returning
+        """Tell whether a delivery can still be settled: acked, requeued or dead-lettered."""
+        return tag in self._open and tag not in self._to_requeue
 
     @property
     def held_bytes(self) -> int:
         """Add up the sizes of the deliveries that are open; it takes a while for many."""
         return sum(self._open.values())
 
+    @property
+    def to_ack(self) -> int:
+        """Count the deliveries that `acks` will tell of."""
+        return len(self._to_ack)
+
+    @property
+    def to_requeue(self) -> int:
+        """Count the deliveries that are to be requeued, and have not been."""
+        return len(self._to_requeue)
+
     def receive(self, tags: Iterable[int], sizes: Iterable[int]) -> None:
         """Note deliveries, in the order in which they came, and how many bytes each has."""
         self._open.update(zip(tags, sizes, strict=True))
 
-    def settle(self, tag: int) -> None:
-        """Note that a delivery may be acked. Raises KeyError unless it is open."""
-        if tag in self._returning:
+    def expect(self, tag: int, outputs: int) -> None:
+        """Note that the work on a delivery is done: it is acked after so many confirms.
+
+        Args:
+            tag: raises KeyError unless it is open, and nothing is expected of it yet.
+            outputs: how many its work has written; without any, it may be acked at once.
+        """
+        if not outputs:
+            self.ack(tag)
+        elif tag in self and tag not in self._expected:
+            self._expected[tag] = outputs
+        else:
+            raise KeyError(tag)
+
+    def confirmed(self, tag: int) -> bool:
+        """Note that an output of a delivery is confirmed; tell whether it was the last one.
+
+        Only then may the delivery be acked: had we acked it before, and the broker lost the output,
+        the message would be gone. A confirm that comes after `withdraw` or `requeue` counts for
+        nothing: there the input comes again, or goes elsewhere, with all its outputs.
+        """
+        left = self._expected.get(tag, 0) - 1
+        if left > 0:
+            self._expected[tag] = left
+        elif left == 0:
+            del self._expected[tag]
+            self.ack(tag)
+        return left == 0
+
+    def withdraw(self, tag: int) -> bool:
+        """Expect no more outputs of a delivery, which stays open; tell whether some were."""
+        return self._expected.pop(tag, None) is not None
+
+    def ack(self, tag: int) -> None:
+        """Note that a delivery may be acked; KeyError unless it is open and nothing is expected."""
+        if tag in self._to_requeue or tag in self._expected:
             raise KeyError(tag)
         del self._open[tag]
-        self._settled.append(tag)
+        self._to_ack.append(tag)
 
     def drop(self, tag: int) -> None:
         """Note that the broker is told of a delivery otherwise. Raises KeyError unless it is open.
 
         It must be told before the next of the acks, which may reach beyond it.
         """
-        if tag in self._returning:
+        if tag in self._to_requeue:
             raise KeyError(tag)
         del self._open[tag]
+        self.withdraw(tag)
 
-    def give_back(self, tag: int) -> None:
-        """Note that a delivery is to be returned. Raises KeyError unless it is open."""
+    def requeue(self, tag: int) -> None:
+        """Note that a delivery is to be requeued. Raises KeyError unless it is open."""
         if tag not in self._open:
             raise KeyError(tag)
         self._open[tag] = 0  # nobody holds it any more
-        self._returning.add(tag)
+        self._to_requeue.add(tag)
+        self.withdraw(tag)
 
-    def give_back_all(self) -> int:
-        """Note that every open delivery is to be returned; say how many these are."""
-        self._returning.update(self._open)
+    def requeue_all(self) -> int:
+        """Note that every open delivery is to be requeued; say how many these are."""
+        self._to_requeue.update(self._open)
+        self._expected.clear()
         return len(self._open)
 
     def acks(self) -> Iterator[Settlement]:
-        """Yield the acks for all that was settled since the last call: as few as possible.
+        """Yield the acks to send now, each delivery once: as few as possible.
 
-        One ack with `multiple` reaches up to the first delivery that is still open; what is
-        settled beyond it is acked one by one, so that a slow handler holds up nobody.
+        One ack with `multiple` reaches up to the first delivery that is still open; what may be
+        acked beyond it is acked one by one, so that a slow handler holds up nobody.
         """
-        settled, self._settled = self._settled, []
+        to_ack, self._to_ack = self._to_ack, []
         first_open = next(iter(self._open), None)
-        below = [tag for tag in settled if first_open is None or tag < first_open]
+        below = [tag for tag in to_ack if first_open is None or tag < first_open]
         if below:
             yield Settlement(max(below), multiple=len(below) > 1)
-        if first_open is not None and len(below) < len(settled):
-            yield from (Settlement(tag, multiple=False) for tag in settled if tag > first_open)
+        if first_open is not None and len(below) < len(to_ack):
+            yield from (Settlement(tag, multiple=False) for tag in to_ack if tag > first_open)
 
-    @property
-    def settled(self) -> int:
-        """Count the deliveries that `acks` will tell of."""
-        return len(self._settled)
-
-    @property
-    def returning(self) -> int:
-        """Count the deliveries that are to be returned, and have not been."""
-        return len(self._returning)
-
-    def returns(self, singles: int) -> list[Settlement]:
-        """Return the nacks to send now.
+    def nacks(self, singles: int) -> list[Settlement]:
+        """Return the nacks to send now, each of which requeues.
 
         One nack with `multiple`, if nothing below stays open or has still to be acked. Otherwise up
         to `singles` single ones, lowest tags first.
         """
-        last = max(self._returning, default=0)
-        below = sum(tag <= last for tag in self._open) + sum(tag < last for tag in self._settled)
-        if below == len(self._returning):
-            nacks = [Settlement(last, multiple=True)] if self._returning else []
-            taken = self._returning
+        last = max(self._to_requeue, default=0)
+        below = sum(tag <= last for tag in self._open) + sum(tag < last for tag in self._to_ack)
+        if below == len(self._to_requeue):
+            nacks = [Settlement(last, multiple=True)] if self._to_requeue else []
+            taken = self._to_requeue
         else:
-            taken = set(sorted(self._returning)[:singles])
+            taken = set(sorted(self._to_requeue)[:singles])
             nacks = [Settlement(tag, multiple=False) for tag in sorted(taken)]
         self._open = {tag: size for tag, size in self._open.items() if tag not in taken}
-        self._returning = self._returning - taken
+        self._to_requeue = self._to_requeue - taken
         return nacks
 
 

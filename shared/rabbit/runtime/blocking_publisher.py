@@ -106,7 +106,7 @@ class BlockingPublisher:
             edge,
             log,
             on_confirmed=confirmed,
-            on_refused=refused,
+            on_nacked=refused,
             on_failed=self._fail,
         )
         loop_thread.call(self._connection.connect)

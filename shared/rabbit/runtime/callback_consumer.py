@@ -75,7 +75,7 @@ class CallbackConsumer:
             edge,
             FixedPrefetch(prefetch),
             log,
-            on_surplus=_keep,
+            requeue_unstarted=_keep,
             on_lost=_keep,
             on_failed=self.end,
         )
@@ -129,11 +129,11 @@ class CallbackConsumer:
 
     def ack(self, method: Received) -> None:
         """Take a message out of its queue (basic.ack)."""
-        self._settle(method, "acked", self._consumer.settle)
+        self._settle(method, "acked", self._consumer.ack)
 
     def nack(self, method: Received, *, requeue: bool) -> None:
         """Give a message back, which is no failure, or have the broker dead-letter it."""
-        act = self._consumer.give_back if requeue else self._reject
+        act = self._consumer.requeue if requeue else self._reject
         self._settle(method, "given back" if requeue else "rejected", act)
 
     def reject(self, method: Received, *, requeue: bool) -> None:
@@ -156,7 +156,7 @@ class CallbackConsumer:
         if is_kept:
             self._loop_thread.call(self._keep_letter, delivery, error)
         else:
-            self._loop_thread.call(self._consumer.settle, delivery)
+            self._loop_thread.call(self._consumer.ack, delivery)
 
     def leave(self) -> Iterator[None]:
         """Stop consuming, give back what is not acked, disconnect: a story."""
@@ -169,7 +169,7 @@ class CallbackConsumer:
         while not self._consumer.is_cancelled or self._is_giving_up():
             yield
         self._consumer.take_arrived()
-        self._consumer.give_back_all()
+        self._consumer.requeue_all()
         yield from self._consumer.delete() if self.edge.private else self._consumer.close()
         self._has_left = True
         yield from self._loop_thread.disconnect(self._connections)
@@ -211,7 +211,9 @@ class CallbackConsumer:
         if self._failure_publisher is None:
             self._failure_publisher = self._connect_failures()
         most = frames.most_property_bytes(self._connections[0].frame_max)
-        self._failure_publisher.send([self._failures.fate(delivery, error, most).output], delivery)
+        self._failure_publisher.send(
+            [self._failures.decide(delivery, error, most).output], delivery
+        )
 
     def _connect_failures(self) -> FailurePublisher[Delivery]:
         connection: Connection = self._loop_thread.connection(f"dead-letters {self.edge.queue}")
@@ -221,7 +223,7 @@ class CallbackConsumer:
             self.edge,
             self._log,
             on_confirmed=self._kept,
-            on_refused=self._not_kept,
+            on_nacked=self._not_kept,
             on_failed=self.end,
         )
         connection.connect()
@@ -229,7 +231,7 @@ class CallbackConsumer:
 
     def _kept(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
-            self._consumer.settle(delivery)
+            self._consumer.ack(delivery)
 
     def _not_kept(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Try again while the message is ours: what cannot be read is not lost either."""

@@ -1,9 +1,7 @@
-"""Where the messages of a worker or a sink come from: its queue, through its handlers."""
+"""A message's way through a replica: deliver → work → publish → confirm → ack."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from rabbit.amqp.connection import Connection
-from rabbit.amqp.loop import Loop
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
 from rabbit.messaging.consumer import Delivery, QueueConsumer
@@ -13,6 +11,7 @@ from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.messaging.retry import RetryPolicy, describe
 from rabbit.runtime.handler import Call, Handler
 from rabbit.runtime.handler_threads import HandlerThreads, HandlerWatchdog
+from rabbit.runtime.runner import Connections, Runner
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 
@@ -20,78 +19,252 @@ from rabbit.topology import Edge
 LOOK_SECONDS = 0.002
 
 
-class Dispatcher:
-    """Takes deliveries through the handlers: deliver → work → publish → confirm → ack."""
+class Dispatcher(Runner):
+    """Takes the messages of one edge through `work`; `turn` is the whole way of a message."""
 
     def __init__(
         self,
-        loop: Loop,
-        connection: Connection,
+        connections: Connections,
         edge: Edge,
+        output: Edge | None,
         settings: Settings,
         handler: Handler,
-        failures: RetryPolicy,
+        retry_policy: RetryPolicy,
         log: Logger,
-        *,
-        on_pill: Callable[[], None],
-        on_failed: Callable[[RabbitError], None],
     ) -> None:
-        """Consume `edge` on `connection` and run `handler` on each message.
+        """Consume `edge`, run `handler` on each message, publish to `output`.
 
         Args:
-            loop: the loop everything but the handler runs on.
-            connection: a connection that nothing is published on.
+            connections: where from and where to.
             edge: what to consume.
+            output: what to publish to; None: nothing is written.
             settings: prefetch, concurrency, the poison pill and the handlers' time limit.
             handler: runs in the handler threads.
-            failures: decides what becomes of a message whose handler failed.
+            retry_policy: decides what becomes of a message whose handler failed.
             log: told of each handler call that fails.
-            on_pill: called when the poison pill has been received.
-            on_failed: called when the broker refuses the edge, or a handler takes too long.
         """
-        self.publisher: Publisher[Delivery] | None = None
-        self.failure_publisher: FailurePublisher[Delivery]
-        self.handled = 0
-        self.failed = 0
-        self.retried = 0
-        self.dead_lettered = 0
-        self._loop = loop
+        super().__init__()
+        self._loop = loop = connections.loop
         self._handler = handler
-        self._failures = failures
+        self._retry_policy = retry_policy
         self._log = log
-        self._on_pill = on_pill
-        self._on_failed = on_failed
-        self._handler_timeout = settings.handler_timeout
         self._prefetch = (
             AutoPrefetch(settings.concurrency)
             if settings.prefetch == "auto"
             else FixedPrefetch(settings.prefetch)
         )
         self._consumer = QueueConsumer(
-            connection,
+            connections.consuming,
             edge,
             self._prefetch,
             log,
-            on_surplus=self._give_back_unstarted,
+            requeue_unstarted=self._requeue_unstarted,
             on_lost=self._lost,
-            on_failed=on_failed,
+            on_failed=self.fail,
         )
-        limit = settings.handler_timeout
-        self._stopwatch: HandlerWatchdog[Delivery, Call[Delivery]] | None = (
-            None if limit is None else HandlerWatchdog(handler.run, limit)
+        self._handler_timeout = settings.handler_timeout
+        self._watchdog: HandlerWatchdog[Delivery, Call[Delivery]] | None = (
+            HandlerWatchdog(handler.run, settings.handler_timeout)
+            if settings.handler_timeout
+            else None
         )
-        self._abandoned: set[Delivery] = set()  # with a handler that ran out of time
-        self._workers: HandlerThreads[Delivery, Call[Delivery]] = HandlerThreads(
-            self._stopwatch.handle if self._stopwatch else handler.run,
+        self._timed_out: set[Delivery] = set()  # whose handler has not returned yet
+        self._threads: HandlerThreads[Delivery, Call[Delivery]] = HandlerThreads(
+            self._watchdog.handle if self._watchdog else handler.run,
             concurrency=settings.concurrency,
             name="handler",
             wake=loop.wake,
-            fail=lambda error: loop.call(on_failed, _thread_failed(error)),
+            fail=lambda error: loop.call(self.fail, _thread_failed(error)),
         )
+        self._confirmed: list[Delivery] = []  # whose output was, once for each
+        self._moved: list[Delivery] = []  # to where they wait for another attempt, or are kept
+        self._failures: FailurePublisher[Delivery] = FailurePublisher(
+            connections.publishing,
+            edge,
+            log,
+            on_confirmed=self._moved.extend,
+            on_nacked=self._failure_nacked,
+            on_failed=self.fail,
+        )
+        self._publisher: Publisher[Delivery] | None = None
+        if output is not None:
+            self._publisher = Publisher(
+                connections.publishing,
+                output,
+                log,
+                on_confirmed=self._confirmed.extend,
+                on_nacked=self._output_nacked,
+                on_failed=self.fail,
+            )
+        self.publishers = [self._failures, *([self._publisher] if self._publisher else [])]
         self._is_moving = False  # since the last look was planned
         self._is_looking = False
         self._pill = settings.poison_pill.encode() if settings.poison_pill else None
         self._pill_delivery: Delivery | None = None
+
+    # A message's way
+
+    def turn(self) -> None:
+        """Take every message as far as it can go now: deliver → work → publish → confirm → ack.
+
+        The broker holds each message until the last step. So whatever ends this process, or its
+        connections, at whichever step: the message comes again, and none is lost.
+        """
+        # Deliver: what has come (basic.deliver). The consumer has noted each as unacked already.
+        arrived = self._consumer.take_arrived()
+
+        # Work: in the handler threads, in this order. What it writes waits until it has returned:
+        # of a handler that fails half-way, nothing is published.
+        if arrived:
+            self._threads.submit(self._until_pill(arrived) if self._pill else arrived)
+        calls = self._take_calls()
+
+        # Publish: all that was written. What a handler has failed with goes, as it came, to where
+        # it waits for another attempt, or to the dead letters.
+        for call in calls:
+            if call.error is None:
+                self._publish(call)
+            else:
+                self._fail(call.message, call.error)
+        if self._publisher and calls:
+            self._publisher.pump()
+
+        # Confirm: the broker has these outputs in a queue (basic.ack of the publisher's channel).
+        # What it has refused (basic.nack, basic.return) is published again, and unacked till then.
+        for delivery in self._confirmed:
+            self.handled += self._consumer.confirmed(delivery)
+        for delivery in self._moved:
+            self._consumer.ack(delivery)
+        self._confirmed.clear()
+        self._moved.clear()
+
+        # Ack: what has all its outputs confirmed, and nothing else: `UnackedDeliveries.confirmed`.
+        self._consumer.flush()
+        self._look_again(has_moved=bool(arrived or calls))
+
+    def _take_calls(self) -> list[Call[Delivery]]:
+        """Return the calls that have returned since the last turn."""
+        calls, seconds = self._threads.take_results()
+        if self._timed_out:
+            calls = self._without_late(calls)
+        if calls:
+            size = sum([len(call.message.body) for call in calls])
+            self._prefetch.handled(seconds, len(calls), size)
+        return calls
+
+    def _publish(self, call: Call[Delivery]) -> None:
+        """Publish what a call has written; without anything, its message may be acked."""
+        delivery, outputs = call.message, call.outputs
+        if not outputs:
+            self.handled += self._consumer.ack(delivery)
+        elif self._publisher is None:
+            self._fail(delivery, RuntimeError("an output was written, and no edge takes it"))
+        elif self._consumer.expect(delivery, len(outputs)):  # else both come again
+            self._publisher.put(outputs, delivery)
+
+    def _fail(self, delivery: Delivery, error: BaseException) -> None:
+        """Send a message to where it waits for another attempt, or is kept as a dead letter.
+
+        It is acked when the broker has confirmed that.
+        """
+        if not self._consumer.is_current(delivery):
+            return  # it comes again
+        self.failed += 1
+        output, attempt, delay, trace = self._retry_policy.decide(
+            delivery, error, self._failures.most_property_bytes
+        )
+        self.retried += delay is not None
+        self.dead_lettered += delay is None
+        self._log.warning(
+            "message failed",
+            message_id=delivery.id,
+            attempt=attempt,
+            next="dead-lettered" if delay is None else f"again in {delay:g} s",
+            **({"exc_info": error} if trace else {"reason": describe(error)}),
+        )
+        self._failures.send([output], delivery)
+
+    def _output_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
+        """Publish an output again while its input is ours, which stays unacked meanwhile.
+
+        What is too large would be refused each time: then its input has failed.
+        """
+        _, delivery = publication
+        if self._publisher is None or not self._consumer.is_current(delivery):
+            return
+        if not isinstance(error, TooLargeError):
+            self._publisher.retry(publication, error)
+        elif self._consumer.withdraw(delivery):  # confirms of its other outputs do not ack it now
+            self._publisher.discard(lambda owner: owner is delivery)
+            self._fail(delivery, error)
+
+    def _failure_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
+        """Publish a failed message again while it is ours: it is not lost either.
+
+        What is too large for ever is left to the broker, which dead-letters it as it is.
+        """
+        output, delivery = publication
+        if not self._consumer.is_current(delivery):
+            return
+        if not isinstance(error, TooLargeError):
+            self._failures.retry(publication, error)
+            return
+        if output.exchange != self._consumer.edge.dead:  # there is no other attempt
+            self.retried -= 1
+            self.dead_lettered += 1
+        self._consumer.dead_letter(delivery, error)
+
+    def _lost(self) -> None:
+        """Drop what is void: the broker gives it out again."""
+        self._threads.take_unstarted()
+        self._pill_delivery = None
+        for publisher in self.publishers:
+            publisher.discard(lambda delivery: not self._consumer.is_current(delivery))
+
+    # What does not announce itself
+
+    def _look_again(self, *, has_moved: bool) -> None:
+        """Have another turn soon, for results that were too quick to be announced.
+
+        If nothing has moved since that was planned, then what runs now takes long, and will be
+        announced: there is nothing to look for until then.
+        """
+
+        def look() -> None:
+            self._is_looking = False
+
+        self._is_moving = self._is_moving or has_moved
+        if self._is_moving and self._threads.busy and not self._is_looking:
+            self._is_moving, self._is_looking = False, True
+            self._loop.call_later(LOOK_SECONDS, look)
+
+    def tick(self) -> None:
+        """Notice, now and then, handlers that take long."""
+        self._prefetch.running(self._threads.longest_running(), self.in_flight)
+        for delivery in self._watchdog.overdue() if self._watchdog else ():
+            self._time_out(delivery)
+
+    def take_long(self) -> list[str]:
+        """Return the ids of the messages that have been with a handler for long, now or lately."""
+        return [delivery.id for delivery in self._threads.take_long()]
+
+    def _time_out(self, delivery: Delivery) -> None:
+        """Wait no longer for a handler: a thread cannot be ended, so the process ends."""
+        self._timed_out.add(delivery)
+        error = HandlerTimeoutError(
+            f"work() has not returned within HANDLER_TIMEOUT={self._handler_timeout:g} s for "
+            f"message {delivery.id}; it counts as failed, and this replica ends"
+        )
+        self._fail(delivery, error)
+        self.fail(error)
+
+    def _without_late(self, calls: list[Call[Delivery]]) -> list[Call[Delivery]]:
+        """Drop the calls of those that have timed out, and wait for these no more."""
+        late = self._timed_out.intersection(call.message for call in calls)
+        self._timed_out -= late
+        return [call for call in calls if call.message not in late]
+
+    # Its state, and its end
 
     @property
     def is_ready(self) -> bool:
@@ -103,207 +276,61 @@ class Dispatcher:
         """Count what has been delivered and not acked."""
         return self._consumer.in_flight
 
-    def turn(self) -> None:
-        """Do what one loop turn brought: hand over arrivals, take results, send acks."""
-        arrived = self._consumer.take_arrived()
-        if arrived:
-            self._workers.submit(self._until_pill(arrived) if self._pill else arrived)
-        calls, seconds = self._workers.take_results()
-        if self._abandoned:
-            calls = self._without_late(calls)
-        if calls:
-            size = sum([len(call.message.body) for call in calls])
-            self._prefetch.handled(seconds, len(calls), size)
-            for call in calls:
-                self._take(call)
-            if self.publisher:
-                self.publisher.pump()
-        if arrived or calls:
-            self._is_moving = True
-        if self._is_moving and self._workers.busy and not self._is_looking:
-            self._is_moving, self._is_looking = False, True
-            self._loop.call_later(LOOK_SECONDS, self._look)
-        self._consumer.flush()
-
-    def _look(self) -> None:
-        """Let the end of this turn take results that were too quick to be announced.
-
-        If nothing has moved since it was planned, then what runs now takes long, and will be
-        announced: there is nothing to look for until then.
-        """
-        self._is_looking = False
-
-    def tick(self) -> None:
-        """Notice, now and then, handlers that take long."""
-        self._prefetch.running(self._workers.longest_running(), self.in_flight)
-        for delivery in self._stopwatch.overdue() if self._stopwatch else ():
-            self._abandon(delivery)
-
-    def take_long(self) -> list[str]:
-        """Return the ids of the messages that have been with a handler for long, now or lately."""
-        return [delivery.id for delivery in self._workers.take_long()]
-
     def halt(self) -> Iterator[None]:
-        """Stop in order; yields while there is something to wait for.
+        """Stop in order: a step task that yields while there is something to wait for.
 
         What no handler has started goes back to the queue, unless the poison pill stops us: that
         comes behind everything that was delivered before it.
         """
         self._consumer.cancel()
         if self._pill_delivery is None:
-            self._give_back_unstarted()
+            self._requeue_unstarted()
         while not self._consumer.is_cancelled or self._is_busy():
-            self._give_back_stuck()
+            self._requeue_stuck()
             yield
         if self._pill_delivery is not None:
             yield from self._pass_pill_on(self._pill_delivery)
         yield from self._consumer.close()
-        self._workers.stop()
+        self._threads.stop()
 
     def give_up(self) -> str:
-        """Return what is in flight to the queue, finished or not; say what that is."""
-        count = self._consumer.give_back_all()
+        """Requeue what is in flight, finished or not; say what that is."""
+        count = self._consumer.requeue_all()
         self._consumer.flush()
         return f"{count} messages not settled: they are in their queue, but may be handled twice"
 
-    def abandon(self) -> None:
+    def release(self) -> None:
         """Let the handler threads end; what is in flight comes again."""
-        self._workers.take_unstarted()
-        self._workers.stop()
-
-    def confirmed(self, deliveries: list[Delivery]) -> None:
-        """Note a confirmed output of each; with its last one an input is settled."""
-        for delivery in deliveries:
-            delivery.awaiting -= 1
-            if not delivery.awaiting:
-                self._settle(delivery)
-
-    def refused(self, publication: Publication[Delivery], error: PublishError) -> None:
-        """Try again while the input is ours; its input stays unacked meanwhile."""
-        _, delivery = publication
-        if self.publisher is None or not self._consumer.is_current(delivery):
-            return
-        if not isinstance(error, TooLargeError):
-            self.publisher.retry(publication, error)
-        elif delivery.awaiting > 0:
-            delivery.awaiting = 0  # a confirm of its other outputs does not settle it now
-            self.publisher.discard(lambda owner: owner is delivery)
-            self._fail(delivery, error)
-
-    def parted(self, deliveries: list[Delivery]) -> None:
-        """Settle deliveries that wait elsewhere for another attempt now, or are dead letters."""
-        for delivery in deliveries:
-            self._consumer.settle(delivery)
-
-    def refused_failure(self, publication: Publication[Delivery], error: PublishError) -> None:
-        """Try again while the input is ours: what has failed is not lost either.
-
-        What is too large for ever is left to the broker, which dead-letters it as it is.
-        """
-        output, delivery = publication
-        if not self._consumer.is_current(delivery):
-            return
-        if not isinstance(error, TooLargeError):
-            self.failure_publisher.retry(publication, error)
-            return
-        if output.exchange != self._consumer.edge.dead:  # there is no other attempt
-            self.retried -= 1
-            self.dead_lettered += 1
-        self._consumer.dead_letter(delivery, error)
-
-    def _take(self, call: Call[Delivery]) -> None:
-        """Take what a handler call has come to, unless its message is not ours any more."""
-        delivery = call.message
-        if not self._consumer.is_current(delivery):
-            return  # it comes again; what it has written, it will write again
-        if call.error is not None:
-            self._fail(delivery, call.error)
-        elif call.outputs:
-            if self.publisher is None:
-                self._fail(delivery, RuntimeError("an output was written, and no edge takes it"))
-                return
-            delivery.awaiting = len(call.outputs)
-            self.publisher.put(call.outputs, delivery)
-        else:
-            self._settle(delivery)
-
-    def _settle(self, delivery: Delivery) -> None:
-        if self._consumer.settle(delivery):
-            self.handled += 1
-
-    def _fail(self, delivery: Delivery, error: BaseException) -> None:
-        """Send the message to where it waits for another attempt, or is kept as a dead letter.
-
-        As with outputs, it is acked when the broker has confirmed that.
-        """
-        self.failed += 1
-        output, attempt, delay, trace = self._failures.fate(
-            delivery, error, self.failure_publisher.most_property_bytes
-        )
-        self.retried += delay is not None
-        self.dead_lettered += delay is None
-        self._log.warning(
-            "message failed",
-            message_id=delivery.id,
-            attempt=attempt,
-            next="dead-lettered" if delay is None else f"again in {delay:g} s",
-            **({"exc_info": error} if trace else {"reason": describe(error)}),
-        )
-        self.failure_publisher.send([output], delivery)
-
-    def _abandon(self, delivery: Delivery) -> None:
-        """Give up waiting for a handler: a thread cannot be ended, so the process ends."""
-        self._abandoned.add(delivery)
-        error = HandlerTimeoutError(
-            f"work() has not returned within HANDLER_TIMEOUT={self._handler_timeout:g} s for "
-            f"message {delivery.id}; it counts as failed, and this replica ends"
-        )
-        if self._consumer.is_current(delivery):
-            self._fail(delivery, error)
-        self._on_failed(error)
-
-    def _without_late(self, calls: list[Call[Delivery]]) -> list[Call[Delivery]]:
-        """Drop the calls of those that were given up, and wait for these no more."""
-        late = self._abandoned.intersection(call.message for call in calls)
-        self._abandoned -= late
-        return [call for call in calls if call.message not in late]
-
-    def _give_back_unstarted(self) -> None:
-        for delivery in [*self._workers.take_unstarted(), *self._consumer.take_arrived()]:
-            self._consumer.give_back(delivery)
-
-    def _give_back_stuck(self) -> None:
-        """Return the inputs whose outputs, or which themselves, the broker does not take now."""
-        for publisher in self._publishers():
-            for delivery in dict.fromkeys(publisher.abandon()):
-                delivery.awaiting = 0
-                self._consumer.give_back(delivery)
-
-    def _publishers(self) -> list[Publisher[Delivery]]:
-        return [*([self.publisher] if self.publisher else []), self.failure_publisher]
-
-    def _lost(self) -> None:
-        """Drop what is void: the broker gives it out again."""
-        self._workers.take_unstarted()
-        self._pill_delivery = None
-        for publisher in self._publishers():
-            publisher.discard(lambda delivery: not self._consumer.is_current(delivery))
+        self._threads.take_unstarted()
+        self._threads.stop()
 
     def _is_busy(self) -> bool:
         held = 0 if self._pill_delivery is None else 1
-        return self._workers.busy > len(self._abandoned) or self._consumer.in_flight > held
+        return self._threads.busy > len(self._timed_out) or self._consumer.in_flight > held
+
+    def _requeue_unstarted(self) -> None:
+        for delivery in [*self._threads.take_unstarted(), *self._consumer.take_arrived()]:
+            self._consumer.requeue(delivery)
+
+    def _requeue_stuck(self) -> None:
+        """Requeue the inputs whose outputs, or which themselves, the broker does not take now."""
+        for publisher in self.publishers:
+            for delivery in dict.fromkeys(publisher.take_stuck()):
+                self._consumer.requeue(delivery)
+
+    # The poison pill
 
     def _until_pill(self, arrived: list[Delivery]) -> list[Delivery]:
-        """Keep the pill and give back what came behind it; return what came before it."""
+        """Keep the pill and requeue what came behind it; return what came before it."""
         for index, delivery in enumerate(arrived):
             if delivery.body == self._pill:
                 for late in arrived[index + 1 :]:
-                    self._consumer.give_back(late)
+                    self._consumer.requeue(late)
                 if self._pill_delivery is None:
                     self._pill_delivery = delivery
-                    self._on_pill()
+                    self.ask_to_end("poison pill")
                 else:
-                    self._consumer.give_back(delivery)
+                    self._consumer.requeue(delivery)
                 return arrived[:index]
         return arrived
 
@@ -319,13 +346,13 @@ class Dispatcher:
         while not counted and self._consumer.is_current(pill):
             yield
         if counted and counted[0] > ours:
-            self._consumer.give_back(pill)
+            self._consumer.requeue(pill)
         else:
-            self._take(Call(pill, [self._handler.forward(pill)] if self.publisher else []))
-            if self.publisher:
-                self.publisher.pump()
+            self._publish(Call(pill, [self._handler.forward(pill)] if self._publisher else []))
+            if self._publisher:
+                self._publisher.pump()
             while self._consumer.in_flight:
-                self._give_back_stuck()
+                self._requeue_stuck()
                 yield
 
 

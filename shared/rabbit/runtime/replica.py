@@ -1,19 +1,10 @@
-"""Ties the rooms together: one loop turn, and the ordered stop.
-
-A message's way through a worker:
-
-    QueueConsumer   deliver    basic.deliver, noted in the ledger
-    HandlerThreads        work       in a handler thread
-    Publisher      publish    every output, once the handler has returned
-    Publisher      confirm    basic.ack from the broker for each of them
-    QueueConsumer   ack        basic.ack to the broker, soon, for as many as possible
-"""
+"""One replica, from connect to exit: a turn of the loop, and the ordered stop."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from time import sleep
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from rabbit.amqp.connection import Connection, User
 from rabbit.amqp.loop import Loop
@@ -27,12 +18,13 @@ from rabbit.message import new_id, text_output
 from rabbit.messaging.publisher import Publisher
 from rabbit.messaging.retry import describe
 from rabbit.runtime.health import Health, Standstills
+from rabbit.runtime.runner import Connections, Runner
 from rabbit.runtime.signals import stop_signals
 from rabbit.runtime.watchdog import Watchdog
 from rabbit.settings import Settings
 from rabbit.topology import REPLIES_EXCHANGE, Edge
 
-#: How often the engine looks at what does not announce itself.
+#: How often the replica looks at what does not announce itself.
 TICK_SECONDS = 0.5
 
 _NEWS = {
@@ -53,7 +45,7 @@ PAUSE_SECONDS = 0.001
 LAST_WORDS_SECONDS = 2.0
 
 
-class Role(NamedTuple):
+class Identity(NamedTuple):
     """Who a replica is and what it connects.
 
     Attributes:
@@ -69,84 +61,54 @@ class Role(NamedTuple):
     output: Edge | None
 
 
-class Runner(Protocol):
-    """Where the messages come from: a queue (`Dispatcher`) or a source (`Source`)."""
-
-    handled: int
-    failed: int
-    retried: int
-    dead_lettered: int
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether messages flow, or would if there were any."""
-
-    @property
-    def in_flight(self) -> int:
-        """Count what is neither settled nor given back."""
-
-    def turn(self) -> None:
-        """Do what one loop turn brought."""
-
-    def tick(self) -> None:
-        """Look at what does not announce itself."""
-
-    def take_long(self) -> Sequence[str | None]:
-        """Return the calls of work that take long, now or lately; see `Standstills`."""
-
-    def halt(self) -> Iterator[None]:
-        """Stop in order; yields while there is something to wait for."""
-
-    def give_up(self) -> str:
-        """Let go of what is in flight; say what is left."""
-
-    def abandon(self) -> None:
-        """Let nobody wait any more for a loop that has failed."""
-
-
 class Replica:
-    """Runs one replica: two connections, one loop, one intake, from connect to exit.
+    """Runs one replica: two connections, one loop, one runner.
 
     Attributes:
         was_commanded: whether a halt was broadcast: then nothing may start this replica again by
             itself.
     """
 
-    def __init__(self, role: Role, settings: Settings, log: Logger) -> None:
-        """Build the rooms that every replica has; `intake` is set before `run`.
+    def __init__(
+        self,
+        identity: Identity,
+        settings: Settings,
+        log: Logger,
+        make_runner: Callable[[Connections], Runner],
+    ) -> None:
+        """Prepare; nothing is connected before `run`.
 
         Args:
-            role: who this replica is.
+            identity: who this replica is.
             settings: how it connects and drains.
             log: where its state changes are told.
+            make_runner: returns what it runs.
 
         Raises:
             ConfigurationError: the health check's files cannot be written.
         """
         self._health = Health(settings.ready_file, settings.alive_file, log)
         self._health.check()
-        self.role = role
+        self.identity = identity
         self.log = log
         self.loop = Loop(self._turn)
         self.outage_log = OutageLog(log)
-        name = f"{role.stage}/{role.replica}"
-        # An alarm makes the broker stop reading from connections that publish, acks included.
+        name = f"{identity.stage}/{identity.replica}"
         self.consuming = Connection(self.loop, settings, f"{name} consumes", self.outage_log)
         self.publishing = Connection(self.loop, settings, f"{name} publishes", self.outage_log)
-        self.intake: Runner
-        self.publishers: list[Publisher[Any]] = []  # what messages are settled through
+        self._runner = make_runner(Connections(self.loop, self.consuming, self.publishing))
         self._control = ControlListener(
             self.consuming,
-            role.stage,
-            role.replica,
+            identity.stage,
+            identity.replica,
             log,
             on_command=self._obey,
             on_failed=self.fail,
         )
         self._lock = NameLock(
             self.consuming,
-            role.stage,
-            role.replica,
+            identity.stage,
+            identity.replica,
             settings,
             log,
             on_first=self._let_in,
@@ -157,12 +119,12 @@ class Replica:
             Edge(REPLIES_EXCHANGE, "direct"),
             log,
             on_confirmed=_no_matter,
-            on_refused=_no_matter,
+            on_nacked=_no_matter,
             on_failed=self.fail,
         )
         self._standstills = Standstills(
             settings.rabbitmq_heartbeat,
-            lambda: self.intake.take_long(),  # noqa: PLW0108 - there is no intake yet
+            self._runner.take_long,
             log,
         )
         for connection in (self.consuming, self.publishing):
@@ -220,7 +182,7 @@ class Replica:
         self._error = self._error or ours
         if self._watchdog:
             self._watchdog.arm()
-        self.intake.abandon()
+        self._runner.release()
         for connection in (self.consuming, self.publishing):
             connection.drop()
 
@@ -253,13 +215,13 @@ class Replica:
                     user.open()
 
     def stop(self) -> None:
-        """Halt; safe from any thread, and when the engine has ended already."""
+        """Halt; safe from any thread, and when it has ended already."""
         self.loop.call(self.halt, "stop() was called")
 
     def halt(self, reason: str) -> None:
         """Start the ordered stop, once."""
         if self._stopping is None:
-            self.log.info("halting", reason=reason, in_flight=self.intake.in_flight)
+            self.log.info("halting", reason=reason, in_flight=self._runner.in_flight)
             self._stopping = self._stop_in_order()
             if self._watchdog:
                 self._watchdog.arm()
@@ -271,39 +233,32 @@ class Replica:
         said = describe(error)
         self.halt(said if isinstance(error, RabbitError) else f"{type(error).__name__}: {said}")
 
-    def end(self, error: BaseException | None) -> None:
-        """Halt because a source's work is over, or has failed."""
-        if error is None:
-            self.halt("all published")
-        else:
-            self.fail(error)
-
     @property
     def state(self) -> State:
         """What this replica is doing."""
         if self._stopping is not None:
             return State.HALTING
-        if not (self.intake.is_ready and self._control.is_subscribed):
+        if not (self._runner.is_ready and self._control.is_subscribed):
             return State.STARTING
-        if not all(publisher.is_open for publisher in self.publishers):
+        if not all(publisher.is_open for publisher in self._runner.publishers):
             return State.STARTING
-        is_blocked = any(publisher.is_blocked for publisher in self.publishers)
+        is_blocked = any(publisher.is_blocked for publisher in self._runner.publishers)
         return State.BLOCKED if is_blocked else State.RUNNING
 
     @property
     def is_ready(self) -> bool:
         """Whether messages can be settled. An alarm is the broker's: that leaves us ready."""
-        if any(publisher.is_refused for publisher in self.publishers):
+        if any(publisher.is_nacked for publisher in self._runner.publishers):
             return False
         return self.state in {State.RUNNING, State.BLOCKED}
 
     def _stop_in_order(self) -> Iterator[None]:
         """Stop as a story; each turn of the loop continues it where it waits."""
-        yield from self.intake.halt()  # finish what runs, return the rest, have the acks taken
+        yield from self._runner.halt()  # finish what runs, requeue the rest, have the acks taken
         self._say_last(State.HALTED)
         while self._replies.pending and self._replies.is_flowing:
             yield
-        self.log.info("halted", handled=self.intake.handled, failed=self.intake.failed)
+        self.log.info("halted", handled=self._runner.handled, failed=self._runner.failed)
         yield from self._close()
 
     def _say_last(self, state: State) -> None:
@@ -341,24 +296,27 @@ class Replica:
             return
         if self._last_word is None:
             self._say_last(State.GAVE_UP)
-        left = self.intake.give_up()
+        left = self._runner.give_up()
         error = DrainTimeoutError(f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s: {left}")
         self._error = self._error or error
         self._stopping = self._close()
 
     def _turn(self) -> None:
-        self.intake.turn()
+        self._runner.turn()
+        if self._runner.end:
+            self._error = self._error or self._runner.end.error
+            self.halt(self._runner.end.reason)
         if self._state_said is State.STARTING:
             self._tell_state()
         if self._stopping is not None:
             next(self._stopping, None)
         moved = self.consuming.flush() + self.publishing.flush()
-        if moved < FEW_BYTES and self.intake.in_flight >= BUSY_MESSAGES:
+        if moved < FEW_BYTES and self._runner.in_flight >= BUSY_MESSAGES:
             sleep(PAUSE_SECONDS)
 
     def _tick(self) -> None:
         self._standstills.look()
-        self.intake.tick()
+        self._runner.tick()
         self._tell_state()
         self.loop.call_later(TICK_SECONDS, self._tick)
 
@@ -382,17 +340,17 @@ class Replica:
     def _say(self, reply_to: str, command_id: str, state: State) -> None:
         report = Report(
             command_id=command_id,
-            stage=self.role.stage,
-            replica=self.role.replica,
-            consumes=self.role.input.queue if self.role.input else None,
-            exchange=self.role.input.name if self.role.input else None,
-            produces=self.role.output.name if self.role.output else None,
+            stage=self.identity.stage,
+            replica=self.identity.replica,
+            consumes=self.identity.input.queue if self.identity.input else None,
+            exchange=self.identity.input.name if self.identity.input else None,
+            produces=self.identity.output.name if self.identity.output else None,
             state=state,
-            in_flight=self.intake.in_flight,
-            handled=self.intake.handled,
-            failed=self.intake.failed,
-            retried=self.intake.retried,
-            dead_lettered=self.intake.dead_lettered,
+            in_flight=self._runner.in_flight,
+            handled=self._runner.handled,
+            failed=self._runner.failed,
+            retried=self._runner.retried,
+            dead_lettered=self._runner.dead_lettered,
             since=self._since,
             process=self._process,
             trouble=self.outage_log.reason,

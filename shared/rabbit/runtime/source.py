@@ -5,13 +5,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
 
-from rabbit.amqp.loop import Loop
 from rabbit.errors import Halted, PublishError, TooLargeError
-from rabbit.message import Output, check_key, encoded, new_id, text_output
+from rabbit.logs import Logger
+from rabbit.message import Output, encoded, new_id, text_output
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.runtime.forks import end_child, keep_from_children
 from rabbit.runtime.handler import unmeant
 from rabbit.runtime.health import WatchedCall
+from rabbit.runtime.runner import Connections, Runner
+from rabbit.settings import Settings
+from rabbit.topology import Edge
 
 #: `write` waits while so many messages are not confirmed.
 WINDOW = 1000
@@ -20,39 +23,41 @@ WINDOW = 1000
 PATIENCE_SECONDS = 2.0
 
 
-class Source:
+class Source(Runner):
     """Runs a source's work in a thread of its own and publishes what it writes."""
 
     def __init__(
         self,
-        loop: Loop,
+        connections: Connections,
+        edge: Edge,
+        settings: Settings,
         work: Callable[[], None],
-        publish_timeout: float | None,
-        *,
-        on_end: Callable[[BaseException | None], None],
-        check_key: Callable[[str | None], str | None] = check_key,
+        log: Logger,
     ) -> None:
         """Run `work`, whose writes wait for room.
 
         Args:
-            loop: the loop that publishes.
+            connections: one of them is to publish on.
+            edge: where to.
+            settings: PUBLISH_TIMEOUT.
             work: the source's work; it calls `write`.
-            publish_timeout: give up when nothing is confirmed for so many seconds; None: never.
-            on_end: called when the work is over and everything is confirmed, or at once with what
-                it has raised.
-            check_key: returns a key that a message may have, or raises ValueError.
+            log: told when outputs are not taken.
         """
-        self.publisher: Publisher[None] | None = None
-        self.handled = 0
-        self.failed = 0
-        self.retried = 0
-        self.dead_lettered = 0
-        self.refusal: PublishError | None = None
-        self._loop = loop
+        super().__init__()
+        self.trouble: PublishError | None = None
+        self._loop = connections.loop
         self._work: Callable[[], object] = work
-        self._check_key = check_key
-        self._publish_timeout = publish_timeout
-        self._on_end = on_end
+        self._edge = edge
+        self._publish_timeout = settings.publish_timeout
+        self._publisher: Publisher[None] = Publisher(
+            connections.publishing,
+            edge,
+            log,
+            on_confirmed=self._count,
+            on_nacked=self._nacked,
+            on_failed=self.fail,
+        )
+        self.publishers = [self._publisher]
         self._outbox: deque[Output] = deque()
         self._written = 0
         self._last_progress = monotonic()
@@ -60,7 +65,6 @@ class Source:
         self._woken = False
         self._halting = False
         self._returned = False
-        self._ended = False
         self._has_given_up = False
         self._is_disowned = False
         self._error: BaseException | None = None
@@ -87,7 +91,7 @@ class Source:
             ValueError: a key that the edge does not have.
         """
         message_id = new_id()
-        output = text_output(encoded(text), message_id, message_id, self._check_key(key))
+        output = text_output(encoded(text), message_id, message_id, self._edge.check_key(key))
         with self._room:
             while self.in_flight >= WINDOW and not (self._halting or self._returned):
                 self._room.wait()
@@ -103,14 +107,15 @@ class Source:
     def turn(self) -> None:
         """Publish what has been written since the last turn; start the work, end it."""
         self._woken = False
-        if not (self._thread or self._halting) and self.publisher and self.publisher.is_flowing:
+        if not (self._thread or self._halting) and self._publisher.is_flowing:
             self._start()
-        if self._outbox and self.publisher:
+        if self._outbox:
             outputs = [self._outbox.popleft() for _ in range(len(self._outbox))]
-            self.publisher.send(outputs, None)
-        if self._returned and not self._ended and (self._error or not self.in_flight):
-            self._ended = True
-            self._on_end(self._error)
+            self._publisher.send(outputs, None)
+        if self._error:
+            self.fail(self._error)
+        elif self._returned and not self.in_flight:
+            self.ask_to_end("all published")
 
     def tick(self) -> None:
         """Give up when nothing moves for longer than PUBLISH_TIMEOUT."""
@@ -119,18 +124,18 @@ class Source:
         stalled = monotonic() - self._last_progress
         if self._publish_timeout and stalled > self._publish_timeout:
             self._publish_timeout, self._has_given_up = None, True
-            self._on_end(self._why_stalled(stalled))
+            self.fail(self._why_stalled(stalled))
 
     def take_long(self) -> list[str | None]:
         """Return the call of the work, if it takes long: one without a message."""
         return self._call.take_long()
 
     def halt(self) -> Iterator[None]:
-        """Stop in order: no new messages; the written ones are confirmed.
+        """Stop in order: no new messages; the written ones are confirmed. A step task.
 
         Work that waits for something else than `write` cannot be interrupted: it gets a moment.
         """
-        self.abandon()
+        self.release()
         patience = monotonic() + PATIENCE_SECONDS
         while self._is_working() and monotonic() < patience:
             yield
@@ -141,7 +146,7 @@ class Source:
         """Say what is left."""
         return f"{self.in_flight} messages not confirmed: their queue may have them, or not"
 
-    def abandon(self) -> None:
+    def release(self) -> None:
         """Take no more messages: `write` raises Halted, also where it waits.
 
         Who writes when the work has returned by itself is told that, as before: it is an error.
@@ -150,22 +155,22 @@ class Source:
             self._halting = self._halting or not self._returned
             self._room.notify_all()
 
-    def confirmed(self, owners: list[None]) -> None:
+    def _count(self, owners: list[None]) -> None:
         """Note confirmed messages, and make room for others."""
         self.handled += len(owners)
         self._last_progress = monotonic()
         with self._room:
             self._room.notify_all()  # work may write in several threads
 
-    def refused(self, publication: Publication[None], error: PublishError) -> None:
+    def _nacked(self, publication: Publication[None], error: PublishError) -> None:
         """Try again, and remember why; what is too large ends the source."""
-        self.refusal = error
+        self.trouble = error
         if isinstance(error, TooLargeError):
             with self._room:
                 self._written -= 1  # the others are confirmed yet
-            self._on_end(error)
-        elif self.publisher:
-            self.publisher.retry(publication, error)
+            self.fail(error)
+        else:
+            self._publisher.retry(publication, error)
 
     def disown(self) -> None:
         """Have the work end in a forked child: its `write` would write nothing."""
@@ -187,7 +192,7 @@ class Source:
                 self._error = unmeant(returned)
         except Halted:
             pass
-        except BaseException as error:  # noqa: BLE001 - told to the engine, which ends the process
+        except BaseException as error:  # noqa: BLE001 - told to the replica, which ends the process
             self._error = error
         self._call.end()
         if self._is_disowned:
@@ -203,7 +208,7 @@ class Source:
             self._loop.wake()
 
     def _why_stalled(self, seconds: float) -> PublishError:
-        reason = str(self.refusal) if self.refusal else "the broker does not answer"
+        reason = str(self.trouble) if self.trouble else "the broker does not answer"
         return PublishError(
             f"{self.handled} messages confirmed, {self.in_flight} not, none for {seconds:.0f} s: "
             f"{reason}"

@@ -24,11 +24,11 @@ def message(body: bytes = b"a", **properties: Any) -> Message:
     return Message(body, raw, redelivered=False, routing_key="red")
 
 
-def fate(
+def decide(
     of: Message, error: BaseException, delays: tuple[float, ...] = DELAYS, most: int = MOST
 ) -> Disposition:
     """Decide as the replica `printer/host-1` that reads `upper`."""
-    return RetryPolicy(Edge("upper", delays=delays), "printer", "host-1").fate(of, error, most)
+    return RetryPolicy(Edge("upper", delays=delays), "printer", "host-1").decide(of, error, most)
 
 
 def headers(decided: Disposition) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def test_each_failure_waits_for_the_next_delay(
     failures: int, exchange: str, delay: float | None
 ) -> None:
     """After the last of them the message is given up; the count travels with it."""
-    decided = fate(message(headers={"x-attempts": failures}), ValueError("no"))
+    decided = decide(message(headers={"x-attempts": failures}), ValueError("no"))
 
     assert decided.output.exchange == f"upper.{exchange}"
     assert (decided.delay, decided.attempt) == (delay, failures + 1)
@@ -53,12 +53,12 @@ def test_each_failure_waits_for_the_next_delay(
 
 def test_without_delays_the_first_failure_is_the_last() -> None:
     """RETRY_DELAYS may be empty."""
-    assert fate(message(), ValueError("no"), ()).output.exchange == "upper.dead"
+    assert decide(message(), ValueError("no"), ()).output.exchange == "upper.dead"
 
 
 def test_fewer_delays_than_attempts_end_it() -> None:
     """RETRY_DELAYS may have been shortened while the message waited."""
-    assert fate(message(headers={"x-attempts": 9}), ValueError("no")).delay is None
+    assert decide(message(headers={"x-attempts": 9}), ValueError("no")).delay is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_fewer_delays_than_attempts_end_it() -> None:
 )
 def test_what_no_attempt_can_cure_is_given_up_at_once(error: Exception) -> None:
     """The reason is kept; where in our code it was raised is of no interest."""
-    decided = fate(message(b"\xff"), error)
+    decided = decide(message(b"\xff"), error)
 
     assert (decided.delay, decided.trace) == (None, False)
     assert headers(decided)["x-error-type"] == type(error).__name__
@@ -84,12 +84,12 @@ def test_a_handler_that_cannot_decode_something_else_is_tried_again() -> None:
     """It is not the message's fault."""
     error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
-    assert fate(message(b"fine"), error).delay == 1.0
+    assert decide(message(b"fine"), error).delay == 1.0
 
 
 def test_a_handler_out_of_time_is_tried_again_without_a_trace() -> None:
     """It counts as any other failure."""
-    decided = fate(message(), HandlerTimeoutError())
+    decided = decide(message(), HandlerTimeoutError())
 
     assert (decided.delay, decided.trace) == (1.0, False)
 
@@ -97,7 +97,7 @@ def test_a_handler_out_of_time_is_tried_again_without_a_trace() -> None:
 def test_a_dead_letter_says_what_happened_where_and_when() -> None:
     """All of it in headers, beside those that it came with."""
     before = datetime.now(UTC)
-    said = headers(fate(message(headers={"mine": "kept"}), Reject("why")))
+    said = headers(decide(message(headers={"mine": "kept"}), Reject("why")))
 
     assert before <= datetime.fromisoformat(said.pop("x-failed-at")) <= datetime.now(UTC)
     assert said == {
@@ -115,7 +115,7 @@ def test_everything_else_stays_byte_for_byte() -> None:
     given = {"message_id": "m", "priority": 3, "type": "t", "app_id": "ü", "reply_to": "r"}
     before = message(b"\x00\xff", **given, headers={"mine": {"a": [1, None]}})
     for error in (ValueError("no"), Reject("no")):
-        output = fate(before, error).output
+        output = decide(before, error).output
         after = decode_properties(output.properties)
         for name in {"x-attempts", *KEPT} & set(after.headers or {}):
             del after.headers[name]
@@ -135,13 +135,13 @@ def test_what_the_broker_has_added_is_left_behind() -> None:
         "mine": 1,
     }
 
-    assert set(headers(fate(message(headers=added), ValueError("no")))) == {"mine", "x-attempts"}
+    assert set(headers(decide(message(headers=added), ValueError("no")))) == {"mine", "x-attempts"}
 
 
 def test_old_reasons_are_replaced() -> None:
     """A dead letter that somebody has moved back by hand fails for another reason now."""
     old = {"x-error-type": "KeyError", "x-failed-stage": "old"}
-    said = headers(fate(message(headers=old), Reject("new")))
+    said = headers(decide(message(headers=old), Reject("new")))
 
     assert (said["x-error-type"], said["x-failed-stage"]) == ("Reject", "printer")
 
@@ -150,7 +150,7 @@ def test_a_senders_headers_that_begin_like_ours_stay() -> None:
     """Only what is known to have been added is taken away."""
     theirs = {"x-error-budget": 1, "x-failed-over": "b", "x-first-death-wish": 2, "x-attempts-": 3}
     for error in (ValueError("no"), Reject("no")):
-        assert theirs.items() <= headers(fate(message(headers=theirs), error)).items()
+        assert theirs.items() <= headers(decide(message(headers=theirs), error)).items()
 
 
 @pytest.mark.parametrize("given", [{}, {"message_id": ""}, {"correlation_id": "c", "priority": 3}])
@@ -158,7 +158,7 @@ def test_a_message_without_an_id_keeps_the_one_it_was_given(given: dict[str, Any
     """So that log, further attempts, dead letter and outputs agree; all else stays."""
     for error in (ValueError("no"), Reject("no")):
         before = message(**given)
-        output = fate(before, error).output
+        output = decide(before, error).output
         again = Message(b"a", output.properties, redelivered=False, routing_key="red")
         after = vars(decode_properties(output.properties))
 
@@ -171,7 +171,7 @@ def test_a_message_without_an_id_keeps_the_one_it_was_given(given: dict[str, Any
 @pytest.mark.parametrize("forged", [10**9, -3, "many", None])
 def test_forged_attempts_give_a_message_up_earlier_at_worst(forged: object) -> None:
     """It is kept as a dead letter, whatever the header says."""
-    decided = fate(message(headers={"x-attempts": forged}), ValueError("no"))
+    decided = decide(message(headers={"x-attempts": forged}), ValueError("no"))
 
     assert decided.output.exchange in {"upper.retry.1s", "upper.dead"}
 
@@ -200,7 +200,7 @@ class UnspeakableError(Exception):
 )
 def test_any_error_can_be_told(error: Exception, shown: str) -> None:
     """However long it is, whatever is in it: it is sent."""
-    assert headers(fate(message(), error, ()))["x-error-message"] == shown
+    assert headers(decide(message(), error, ()))["x-error-message"] == shown
 
 
 def test_headers_that_cannot_be_decoded_are_kept() -> None:
@@ -209,7 +209,7 @@ def test_headers_that_cannot_be_decoded_are_kept() -> None:
     raw = struct.pack(">H", 1 << 13) + struct.pack(">I", len(entry)) + entry
     odd = Message(b"a", raw, redelivered=False, routing_key="red")
 
-    properties = fate(odd, UndecodableError("no")).output.properties
+    properties = decide(odd, UndecodableError("no")).output.properties
 
     assert entry in properties
     assert b"UndecodableError" in properties
@@ -221,8 +221,8 @@ def test_properties_without_room_are_left_as_they_are(most: int) -> None:
     almost = message(headers={"mine": (most - 400) * "x"})
     full = message(headers={"mine": most * "x"})
 
-    assert "x-attempts" in headers(fate(almost, ValueError("no"), most=most))
-    assert "x-error-type" not in headers(fate(almost, Reject(500 * "x"), most=most))
-    assert headers(fate(almost, Reject(500 * "x"), most=most))["x-failed-stage"] == "printer"
-    decided = fate(full, ValueError("no"), most=most)
+    assert "x-attempts" in headers(decide(almost, ValueError("no"), most=most))
+    assert "x-error-type" not in headers(decide(almost, Reject(500 * "x"), most=most))
+    assert headers(decide(almost, Reject(500 * "x"), most=most))["x-failed-stage"] == "printer"
+    decided = decide(full, ValueError("no"), most=most)
     assert (decided.delay, decided.output.properties) == (None, full.properties)

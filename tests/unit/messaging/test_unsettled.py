@@ -1,5 +1,6 @@
 """What may be acked, and what is confirmed: properties that hold for any interleaving."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -12,96 +13,195 @@ from rabbit.messaging.unsettled import Settlement, UnackedDeliveries, Unconfirme
 anything = st.integers(0, 10**6)
 
 
-class InputsBesideABroker(RuleBasedStateMachine):
-    """Any interleaving of deliveries, settling, giving back, acks and nacks.
+class Guarantee(RuleBasedStateMachine):
+    """Any interleaving of deliveries, work, confirms, failures, requeues, acks and lost channels.
 
-    `unacked` is the broker's view: what it would deliver again if the connection were lost now.
+    The broker's view: `unacked` is what it would deliver again if the connection were lost now, and
+    `safe` counts, by delivery, the outputs that it has in a queue.
     """
 
     def __init__(self) -> None:
-        """Begin with a new channel."""
+        """Begin with new channels."""
         super().__init__()
-        self.inputs = UnackedDeliveries()
+        self.deliveries = UnackedDeliveries()
+        self.publishes: UnconfirmedPublishes[int] = UnconfirmedPublishes()
+        self.sent: dict[int, int] = {}  # deliveries, by the sequence numbers of their outputs
         self.last_tag = 0
-        self.open: list[int] = []
-        self.settled: set[int] = set()
-        self.returning: set[int] = set()
+        self.last_sequence = 0
+        self.waiting: list[int] = []  # for their work
+        self.working: list[int] = []  # on the way: outputs are not all confirmed
+        self.failed: list[int] = []  # on the way to where they wait, or are kept
+        self.to_requeue: set[int] = set()
+        self.written: dict[int, int] = {}
+        self.safe: Counter[int] = Counter()
+        self.moved: set[int] = set()
         self.unacked: set[int] = set()
+
+    @property
+    def open(self) -> list[int]:
+        """What can still be settled."""
+        return [*self.waiting, *self.working, *self.failed]
+
+    def take(self, tags: list[int], pick: int) -> int:
+        """Take out one of the tags."""
+        return tags.pop(pick % len(tags))
+
+    def take_open(self, pick: int) -> int:
+        """Take one that is open out of whichever list it is in."""
+        tag = self.open[pick % len(self.open)]
+        for tags in (self.waiting, self.working, self.failed):
+            if tag in tags:
+                tags.remove(tag)
+        return tag
+
+    def publish(self, tag: int, outputs: int) -> None:
+        """Send outputs on the publisher's channel."""
+        self.publishes.send(outputs * [tag])
+        for _ in range(outputs):
+            self.last_sequence += 1
+            self.sent[self.last_sequence] = tag
 
     @rule()
     def receive(self) -> None:
         """Deliver the next tag."""
         self.last_tag += 1
-        self.inputs.receive([self.last_tag], [self.last_tag])
-        self.open.append(self.last_tag)
+        self.deliveries.receive([self.last_tag], [self.last_tag])
+        self.waiting.append(self.last_tag)
         self.unacked.add(self.last_tag)
 
-    @precondition(lambda self: self.open)
+    @precondition(lambda self: self.waiting)
+    @rule(pick=anything, outputs=st.integers(0, 3))
+    def work(self, pick: int, outputs: int) -> None:
+        """Let any handler return."""
+        tag = self.take(self.waiting, pick)
+        self.written[tag] = outputs
+        self.deliveries.expect(tag, outputs)
+        self.publish(tag, outputs)
+        if outputs:
+            self.working.append(tag)
+
+    @precondition(lambda self: self.sent)
+    @rule(pick=anything, multiple=st.booleans())
+    def confirm(self, pick: int, *, multiple: bool) -> None:
+        """Let the broker confirm any output, or all up to it; the last one of a delivery counts."""
+        sequence = list(self.sent)[pick % len(self.sent)]
+        about = [each for each in self.sent if each <= sequence] if multiple else [sequence]
+        tags = [self.sent.pop(each) for each in sorted(about)]
+        assert self.publishes.confirm(sequence, multiple=multiple) == tags
+        for tag in tags:
+            self.safe[tag] += 1
+            is_last = tag in self.working and self.safe[tag] == self.written[tag]
+            assert self.deliveries.confirmed(tag) == is_last
+            if is_last:
+                self.working.remove(tag)
+
+    @precondition(lambda self: self.sent)
     @rule(pick=anything)
-    def settle(self, pick: int) -> None:
-        """Settle any open delivery."""
-        tag = self.open.pop(pick % len(self.open))
-        self.inputs.settle(tag)
-        self.settled.add(tag)
+    def nack(self, pick: int) -> None:
+        """Let the broker refuse any output: it is published again."""
+        sequence = list(self.sent)[pick % len(self.sent)]
+        tag = self.sent.pop(sequence)
+        assert self.publishes.confirm(sequence, multiple=False) == [tag]
+        self.publish(tag, 1)
+
+    @rule()
+    def lose_the_publishing_channel(self) -> None:
+        """Publish what was not confirmed again, on another one."""
+        again = list(self.publishes)
+        assert again == list(self.sent.values())
+        self.publishes, self.sent, self.last_sequence = UnconfirmedPublishes(), {}, 0
+        for tag in again:
+            self.publish(tag, 1)
+
+    @precondition(lambda self: self.waiting)
+    @rule(pick=anything)
+    def fail(self, pick: int) -> None:
+        """Let any handler fail: its message goes elsewhere, and is open until it is there."""
+        self.failed.append(self.take(self.waiting, pick))
+
+    @precondition(lambda self: self.working)
+    @rule(pick=anything)
+    def withdraw(self, pick: int) -> None:
+        """Find an output too large for ever: its input has failed. Late confirms may come."""
+        tag = self.take(self.working, pick)
+        assert self.deliveries.withdraw(tag)
+        assert not self.deliveries.withdraw(tag)
+        self.failed.append(tag)
+
+    @precondition(lambda self: self.failed)
+    @rule(pick=anything)
+    def move(self, pick: int) -> None:
+        """Confirm a failed message where it waits for another attempt, or is kept."""
+        tag = self.take(self.failed, pick)
+        self.moved.add(tag)
+        self.deliveries.ack(tag)
 
     @precondition(lambda self: self.open)
     @rule(pick=anything)
-    def give_back(self, pick: int) -> None:
-        """Give any open delivery back."""
-        tag = self.open.pop(pick % len(self.open))
-        self.inputs.give_back(tag)
-        self.returning.add(tag)
+    def requeue(self, pick: int) -> None:
+        """Requeue any open delivery, whose outputs may be on their way."""
+        tag = self.take_open(pick)
+        self.deliveries.requeue(tag)
+        self.to_requeue.add(tag)
 
     @precondition(lambda self: len(self.open) > 2)
     @rule()
-    def give_back_all(self) -> None:
-        """Give all open deliveries back."""
-        self.returning.update(self.open)
-        self.open.clear()
-        assert self.inputs.give_back_all() == len(self.returning)
+    def requeue_all(self) -> None:
+        """Requeue all open deliveries."""
+        self.to_requeue.update(self.open)
+        self.waiting, self.working, self.failed = [], [], []
+        assert self.deliveries.requeue_all() == len(self.to_requeue)
+
+    @precondition(lambda self: self.open)
+    @rule(pick=anything)
+    def drop(self, pick: int) -> None:
+        """Leave any open delivery to the broker (basic.reject)."""
+        tag = self.take_open(pick)
+        self.deliveries.drop(tag)
+        self.unacked.remove(tag)
 
     @rule()
     def ack(self) -> None:
-        """Ack: each settled delivery once, nothing else, with as few acks as possible."""
-        acks = list(self.inputs.acks())
+        """Ack: each delivery whose outputs are safe, once, with as few acks as possible."""
+        due = self.unacked - set(self.open) - self.to_requeue
+        acks = list(self.deliveries.acks())
         covered = [tag for ack in acks for tag in self.covered_by(ack)]
-        assert sorted(covered) == sorted(self.settled)
+        assert sorted(covered) == sorted(due)
+        for tag in covered:
+            assert tag in self.moved or self.safe[tag] >= self.written[tag], "acked too early"
 
-        kept = [*self.open, *self.returning]
-        first_kept = min(kept, default=self.last_tag + 1)
-        beyond = [tag for tag in self.settled if tag > first_kept]
-        fewest = len(beyond) + (len(beyond) < len(self.settled))
-        assert len(acks) == fewest
-        self.settled.clear()
+        first_kept = min([*self.open, *self.to_requeue], default=self.last_tag + 1)
+        beyond = [tag for tag in due if tag > first_kept]
+        assert len(acks) == len(beyond) + (len(beyond) < len(due))
 
     @rule(singles=st.integers(0, 3))
-    def nack(self, singles: int) -> None:
+    def send_nacks(self, singles: int) -> None:
         """Nack: all at once where nothing else is below, acked or not, else the lowest few."""
-        nacks = self.inputs.returns(singles)
+        others = self.unacked - self.to_requeue
+        nacks = self.deliveries.nacks(singles)
         covered = [tag for nack in nacks for tag in self.covered_by(nack)]
 
-        others = [*self.open, *self.settled]
-        if min(others, default=self.last_tag + 1) > max(self.returning, default=0):
-            assert sorted(covered) == sorted(self.returning)
+        if min(others, default=self.last_tag + 1) > max(self.to_requeue, default=0):
+            assert sorted(covered) == sorted(self.to_requeue)
             assert len(nacks) == min(1, len(covered))
         else:
-            assert covered == sorted(self.returning)[:singles]
+            assert covered == sorted(self.to_requeue)[:singles]
             assert len(nacks) == len(covered)
-        self.returning -= set(covered)
+        self.to_requeue -= set(covered)
 
     @invariant()
     def the_book_knows_what_is_open(self) -> None:
         """What can still be settled, and how much the broker waits to hear of."""
         tags = range(self.last_tag + 2)
-        assert [tag for tag in tags if tag in self.inputs] == sorted(self.open)
-        assert len(self.inputs) == len(self.open) + len(self.returning)
-        assert self.inputs.returning == len(self.returning)
+        assert [tag for tag in tags if tag in self.deliveries] == sorted(self.open)
+        assert len(self.deliveries) == len(self.open) + len(self.to_requeue)
+        assert self.deliveries.to_requeue == len(self.to_requeue)
 
     @invariant()
     def the_book_knows_how_much_is_held(self) -> None:
-        """Each delivery here is as large as its tag; what goes back is not held any more."""
-        assert self.inputs.held_bytes <= sum(self.open) + sum(self.returning)
-        assert self.inputs.held_bytes >= sum(self.open)
+        """Each delivery here is as large as its tag; what is requeued is not held any more."""
+        assert sum(self.open) <= self.deliveries.held_bytes
+        assert self.deliveries.held_bytes <= sum(self.open) + sum(self.to_requeue)
 
     def covered_by(self, settlement: Settlement) -> list[int]:
         """Let the broker take an ack or a nack; return what it is about."""
@@ -112,78 +212,78 @@ class InputsBesideABroker(RuleBasedStateMachine):
         return sorted(about)
 
 
-#: Every settled delivery is acked exactly once, every returned one nacked exactly once, and no
-#: open one is ever covered.
-TestInputs = InputsBesideABroker.TestCase
-TestInputs.settings = settings(max_examples=30, stateful_step_count=25)
+#: No delivery is acked before its outputs are safe, or itself elsewhere; each one is acked, or
+#: requeued, exactly once; and none that is open is ever covered by the settlement of another.
+TestGuarantee = Guarantee.TestCase
+TestGuarantee.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def received(count: int) -> UnackedDeliveries:
     """Return a book with so many open deliveries."""
-    inputs = UnackedDeliveries()
-    inputs.receive(range(1, count + 1), range(1, count + 1))
-    return inputs
+    deliveries = UnackedDeliveries()
+    deliveries.receive(range(1, count + 1), range(1, count + 1))
+    return deliveries
 
 
 def test_a_slow_handler_holds_up_nobody() -> None:
-    """What is settled beyond an open delivery is acked one by one, without waiting for it."""
-    inputs = received(6)
+    """What may be acked beyond an open delivery is acked one by one, without waiting for it."""
+    deliveries = received(6)
     for tag in (1, 2, 4, 6):
-        inputs.settle(tag)
+        deliveries.ack(tag)
 
-    assert list(inputs.acks()) == [
+    assert list(deliveries.acks()) == [
         Settlement(2, multiple=True),
         Settlement(4, multiple=False),
         Settlement(6, multiple=False),
     ]
 
 
-def test_what_is_given_back_leaves_at_once() -> None:
+def test_what_is_requeued_leaves_at_once() -> None:
     """One nack for all of it, unless something below is still open."""
-    inputs = received(5)
-    inputs.settle(1)
-    assert list(inputs.acks()) == [Settlement(1, multiple=False)]
-    assert inputs.give_back_all() == 4
+    deliveries = received(5)
+    deliveries.ack(1)
+    assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
+    assert deliveries.requeue_all() == 4
 
-    assert inputs.returns(singles=0) == [Settlement(5, multiple=True)]
-    assert inputs.returns(singles=9) == []
-    assert len(inputs) == 0
+    assert deliveries.nacks(singles=0) == [Settlement(5, multiple=True)]
+    assert deliveries.nacks(singles=9) == []
+    assert len(deliveries) == 0
 
 
-def test_what_is_given_back_above_an_open_one_leaves_in_portions() -> None:
+def test_what_is_requeued_above_an_open_one_leaves_in_portions() -> None:
     """The lowest first, so that they come again in order."""
-    inputs = received(5)
+    deliveries = received(5)
     for tag in (5, 3, 4):
-        inputs.give_back(tag)
+        deliveries.requeue(tag)
 
-    assert inputs.returns(singles=0) == []
-    assert inputs.returns(singles=2) == [
+    assert deliveries.nacks(singles=0) == []
+    assert deliveries.nacks(singles=2) == [
         Settlement(3, multiple=False),
         Settlement(4, multiple=False),
     ]
-    assert list(inputs.acks()) == []
-    assert len(inputs) == 3
+    assert list(deliveries.acks()) == []
+    assert len(deliveries) == 3
 
 
-@pytest.mark.parametrize("end", [UnackedDeliveries.settle, UnackedDeliveries.give_back])
+@pytest.mark.parametrize("end", [UnackedDeliveries.ack, UnackedDeliveries.requeue])
 def test_a_delivery_ends_once(end: Callable[[UnackedDeliveries, int], None]) -> None:
-    """Whether it was settled or never came: to end it is an error in our own book-keeping."""
-    inputs = received(1)
-    inputs.settle(1)
+    """Whether it was acked or never came: to end it is an error in our own book-keeping."""
+    deliveries = received(1)
+    deliveries.ack(1)
 
     for tag in (1, 2):
         with pytest.raises(KeyError):
-            end(inputs, tag)
+            end(deliveries, tag)
 
 
 def test_acks_are_yielded_once() -> None:
-    """Nothing settled means nothing to ack."""
-    inputs = UnackedDeliveries()
-    inputs.receive([1], [1])
-    inputs.settle(1)
+    """Nothing done means nothing to ack."""
+    deliveries = UnackedDeliveries()
+    deliveries.receive([1], [1])
+    deliveries.ack(1)
 
-    assert list(inputs.acks()) == [Settlement(1, multiple=False)]
-    assert list(inputs.acks()) == []
+    assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
+    assert list(deliveries.acks()) == []
 
 
 def confirms(count: int) -> st.SearchStrategy[list[tuple[int, bool]]]:
@@ -196,71 +296,85 @@ def confirms(count: int) -> st.SearchStrategy[list[tuple[int, bool]]]:
 def test_every_publish_is_confirmed_exactly_once(data: st.DataObject) -> None:
     """Whatever the order of the confirms, and however many at a time, each publish ends once."""
     count = data.draw(st.integers(1, 12))
-    outputs: UnconfirmedPublishes[int] = UnconfirmedPublishes()
+    publishes: UnconfirmedPublishes[int] = UnconfirmedPublishes()
     first = data.draw(st.integers(0, count))
-    outputs.send(range(1, first + 1))
-    outputs.send(range(first + 1, count + 1))
+    publishes.send(range(1, first + 1))
+    publishes.send(range(first + 1, count + 1))
 
     confirmed: list[int] = []
     for sequence, multiple in data.draw(confirms(count)):
         below = set(range(1, sequence + 1)) if multiple else {sequence}
-        taken = outputs.confirm(sequence, multiple=multiple)
+        taken = publishes.confirm(sequence, multiple=multiple)
         assert sorted(below - set(confirmed)) == taken
         confirmed += taken
-        assert sorted(set(range(1, count + 1)) - set(confirmed)) == list(outputs)
+        assert sorted(set(range(1, count + 1)) - set(confirmed)) == list(publishes)
 
     assert list(range(1, count + 1)) == sorted(confirmed)
-    assert len(outputs) == 0
+    assert len(publishes) == 0
 
 
 @given(st.lists(st.one_of(st.none(), st.tuples(anything, st.booleans())), max_size=30))
 def test_publishing_goes_on_between_confirms(steps: list[tuple[int, bool] | None]) -> None:
     """Sequence numbers count up from 1 over all publishes; None is a publish, else a confirm."""
-    outputs: UnconfirmedPublishes[int] = UnconfirmedPublishes()
+    publishes: UnconfirmedPublishes[int] = UnconfirmedPublishes()
     sent = 0
     open_numbers: set[int] = set()
     for step in steps:
         if step is None:
             sent += 1
-            outputs.send([sent])
+            publishes.send([sent])
             open_numbers.add(sent)
         elif sent:
             sequence, multiple = 1 + step[0] % sent, step[1]
             below = set(range(1, sequence + 1)) if multiple else {sequence}
-            assert sorted(open_numbers & below) == outputs.confirm(sequence, multiple=multiple)
+            assert sorted(open_numbers & below) == publishes.confirm(sequence, multiple=multiple)
             open_numbers -= below
 
 
 def test_the_counting_goes_on_after_clear() -> None:
     """What was cleared is never confirmed, and does not shift what comes after it."""
-    outputs: UnconfirmedPublishes[str] = UnconfirmedPublishes()
-    outputs.send(["let go of"])
-    outputs.clear()
-    outputs.send(["second"])
+    publishes: UnconfirmedPublishes[str] = UnconfirmedPublishes()
+    publishes.send(["let go of"])
+    publishes.clear()
+    publishes.send(["second"])
 
-    assert outputs.confirm(1, multiple=False) == []
-    assert outputs.confirm(2, multiple=True) == ["second"]
+    assert publishes.confirm(1, multiple=False) == []
+    assert publishes.confirm(2, multiple=True) == ["second"]
 
 
-def test_what_was_given_back_cannot_be_settled() -> None:
+def test_what_was_requeued_cannot_be_acked() -> None:
     """The nack is as good as sent."""
-    inputs = UnackedDeliveries()
-    inputs.receive([1], [1])
-    inputs.give_back(1)
+    deliveries = UnackedDeliveries()
+    deliveries.receive([1], [1])
+    deliveries.requeue(1)
 
     with pytest.raises(KeyError):
-        inputs.settle(1)
+        deliveries.ack(1)
 
 
 def test_what_the_broker_is_told_of_otherwise() -> None:
-    """It is neither acked nor returned any more, and holds up no ack behind it."""
-    inputs = UnackedDeliveries()
-    inputs.receive([1, 2, 3], [1, 2, 3])
-    inputs.drop(1)
-    inputs.settle(2)
-    assert list(inputs.acks()) == [Settlement(2, multiple=False)]
-    inputs.give_back(3)
-    assert inputs.returns(1) == [Settlement(3, multiple=True)]
+    """It is neither acked nor requeued any more, and holds up no ack behind it."""
+    deliveries = UnackedDeliveries()
+    deliveries.receive([1, 2, 3], [1, 2, 3])
+    deliveries.drop(1)
+    deliveries.ack(2)
+    assert list(deliveries.acks()) == [Settlement(2, multiple=False)]
+    deliveries.requeue(3)
+    assert deliveries.nacks(1) == [Settlement(3, multiple=True)]
     for tag in (1, 3):
         with pytest.raises(KeyError):
-            inputs.drop(tag)
+            deliveries.drop(tag)
+
+
+def test_a_delivery_whose_outputs_are_expected_is_not_acked() -> None:
+    """Whoever asks for it: only its last confirm does that."""
+    deliveries = received(1)
+    deliveries.expect(1, 2)
+
+    with pytest.raises(KeyError):
+        deliveries.ack(1)
+    with pytest.raises(KeyError):
+        deliveries.expect(1, 0)
+    assert [deliveries.confirmed(1), list(deliveries.acks())] == [False, []]
+    assert deliveries.confirmed(1)
+    assert list(deliveries.acks()) == [Settlement(1, multiple=False)]

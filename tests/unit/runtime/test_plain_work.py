@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from rabbit import ConfigurationError, Consumer, Producer, Worker
+from rabbit import ConfigurationError, Consumer, Producer, Settings, Worker
+from rabbit.amqp.connection import Connection
 from rabbit.amqp.loop import Loop
+from rabbit.amqp.outage_log import OutageLog
+from rabbit.logs import logger
 from rabbit.message import Message
+from rabbit.runtime.runner import Connections
 from rabbit.runtime.source import Source
 from rabbit.testing import Harness, harness
+from rabbit.topology import Edge
 
 
 async def a_coroutine(*_: object) -> None:
@@ -112,15 +117,17 @@ def test_what_work_returns_fails_its_message(returned: Callable[[], object], sai
 
 def test_a_source_that_returns_something_fails() -> None:
     """The process ends with that error."""
-    errors: list[BaseException | None] = []
+    settings = Settings.load()
+    log = logger(settings)
     loop = Loop(lambda: None)
+    publishing = Connection(loop, settings, "publishes", OutageLog(log))
     work: Any = a_coroutine
-    source = Source(loop, work, None, on_end=errors.append)
+    source = Source(Connections(loop, publishing, publishing), Edge("x"), settings, work, log)
     source._run()  # noqa: SLF001 - what its thread runs
     source.turn()
 
-    [error] = errors
-    assert isinstance(error, TypeError)
+    assert source.end
+    assert isinstance(source.end.error, TypeError)
     with pytest.raises(RuntimeError, match="after work"):
         source.write("late", None)
     loop.close()

@@ -1,0 +1,100 @@
+"""What a replica runs: a dispatcher, which takes messages through `work`, or a source."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.loop import Loop
+from rabbit.messaging.publisher import Publisher
+
+
+class Connections(NamedTuple):
+    """What a runner lives on. Two, since an alarm stops what publishes, and acks must still pass.
+
+    Attributes:
+        loop: everything but `work` runs on its thread.
+        consuming: nothing is published on it.
+        publishing: nothing is consumed on it.
+    """
+
+    loop: Loop
+    consuming: Connection
+    publishing: Connection
+
+
+class End(NamedTuple):
+    """Why a runner wants its replica to halt.
+
+    Attributes:
+        reason: for the log.
+        error: what the replica ends with; None: it ends well.
+    """
+
+    reason: str
+    error: BaseException | None = None
+
+
+class Runner(ABC):
+    """Moves messages; the replica calls it on the loop's thread, and halts when it is told to.
+
+    Attributes:
+        publishers: what messages are settled through.
+        end: set when the replica is to halt.
+        handled: messages handled and acked; for a source, confirmed.
+        failed: messages that `work` failed to handle; each attempt counts.
+        retried: those of them that come again after a delay.
+        dead_lettered: those of them that were given up.
+    """
+
+    def __init__(self) -> None:
+        """Begin to count."""
+        self.publishers: list[Publisher[Any]] = []
+        self.end: End | None = None
+        self.handled = 0
+        self.failed = 0
+        self.retried = 0
+        self.dead_lettered = 0
+
+    def ask_to_end(self, reason: str, error: BaseException | None = None) -> None:
+        """Have the replica halt at the end of this turn; the first error counts."""
+        if self.end is None or self.end.error is None:
+            self.end = End(reason, error)
+
+    def fail(self, error: BaseException) -> None:
+        """Have the replica halt because of an error."""
+        self.ask_to_end(str(error), error)
+
+    @property
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether messages flow, or would if there were any."""
+
+    @property
+    @abstractmethod
+    def in_flight(self) -> int:
+        """Count what is neither settled nor requeued."""
+
+    @abstractmethod
+    def turn(self) -> None:
+        """Do what one turn of the loop has brought."""
+
+    @abstractmethod
+    def tick(self) -> None:
+        """Look, now and then, at what does not announce itself."""
+
+    @abstractmethod
+    def take_long(self) -> Sequence[str | None]:
+        """Return the calls of `work` that take long, now or lately; see `Standstills`."""
+
+    @abstractmethod
+    def halt(self) -> Iterator[None]:
+        """Stop in order: a step task that yields while there is something to wait for."""
+
+    @abstractmethod
+    def give_up(self) -> str:
+        """Let go of what is in flight; say what is left."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let no thread wait any more for a loop that has failed."""
