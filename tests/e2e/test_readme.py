@@ -27,6 +27,9 @@ RUN_ELSEWHERE = {
         "tests/integration/test_control.py::test_a_killed_replica_can_be_forgotten"
     ),
     "CA_BUNDLE=proxy-ca.pem make up": "tests/e2e/test_readme.py::test_stage_in_the_pipeline",
+    "make stage NAME=exclaim": (
+        "tests/e2e/test_new_stage.py::test_a_new_stage_passes_the_checks_and_works"
+    ),
     "make lock": "tests/e2e/test_readme.py::test_package_of_a_stage_s_own",
     "pip install .": "tests/integration/test_distribution.py::test_a_program_elsewhere_publishes",
     "make bench": "tests/e2e/test_benchmark.py::test_a_part_of_the_benchmark_runs",
@@ -99,7 +102,7 @@ def project(tmp_path: Path) -> Path:
         (copy / path).write_text(text)
     (entry,) = FIRST.blocks("yaml")
     before, printer, after = COMPOSE.partition("  printer:\n")
-    after = after.replace("INPUT_QUEUE: upper", "INPUT_QUEUE: loud", 1)
+    after = after.replace("INPUT_QUEUE: upper", "INPUT_QUEUE: exclaim", 1)
     (copy / "docker-compose.yml").write_text(f"{before}{entry}\n{printer}{after}")
     return copy
 

@@ -118,7 +118,7 @@ def test_stage_is_short() -> None:
     assert len(stage) == 2
     assert sum(map(_code_lines, stage)) <= 15
     assert _code_lines(entry) <= 8
-    assert "`INPUT_QUEUE: loud`" in FIRST.text
+    assert "`INPUT_QUEUE: exclaim`" in FIRST.text
 
 
 def _code_lines(text: str) -> int:
