@@ -4,7 +4,6 @@ import base64
 import json
 import logging
 import re
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from testcontainers.core.container import DockerContainer
 
 from rabbit.amqp.channel import declare
 from rabbit.topology import Edge, QueueType
+from tests.ports import free_ports
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -350,7 +350,7 @@ class Broker(Operator):
         Args:
             network: a Docker network that containers find it on, under `name`; None: none.
         """
-        ports = _free_ports(2)
+        ports = free_ports(2)
         super().__init__(*ports)
         given = {} if network is None else {"network": network}
         self._container = DockerContainer(image()).with_kwargs(hostname="rabbitmq", **given)
@@ -431,15 +431,3 @@ class Broker(Operator):
             yield
         finally:
             self.control("set_vm_memory_high_watermark", "0.6")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

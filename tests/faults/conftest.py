@@ -1,29 +1,18 @@
-"""A network and a broker for all faults, a stream for each of them, and the table at the end."""
+"""A network and a broker for all faults, a stream for each of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from docker.errors import DockerException  # type: ignore[import-untyped]
-from rich.console import Console
 
 from tests.benchmarks import images
 from tests.benchmarks.containers import Containers
 from tests.broker import Broker
 from tests.faults.stream import Stream
-from tests.faults.summary import PATH, Summary
+from tests.faults.summary import Summary
 
 _FOLDER = Path(__file__).parent
-_SUMMARY = pytest.StashKey[Summary]()
-
-#: The only way of calling pytest that writes the table to a file: `make test-faults`.
-_WHOLE = ("tests/faults",)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Begin a table."""
-    config.stash[_SUMMARY] = Summary()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,21 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _FOLDER in item.path.parents and not item.get_closest_marker("quick"):
             item.add_marker("thorough")
-
-
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    """Show what came of each fault; a whole run that came to its end also writes it down."""
-    summary = config.stash[_SUMMARY]
-    if not summary.rows:
-        return
-    console = Console(width=100)
-    with console.capture() as shown:
-        console.print(summary.table())
-    terminalreporter.write(f"\n{shown.get()}")
-    has_ended = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
-    if has_ended and config.invocation_params.args == _WHOLE:
-        PATH.parent.mkdir(exist_ok=True)
-        PATH.write_text(summary.markdown())
 
 
 @pytest.fixture(scope="session")
@@ -72,12 +46,6 @@ def broker(containers: Containers) -> Iterator[Broker]:
     """Run a broker on that network, for all faults that leave one behind that works."""
     with Broker(containers.network) as made:
         yield made
-
-
-@pytest.fixture
-def summary(pytestconfig: pytest.Config) -> Summary:
-    """Note here what comes of a fault."""
-    return pytestconfig.stash[_SUMMARY]
 
 
 @pytest.fixture

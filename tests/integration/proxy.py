@@ -5,12 +5,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.ports import free_port
 
 
 class Proxy:

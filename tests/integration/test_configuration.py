@@ -6,7 +6,8 @@ import pytest
 
 from tests.broker import Broker
 from tests.conftest import Start, Unique
-from tests.integration.proxy import Proxy, free_port
+from tests.integration.proxy import Proxy
+from tests.ports import free_port
 
 TO_UPPER = ("-m", "services.to_upper")
 EDGES: dict[str, Any] = {"INPUT_QUEUE": "in", "OUTPUT_QUEUE": "out"}

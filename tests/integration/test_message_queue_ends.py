@@ -18,8 +18,9 @@ from rabbit.settings import Settings
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import InBackground, Running
-from tests.integration.proxy import Proxy, free_port
+from tests.integration.proxy import Proxy
 from tests.integration.test_kinds import collecting, wait_consuming
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 

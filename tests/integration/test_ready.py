@@ -7,7 +7,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.conftest import Start, Unique
-from tests.integration.proxy import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 RECORDER = ("-m", "tests.integration.stages.recorder")

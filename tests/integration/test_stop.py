@@ -12,7 +12,8 @@ from rabbit import Consumer, RabbitError, Worker
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running
-from tests.integration.proxy import Proxy, free_port
+from tests.integration.proxy import Proxy
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")

@@ -8,7 +8,7 @@ from typing import Any, cast
 import trustme
 
 from tests.broker import Broker
-from tests.integration.proxy import free_port
+from tests.ports import free_port
 
 _INSIDE = "/etc/rabbitmq"
 
