@@ -1,7 +1,6 @@
 """A real broker for each test run, names of their own for each test, stages as real processes."""
 
 import os
-import signal
 import uuid
 from collections.abc import Iterator
 from itertools import count
@@ -15,8 +14,8 @@ from tests.process import ROOT, Process
 if TYPE_CHECKING:
     from tests.broker import Broker
 
-#: The table at the end: where tests run abreast, whoever prints it loads no other conftest.py.
-pytest_plugins = ("tests.faults.summary",)
+#: Here, as the process that starts the others loads no other conftest.py.
+pytest_plugins = ("tests.side_by_side", "tests.faults.summary")
 
 
 class Unique(Protocol):
@@ -37,38 +36,6 @@ class Start(Protocol):
             ready: wait until it is ready.
             environment: a value of None takes the variable away.
         """
-
-
-def pytest_configure() -> None:
-    """Have SIGTERM end the run as Ctrl-C does: with all that it has started removed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def pytest_keyboard_interrupt() -> None:
-    """Let a second interrupt not end the removal: it comes by itself where tests run abreast."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where tests run abreast, what shares more than a broker.
-
-    Each process has a broker of its own, so that most tests can be anywhere. Those of one file
-    share a pipeline; the faults, images, network and table; the unit tests, two seconds.
-    """
-    for item in items:
-        group = _group(item)
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _group(item: pytest.Item) -> str:
-    folder = item.path.relative_to(ROOT / "tests").parts[0]
-    if folder in {"unit", "faults"}:
-        return folder
-    # Whoever asks for it gets a pipeline that takes a while to set up.
-    return item.path.stem if "installed" in getattr(item, "fixturenames", ()) else ""
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def _run(pipeline: Pipeline, stage: str, program: str) -> str:
     ).stdout.strip()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def built(installed: Pipeline) -> Pipeline:
     """All images, those behind a profile too."""
     installed.compose("--profile", "*", "--progress", "quiet", "build")
