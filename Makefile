@@ -6,7 +6,7 @@
 .PHONY: preflight ours running
 
 # How many processes run tests: those mostly wait.
-WORKERS ?= 6
+WORKERS ?= 4
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself. `given` says which there is: text, file or both.
@@ -52,7 +52,7 @@ clean: ours ## remove the containers and the broker's data; asks first (YES=1: d
 	@deploy/bin/clean
 
 test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end, quick faults
-	@deploy/bin/test tests -m "not thorough" --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+	@deploy/bin/test tests -m "not thorough" --numprocesses $(WORKERS) $(ARGS)
 
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
 	@deploy/bin/test tests/faults

@@ -10,31 +10,34 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from tests.process import ROOT
 from tests.waiting import wait_until
 
 #: How long all processes may take to remove what they have started.
 _REMOVAL_SECONDS = 120.0
 
-#: The processes that run tests, in the one that has started them.
-_nodes: list[Any] = []
+#: The processes that run tests, by their ids, in the one that has started them.
+_nodes: dict[int, Any] = {}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares more than a broker, which takes long to set up."""
-    for item in items:
-        group = _group(item)
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+class _Groups(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps in one process what shares more than a broker, which takes long to set up.
+
+    pytest-xdist's own groups (`--dist loadgroup`) have no effect with the pytest of today.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, folder = nodeid.partition("::")[0], nodeid.split("/")[1]
+        if folder in {"unit", "faults"}:
+            return folder
+        return path if folder == "e2e" else nodeid  # the tests of a file share a pipeline
 
 
-def _group(item: pytest.Item) -> str:
-    folder = item.path.relative_to(ROOT / "tests").parts[0]
-    if folder in {"unit", "faults"}:
-        return folder
-    return "pipeline" if "installed" in getattr(item, "fixturenames", ()) else ""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Spread the tests by these groups, the largest first."""
+    return _Groups(config, log)
 
 
 def pytest_configure() -> None:
@@ -51,20 +54,22 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodeready(node: Any) -> None:
-    """Remember a process that runs tests."""
-    _nodes.append(node)
+def pytest_configure_node(node: Any) -> None:
+    """Remember a process that runs tests, and its id."""
+    channel = node.gateway.remote_exec("import os; channel.send(os.getpid())")
+    _nodes[channel.receive()] = node
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt() -> None:
     """Interrupt the processes and wait: pytest-xdist would end them in the middle of removing."""
-    for node in _nodes:
-        with suppress(ProcessLookupError):
-            os.kill(node.workerinfo["pid"], signal.SIGINT)
+    for pid, node in _nodes.items():
+        if not hasattr(node, "workeroutput"):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
     # What a process has to say, it says when all is removed.
     wait_until(
-        lambda: all(hasattr(node, "workeroutput") for node in _nodes),
+        lambda: all(hasattr(node, "workeroutput") for node in _nodes.values()),
         _REMOVAL_SECONDS,
         "all processes have removed what they have started",
     )

@@ -34,7 +34,7 @@ def test_without_arguments_all_tests_are_run() -> None:
         for arguments in ([], ["ARGS=--ignore=tests/unit"])
     ]
 
-    always = ["-m", '"not', 'thorough"', "--numprocesses", "6", "--dist", "loadgroup"]
+    always = ["-m", '"not', 'thorough"', "--numprocesses", "4"]
     assert [each.split() for each in planned] == [
         ["deploy/bin/test", "tests", *always],
         ["deploy/bin/test", "tests", *always, "--ignore=tests/unit"],
