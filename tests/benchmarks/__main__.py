@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from docker.errors import DockerException  # type: ignore[import-untyped]
 from pika.exceptions import AMQPError
 
-from tests.benchmarks import images, machine, native, report, results
+from tests.benchmarks import machine, native, report, results
 from tests.benchmarks.broker import Broker
 from tests.benchmarks.candidates import everyone
-from tests.benchmarks.containers import Containers
 from tests.benchmarks.options import Options, parse
 from tests.benchmarks.relay import Relay
 from tests.benchmarks.rig import Progress, Rig
 from tests.benchmarks.runs import Run, Runs
 from tests.benchmarks.watch import StalledError
 from tests.benchmarks.workloads import WORKLOADS
+from tests.support import images
+from tests.support.containers import Containers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pika
 
-from tests.benchmarks.wire import marshal
+from tests.support.wire import marshal
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 #: The number stands at the front; a handler that did not do its work leaves a small letter behind.

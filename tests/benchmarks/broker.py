@@ -11,8 +11,8 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from rabbit.topology import Binding, Edge, Exchange, Queue, QueueType
 from tests.benchmarks.bodies import Tally, Template
-from tests.benchmarks.containers import Container, Containers, Image
-from tests.benchmarks.wire import Wire
+from tests.support.containers import Container, Containers, Image
+from tests.support.wire import Wire
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks import images, native
-from tests.benchmarks.containers import Image
+from tests.benchmarks import native
+from tests.support import images
+from tests.support.containers import Image
 
 _PEERS_FOLDER = Path(__file__).parent / "peers"
 CONFIGURATIONS = ("documented", "tuned")

@@ -6,9 +6,10 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import images, native
+from tests.benchmarks import native
 from tests.benchmarks.broker import Broker
-from tests.benchmarks.containers import Containers
+from tests.support import images
+from tests.support.containers import Containers
 
 _VERSIONS = """
 import json, platform, sys

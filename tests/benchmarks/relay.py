@@ -11,9 +11,9 @@ from rabbit.topology import QueueType
 from tests.benchmarks.bodies import Tally, Template, plain
 from tests.benchmarks.broker import Broker
 from tests.benchmarks.candidates import Candidate
-from tests.benchmarks.containers import Container, Containers
 from tests.benchmarks.runs import Run
 from tests.benchmarks.watch import StalledError, Watch
+from tests.support.containers import Container, Containers
 
 _SEND_SECONDS = 60.0
 

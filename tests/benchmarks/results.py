@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks import images, report
+from tests.benchmarks import report
 from tests.benchmarks.candidates import Candidate
 from tests.benchmarks.goals import Goal, goals
 from tests.benchmarks.options import Options
 from tests.benchmarks.runs import Runs
+from tests.support import images
 
 _DRAW = ("docker", "run", "--rm", "--interactive", "--network=none", "--entrypoint=python")
 _PLOTS: Mapping[str, str] = {

@@ -9,11 +9,11 @@ from rich.markup import escape
 
 from tests.benchmarks.broker import Broker
 from tests.benchmarks.candidates import Candidate, choose
-from tests.benchmarks.containers import Containers
 from tests.benchmarks.options import Options
 from tests.benchmarks.relay import Relay
 from tests.benchmarks.report import figures_in_words
 from tests.benchmarks.runs import Run, Runs
+from tests.support.containers import Containers
 
 
 class Progress:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tests.benchmarks.broker import Broker
-from tests.benchmarks.containers import Container
+from tests.support.containers import Container
 
 _SAMPLE_SECONDS = 0.025
 #: The part of the messages that is not counted: what a candidate does while it warms up.

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from docker.errors import DockerException  # type: ignore[import-untyped]
 
-from tests.benchmarks import images
-from tests.benchmarks.containers import Containers
 from tests.broker import Broker
 from tests.faults.stream import Stream
 from tests.faults.summary import Summary
+from tests.support import images
+from tests.support.containers import Containers
 
 _FOLDER = Path(__file__).parent
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmarks import images
-from tests.benchmarks.containers import Container, Containers, Image
+from tests.support import images
+from tests.support.containers import Container, Containers, Image
 from tests.waiting import wait_until
 
 _PROGRAMS = Path(__file__).parent / "programs"

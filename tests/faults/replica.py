@@ -9,8 +9,8 @@ from typing import Any, cast
 from docker.errors import APIError  # type: ignore[import-untyped]
 from docker.types import LogConfig  # type: ignore[import-untyped]
 
-from tests.benchmarks import images
-from tests.benchmarks.containers import AS_A_STAGE, Container, Containers, Image
+from tests.support import images
+from tests.support.containers import AS_A_STAGE, Container, Containers, Image
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

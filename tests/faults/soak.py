@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.status import Status
 
 from rabbit.messaging.prefetch import DEEPEST
-from tests.benchmarks import images
-from tests.benchmarks.containers import Containers
 from tests.broker import Broker
 from tests.faults.account import Account
 from tests.faults.replica import Replica
 from tests.faults.stream import Stream
 from tests.faults.summary import Summary
+from tests.support import images
+from tests.support.containers import Containers
 from tests.waiting import wait_until
 
 _WORKERS, _SINKS = 2, 3

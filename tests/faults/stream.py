@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Self
 
 from rabbit.amqp import frames
-from tests.benchmarks.containers import Containers
-from tests.benchmarks.wire import Wire
 from tests.broker import PASSWORD, USERNAME, Operator
 from tests.faults.account import Account
 from tests.faults.replica import Replica, stage_image
 from tests.faults.summary import Row, Summary
+from tests.support.containers import Containers
+from tests.support.wire import Wire
 from tests.waiting import wait_until
 
 #: Messages that a replica of a stage here may hold, and messages that the source has unconfirmed.

@@ -11,13 +11,13 @@ from rabbit.control.client import ControlClient
 from rabbit.control.messages import Command, Report
 from rabbit.logs import logger
 from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE
-from tests.benchmarks import images
-from tests.benchmarks.containers import Image
-from tests.benchmarks.wire import Wire
 from tests.broker import PASSWORD, USERNAME, Broker
 from tests.faults.replica import GRACE_SECONDS, Replica, stage_image
 from tests.faults.stream import Stream
 from tests.faults.test_processes import is_working
+from tests.support import images
+from tests.support.containers import Image
+from tests.support.wire import Wire
 from tests.waiting import wait_until
 
 _SECONDS = 30.0

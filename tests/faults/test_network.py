@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.benchmarks.containers import Container
 from tests.broker import Broker
 from tests.faults.network import flap, flapping_line, slow_line, swallowed
 from tests.faults.stream import Stream
+from tests.support.containers import Container
 
 #: A slow line: a round trip takes 0.4 s.
 _LATENCY_SECONDS = 0.2

@@ -7,9 +7,9 @@ handled: the stage is frozen meanwhile.
 from rabbit.messaging.prefetch import MOST_BYTES
 from tests.benchmarks.bodies import Tally, plain
 from tests.benchmarks.candidates import ours
-from tests.benchmarks.containers import Container
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
+from tests.support.containers import Container
 from tests.waiting import wait_until
 
 NAME = "burst of 4 MiB messages into to_upper"

@@ -6,10 +6,10 @@ when the broker counts a consumer on the input queue, asked every few millisecon
 
 import time
 
-from tests.benchmarks import images
-from tests.benchmarks.containers import Image
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
+from tests.support import images
+from tests.support.containers import Image
 from tests.waiting import wait_until
 
 NAME = "cold start of to_upper, exec to consuming"

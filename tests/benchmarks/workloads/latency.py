@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from statistics import median, quantiles
 
-from tests.benchmarks import images
 from tests.benchmarks.candidates import ours
-from tests.benchmarks.containers import Container, Image
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
+from tests.support import images
+from tests.support.containers import Container, Image
 from tests.waiting import wait_until
 
 NAME = "latency of a lone message"

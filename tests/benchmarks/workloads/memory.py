@@ -7,9 +7,9 @@ from statistics import median
 
 from tests.benchmarks.bodies import Tally, plain
 from tests.benchmarks.candidates import ours
-from tests.benchmarks.containers import Container
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
+from tests.support.containers import Container
 from tests.waiting import wait_until
 
 NAME = "resident memory of to_upper"

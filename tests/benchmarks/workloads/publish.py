@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 
 from tests.benchmarks.bodies import Tally, bodies
 from tests.benchmarks.candidates import Candidate, publishers
-from tests.benchmarks.containers import Image
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
 from tests.benchmarks.watch import StalledError, Watch
+from tests.support.containers import Image
 
 NAME = "publish, 16 B, quorum"
 _SIZE_BYTES = 16

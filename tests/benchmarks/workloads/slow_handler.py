@@ -7,11 +7,11 @@ counted from there to Docker's time stamp of the last printed line, so an uneven
 import time
 from collections.abc import Sequence
 
-from tests.benchmarks import images
 from tests.benchmarks.bodies import Tally, plain
-from tests.benchmarks.containers import Container, Image
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
+from tests.support import images
+from tests.support.containers import Container, Image
 from tests.waiting import wait_until
 
 DELAY_SECONDS = 0.1

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, cast
 
 import docker  # type: ignore[import-untyped]
 
-from tests.benchmarks import cpu
+from tests.support import cpu
 from tests.waiting import wait_until
 
 #: By this label everything that a run has started is found again.

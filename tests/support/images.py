@@ -1,4 +1,4 @@
-"""Builds what is measured: the shipped images as compose builds them, and the peers' image."""
+"""Builds the shipped images as compose builds them, and that of the benchmark's peers."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def build_peers() -> None:
     """Build the image that has the peers and what draws the plots."""
     # As in docker-compose.yml: for pip, behind a proxy that inspects TLS.
     bundle = os.environ.get("CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or os.devnull
-    folder = Path(__file__).parent
+    folder = ROOT / "tests" / "benchmarks"
     arguments = ["--build-arg", f"PYTHON_IMAGE={python_image()}", "--tag", PEERS]
     secret = ["--secret", f"id=ca_bundle,src={bundle}"]
     file = ["--file", str(folder / "Dockerfile")]

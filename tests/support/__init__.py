@@ -1,0 +1,1 @@
+"""What faults and benchmark share: the images of the stages, their containers, a fast client."""
