@@ -1,0 +1,255 @@
+"""A message's way, step by step, with the broker's part played by hand."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rabbit.errors import Reject, TopologyError
+from rabbit.messaging.retry import RetryPolicy
+from rabbit.runtime.dispatcher import Dispatcher
+from rabbit.runtime.handler import Handler
+from rabbit.runtime.runner import Connections
+from rabbit.settings import Settings
+from rabbit.topology import Edge
+from tests.unit.scripted import (
+    ScriptedChannel,
+    ScriptedConnection,
+    ScriptedLoop,
+    as_connection,
+    as_loop,
+    log,
+)
+
+PATIENCE_SECONDS = 10
+
+
+class Desk:
+    """A dispatcher, with both ends in the test's hands."""
+
+    def __init__(self, work: Callable[["Desk", str], None]) -> None:
+        """Have everything open, with room for ten messages."""
+        self.loop = ScriptedLoop()
+        self.consuming, self.publishing = (ScriptedConnection(self.loop) for _ in range(2))
+        edge = Edge("in", delays=(1.0,))
+        self.handler = Handler(lambda text: work(self, text), "stage")
+        self.dispatcher = Dispatcher(
+            Connections(
+                as_loop(self.loop), as_connection(self.consuming), as_connection(self.publishing)
+            ),
+            edge,
+            Edge("out"),
+            Settings.load(prefetch=10),
+            self.handler,
+            RetryPolicy(edge, "stage", "replica"),
+            log,
+        )
+        [self.input] = self.consuming.users
+        self.failures, self.output = self.publishing.users
+        for channel in (self.input, self.failures, self.output):
+            channel.open()
+        self.input.sent.clear()
+
+    def write(self, text: str) -> None:
+        """As a stage does."""
+        self.handler.write(text, None)
+
+    def turn(self) -> None:
+        """Take a turn, in which acks are due."""
+        self.dispatcher.turn()
+        self.loop.pass_time()
+        self.dispatcher.turn()
+
+    def settle_work(self) -> None:
+        """Take turns until no handler is at work."""
+        self.turn()
+        while self.dispatcher._threads.busy:  # noqa: SLF001 - what a halt waits for
+            assert self.loop.woken.acquire(timeout=PATIENCE_SECONDS)
+            self.turn()
+
+    def handle(self, *bodies: str) -> None:
+        """Deliver messages, and have them handled."""
+        self.input.deliver(*bodies)
+        self.settle_work()
+
+
+def work(desk: Desk, text: str) -> None:
+    """Write each word; fail where one says so."""
+    for word in text.split():
+        if word == "fail":
+            raise ValueError(word)
+        if word == "reject":
+            raise Reject(word)
+        desk.write(word)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """Return a dispatcher of `work`."""
+    made = Desk(work)
+    yield made
+    made.dispatcher.release()
+
+
+def texts(channel: ScriptedChannel) -> list[tuple[str, str]]:
+    """Return what was published, and where to."""
+    return [(exchange, body) for exchange, _, body in channel.published]
+
+
+def test_the_last_confirm_acks_and_none_before(desk: Desk) -> None:
+    """Of two outputs one is confirmed: the input stays unacked."""
+    desk.handle("a b")
+    assert texts(desk.output) == [("out", "a"), ("out", "b")]
+
+    desk.output.listener.acked(2, multiple=False)
+    desk.turn()
+    assert desk.input.sent == []
+    assert desk.dispatcher.handled == 0
+
+    desk.output.listener.acked(1, multiple=False)
+    desk.turn()
+    assert desk.input.sent == [("ack", 1)]
+    assert desk.dispatcher.handled == 1
+
+
+def test_nothing_is_published_before_work_has_returned(desk: Desk) -> None:
+    """It has failed half-way: only the message itself goes, to where it waits."""
+    desk.handle("a fail b")
+
+    assert desk.output.published == []
+    assert texts(desk.failures) == [("in.retry.1s", "a fail b")]
+    assert desk.input.sent == []
+
+    desk.failures.listener.acked(1, multiple=False)
+    desk.turn()
+
+    assert desk.input.sent == [("ack", 1)]
+    assert (desk.dispatcher.handled, desk.dispatcher.failed) == (0, 1)
+
+
+def test_a_dead_letter_is_confirmed_before_the_ack(desk: Desk) -> None:
+    """No other attempt: the message is kept, and then acked."""
+    desk.handle("reject")
+    assert texts(desk.failures) == [("in.dead", "reject")]
+
+    desk.failures.listener.nacked(1, multiple=False)
+    desk.turn()
+    assert desk.input.sent == []
+
+    desk.failures.listener.acked(2, multiple=False)
+    desk.turn()
+    assert desk.input.sent == [("ack", 1)]
+    assert desk.dispatcher.dead_lettered == 1
+
+
+@pytest.mark.parametrize("refuse", ["nack", "return"])
+def test_an_output_that_no_queue_has_does_not_count(desk: Desk, refuse: str) -> None:
+    """It is published again after a pause, with the same id; its input waits."""
+    desk.handle("a b")
+    second = desk.output.published[1]
+    if refuse == "nack":
+        desk.output.listener.nacked(2, multiple=False)
+        desk.output.listener.acked(1, multiple=False)
+    else:
+        desk.output.returns(second)
+        desk.output.listener.acked(2, multiple=True)  # the broker confirms what it has returned
+    desk.turn()
+    assert desk.input.sent == []
+
+    desk.turn()
+    assert desk.output.published[2:] == [second]
+    desk.output.listener.acked(3, multiple=False)
+    desk.turn()
+    assert desk.input.sent == [("ack", 1)]
+
+
+def test_a_lost_publishing_channel_publishes_again(desk: Desk) -> None:
+    """A confirm that never came means unknown: the same ids, and no ack before the confirms."""
+    desk.handle("a b")
+    desk.output.lose()
+    desk.turn()
+    assert desk.input.sent == []
+
+    desk.output.open()
+    assert desk.output.published[2:] == desk.output.published[:2]
+    desk.output.listener.acked(2, multiple=True)
+    desk.turn()
+    assert desk.input.sent == [("ack", 1)]
+
+
+def test_a_confirm_for_a_delivery_of_an_older_channel_acks_nothing(desk: Desk) -> None:
+    """Tags begin anew: the confirm would ack another message. It comes again, with the same ids."""
+    desk.handle("a")
+    desk.input.lose()
+    desk.input.open()
+    desk.input.sent.clear()
+    desk.input.deliver("another")
+    desk.output.listener.acked(1, multiple=False)
+    desk.turn()
+    assert desk.input.sent == []
+
+    desk.handle("a")
+    ids = [published.message_id for published in desk.output.published if published.body == "a"]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+
+
+def test_late_confirms_do_not_ack_what_has_failed(desk: Desk) -> None:
+    """An output is too large: its input goes to the dead letters, and waits for that confirm."""
+    desk.handle("a " + 100 * "b")
+    too_large = "PRECONDITION_FAILED - message size 100 is larger than configured max size 50"
+    desk.output.close_by_broker(406, too_large)
+    desk.output.open()
+    assert texts(desk.failures) == [("in.dead", "a " + 100 * "b")]
+
+    again = len(desk.output.published)
+    desk.output.listener.acked(again, multiple=True)
+    desk.turn()
+    assert desk.input.sent == []
+
+    desk.failures.listener.acked(1, multiple=False)
+    desk.turn()
+    assert desk.input.sent == [("ack", 1)]
+
+
+def test_a_halt_requeues_what_is_unstarted_and_waits_for_confirms() -> None:
+    """Consume no more, requeue, finish what runs, have it confirmed, ack."""
+    may_end = threading.Event()
+    begun = threading.Event()
+
+    def slow(desk: Desk, text: str) -> None:
+        begun.set()
+        may_end.wait(PATIENCE_SECONDS)
+        desk.write(text)
+
+    desk = Desk(slow)
+    desk.input.deliver("first", "second")
+    desk.turn()
+    assert begun.wait(PATIENCE_SECONDS)
+
+    halting = desk.dispatcher.halt()
+    next(halting)
+    desk.turn()
+    assert desk.input.sent[0] == ("cancel", None)
+    assert ("ack", 1) not in desk.input.sent
+
+    may_end.set()
+    desk.settle_work()
+    next(halting)
+    assert texts(desk.output) == [("out", "first")]
+    desk.output.listener.acked(1, multiple=False)
+    desk.turn()
+    for _ in halting:
+        desk.turn()
+
+    assert ("ack", 1) in desk.input.sent
+    assert [sent for sent in desk.input.sent if "requeue" in sent[0]]
+    assert desk.dispatcher.in_flight == 0
+
+
+def test_an_error_of_the_broker_s_asks_the_replica_to_halt(desk: Desk) -> None:
+    """It is told by the reason, and kept."""
+    error = TopologyError("cannot consume 'in': no")
+    desk.input.listener.failed(error)
+
+    assert desk.dispatcher.end == (str(error), error)

@@ -1,0 +1,208 @@
+"""A broker by hand: channels whose other end is the test's, in whatever order it likes."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, cast
+
+import structlog
+from pika import frame
+
+from rabbit.amqp.channel import ChannelListener, Count
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.frames import FRAME_MAX
+from rabbit.amqp.loop import Loop
+from rabbit.amqp.outage_log import OutageLog
+from rabbit.amqp.pika_types import Properties, encode_properties
+
+log = structlog.wrap_logger(None, processors=[lambda *_: ""], wrapper_class=structlog.BoundLogger)
+
+
+class Published(NamedTuple):
+    """What has been published: where to, and what."""
+
+    exchange: str
+    message_id: str
+    body: str
+
+
+class ScriptedLoop:
+    """Runs nothing by itself: the test says when a turn is, and when time has passed."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to do."""
+        self.woken = threading.Semaphore(0)
+        self.calls: deque[Callable[[], object]] = deque()
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def wake(self) -> None:
+        """Note that another thread wants a turn."""
+        self.woken.release()
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Note what another thread wants to be called."""
+        self.calls.append(lambda: function(*arguments))
+        self.wake()
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Note what is to be called later."""
+        self.timers.append((seconds, function))
+
+    def pass_time(self) -> None:
+        """Run all that waits for a time."""
+        due, self.timers = self.timers, []
+        for _, function in due:
+            function()
+
+
+class ScriptedChannel:
+    """Notes what is sent on it; the test says what the broker answers."""
+
+    def __init__(self, connection: "ScriptedConnection", listener: ChannelListener) -> None:
+        """Be open from `open` on."""
+        self.is_wanted = True
+        self.is_open = False
+        self.number = 1
+        self.frame_max = FRAME_MAX
+        self.sent: list[tuple[str, object]] = []
+        self.published: list[Published] = []
+        self.listener = listener
+        self._connection = connection
+        self._buffer = b""
+        self._last_tag = 0
+        self._consuming: Callable[[], None] | None = None
+
+    # What is asked of a channel
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is none."""
+        return not self.is_open
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """As its connection does."""
+        self._connection.call_later(seconds, function)
+
+    def declare(self, _declarations: Iterable[object]) -> None:
+        """Have whatever there is to be."""
+
+    def count(self, _queue: str, tell: Callable[[Count], None]) -> None:
+        """Count nothing."""
+        tell(Count(0, 0))
+
+    def consume(
+        self, _queue: str, prefetch: int, on_registered: Callable[[], None], _: str
+    ) -> None:
+        """Register a consumer at once."""
+        self.sent.append(("consume", prefetch))
+        on_registered()
+
+    def cancel(self, on_cancelled: Callable[[], None]) -> None:
+        """Cancel it when some time has passed."""
+        self.sent.append(("cancel", None))
+        self.call_later(0, on_cancelled)
+
+    def confirm(self, on_ready: Callable[[], None]) -> None:
+        """Switch confirms on at once."""
+        on_ready()
+
+    def ack(self, tag: int, *, multiple: bool = False) -> None:
+        """Note it."""
+        self.sent.append(("ack up to" if multiple else "ack", tag))
+
+    def requeue(self, tag: int, *, multiple: bool = False) -> None:
+        """Note it."""
+        self.sent.append(("requeue up to" if multiple else "requeue", tag))
+
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        """Note it."""
+        self.sent.append(("reject and requeue" if requeue else "reject", tag))
+
+    def send(self, parts: Iterable[bytes | memoryview]) -> None:
+        """Note what is published."""
+        self._buffer += b"".join(parts)
+        while self._buffer:
+            exchange = self._next().method.exchange
+            header = self._next()
+            body = self._next().fragment.decode() if header.body_size else ""
+            self.published.append(Published(exchange, header.properties.message_id, body))
+
+    def close(self) -> None:
+        """Be lost at once."""
+        self.is_wanted = False
+        self.lose()
+
+    def _next(self) -> Any:
+        consumed, decoded = frame.decode_frame(self._buffer)
+        self._buffer = self._buffer[consumed:]
+        return decoded
+
+    # What the test says
+
+    def open(self) -> None:
+        """Be open, for the first time or again."""
+        self.is_open = True
+        self._last_tag = 0
+        self.listener.opened()
+
+    def lose(self) -> None:
+        """Go down with the connection."""
+        if self.is_open:
+            self.is_open = False
+            self.listener.lost()
+
+    def close_by_broker(self, code: int, text: str) -> None:
+        """Be closed for a reason."""
+        self.is_open = False
+        self.listener.lost()
+        self.listener.closed_by_broker(code, text)
+
+    def deliver(self, *bodies: str, exchange: str = "in") -> None:
+        """Bring messages whose ids are their texts."""
+        arrivals = []
+        for body in bodies:
+            self._last_tag += 1
+            properties = encode_properties(Properties(message_id=body))  # type: ignore[no-untyped-call]
+            arrivals.append((self._last_tag, "", properties, body.encode(), False))
+        self.listener.delivered(exchange, arrivals)
+
+    def returns(self, published: Published) -> None:
+        """Return a message that has no queue."""
+        properties = Properties(message_id=published.message_id)  # type: ignore[no-untyped-call]
+        self.listener.returned(encode_properties(properties))
+
+
+class ScriptedConnection:
+    """Makes scripted channels."""
+
+    def __init__(self, loop: ScriptedLoop) -> None:
+        """Be open."""
+        self.blocked = False
+        self.is_open = True
+        self.frame_max = FRAME_MAX
+        self.users: list[ScriptedChannel] = []
+        self.on_unblocked: list[Callable[[], None]] = []
+        self.outage_log = OutageLog(log)
+        self._loop = loop
+
+    def channel(self, listener: ChannelListener, _purpose: str) -> ScriptedChannel:
+        """Make one."""
+        channel = ScriptedChannel(self, listener)
+        self.users.append(channel)
+        return channel
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """As its loop does."""
+        self._loop.call_later(seconds, function)
+
+    call_later_if_open = call_later
+
+
+def as_loop(loop: ScriptedLoop) -> Loop:
+    """Pass for the loop."""
+    return cast("Loop", loop)
+
+
+def as_connection(connection: ScriptedConnection) -> Connection:
+    """Pass for a connection."""
+    return cast("Connection", connection)
