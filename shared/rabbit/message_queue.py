@@ -244,7 +244,7 @@ class MessageQueue:
         Safe from any thread. A second ack, or one after the connection was lost, does nothing.
 
         Raises:
-            ValueError: it has been rejected or given back already, or is not of this queue.
+            ValueError: it has been rejected or requeued already, or is not of this queue.
         """
         if not isinstance(method, Received) or method.consuming.edge is not self._edge:
             msg = f"{method!r} is not what a callback of {self.name!r} was given as its method"
@@ -298,7 +298,7 @@ class MessageQueue:
         """Close the connections in order; it takes some seconds at most.
 
         A `start` that runs ends as with `stop`, and has five seconds for its callback; then what
-        is not acked goes back to the queue. A `publish` that waits raises ClosedError. Called by
+        is not acked is requeued. A `publish` that waits raises ClosedError. Called by
         the callback, it closes as soon as that has returned. Used again, the queue connects anew.
         """
         with self._lock:

@@ -106,7 +106,7 @@ class QueueConsumer(ChannelListener):
             edge: what to consume.
             prefetch: how many messages to hold; see basic.qos.
             log: told when the broker cancels the consumer.
-            requeue_unstarted: called to give back what no handler has started, for others to have.
+            requeue_unstarted: called to requeue what no handler has started, for others to have.
             on_lost: called when all open deliveries have become void.
             on_failed: called when the broker refuses the edge or the consumer.
         """
@@ -130,8 +130,8 @@ class QueueConsumer(ChannelListener):
         self._is_waiting_to_ack = False
         self._pause_until = 0.0
         self._patient_until = 0.0
-        self._is_urgent = False  # what waits for a handler goes back, before another prefetch
-        self._is_spilling = False  # what arrives goes back, until another consumer is registered
+        self._is_urgent = False  # what waits for a handler is requeued, before another prefetch
+        self._is_spilling = False  # what arrives is requeued, until another consumer is registered
         self._most_held = 0  # bytes: not less than are held
         self._quiet_at = 0.0
 
@@ -152,7 +152,7 @@ class QueueConsumer(ChannelListener):
 
     @property
     def in_flight(self) -> int:
-        """Count the deliveries that are neither settled nor given back."""
+        """Count the deliveries that are not settled."""
         return len(self._unacked)
 
     @property
@@ -182,7 +182,7 @@ class QueueConsumer(ChannelListener):
         self._on_lost()
 
     def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
-        """Take deliveries; what comes after basic.cancel, or is too much, goes back."""
+        """Take deliveries; what comes after basic.cancel, or is too much, is requeued."""
         if self._channel.is_lost:
             return  # of a channel that is being closed: the broker gives it out again
         tags = [arrival[0] for arrival in arrivals]
@@ -190,7 +190,7 @@ class QueueConsumer(ChannelListener):
         self._unacked.receive(tags, sizes)
         self._most_held += sum(sizes)
         if self._state in _STOPPING or self._most_held > self.prefetch.most_bytes:
-            arrivals = self._without_surplus(arrivals, sizes)
+            arrivals = self._within_bytes(arrivals, sizes)
         if self.prefetch.due and not self._is_spilling:
             self.prefetch.came([arrival[4] for arrival in arrivals])
         generation = self._generation
@@ -200,8 +200,8 @@ class QueueConsumer(ChannelListener):
                 self.prefetch.careful()
             self._arrived.append(kind(generation, tag, key, properties, body, redelivered))
 
-    def _without_surplus(self, arrivals: list[Arrival], sizes: list[int]) -> list[Arrival]:
-        """Keep what there is room for; let the rest go back, and what comes behind it.
+    def _within_bytes(self, arrivals: list[Arrival], sizes: list[int]) -> list[Arrival]:
+        """Keep what there is room for; requeue the rest, and what comes behind it.
 
         How large messages are is known when they come, and then as many are under way as there was
         credit for. They are read on: heartbeats and commands come behind them. Once something is

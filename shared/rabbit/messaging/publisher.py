@@ -1,4 +1,4 @@
-"""UnconfirmedPublishes on their way: published, confirmed, or refused and tried again."""
+"""Outputs on their way: published, confirmed, or nacked and published again."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ Owner = TypeVar("Owner")
 #: The most publishes that await their confirm at a time; pika's write buffer has no bound.
 WINDOW = 2000
 
-#: Pause before what was refused is published again; it doubles from first to last.
+#: Pause before what was nacked is published again; it doubles from first to last.
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 5.0
 
@@ -56,7 +56,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         Args:
             connection: a connection that nothing is consumed on: an alarm blocks it.
             edge: where to publish.
-            log: told when outputs are refused, and when they are accepted again.
+            log: told when outputs are nacked or unroutable, and when they are accepted again.
             on_confirmed: given the owners of outputs that a queue has taken, once for each output.
             on_nacked: called with what no queue has taken, and why; may `retry` it, unless it is
                 too large (TooLargeError).
@@ -100,7 +100,7 @@ class Publisher(ChannelListener, Generic[Owner]):
 
     @property
     def is_nacked(self) -> bool:
-        """Whether the broker has refused what was published last, and nothing since."""
+        """Whether the last that was heard is that a message was nacked, or unroutable."""
         return self._pause > 0
 
     def opened(self) -> None:
@@ -133,7 +133,7 @@ class Publisher(ChannelListener, Generic[Owner]):
             self._waiting.append((output, owner))
 
     def retry(self, publication: Publication[Owner], error: PublishError) -> None:
-        """Publish a refused output again after a pause; nothing newer goes before it."""
+        """Publish a nacked output again after a pause; nothing newer goes before it."""
         if not self._pause:
             self._log.warning("output refused, trying again", reason=str(error))
         if not self._nacked:
@@ -193,7 +193,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         """Let go of the outputs that the broker will not take, as it stands; return their owners.
 
         While the broker is away or blocks, that is all of them: whether one in flight has
-        arrived is unknown. Otherwise it is what was refused, and what waits behind that.
+        arrived is unknown. Otherwise it is what was nacked, and what waits behind that.
         """
         if self.is_flowing:
             return []

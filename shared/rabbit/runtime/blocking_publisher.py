@@ -79,7 +79,7 @@ def confirmed(batches: list[PendingConfirms]) -> None:
         batch.confirmed()
 
 
-def refused(publication: Publication[PendingConfirms], error: PublishError) -> None:
+def nacked(publication: Publication[PendingConfirms], error: PublishError) -> None:
     """Tell a message's batch that no queue has taken it."""
     publication[1].fail(error)
 
@@ -106,7 +106,7 @@ class BlockingPublisher:
             edge,
             log,
             on_confirmed=confirmed,
-            on_nacked=refused,
+            on_nacked=nacked,
             on_failed=self._fail,
         )
         loop_thread.call(self._connection.connect)
@@ -150,7 +150,7 @@ class BlockingPublisher:
             batch.fail(self.error)
 
     def _tell_of_alarms(self) -> Iterator[None]:
-        """Say that publishing waits for the end of an alarm, once for each: a story."""
+        """Say that publishing waits for the end of an alarm, once for each: a step task."""
         was_blocked = False
         while self.error is None:
             if self._connection.blocked and not was_blocked:

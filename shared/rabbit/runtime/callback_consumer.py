@@ -132,14 +132,14 @@ class CallbackConsumer:
         self._settle(method, "acked", self._consumer.ack)
 
     def nack(self, method: Received, *, requeue: bool) -> None:
-        """Give a message back, which is no failure, or have the broker dead-letter it."""
+        """Requeue a message, which is no failure, or have the broker dead-letter it."""
         act = self._consumer.requeue if requeue else self._reject
-        self._settle(method, "given back" if requeue else "rejected", act)
+        self._settle(method, "requeued" if requeue else "rejected", act)
 
     def reject(self, method: Received, *, requeue: bool) -> None:
-        """Give a message back, which counts as a failure, or have the broker dead-letter it."""
+        """Requeue a message, which counts as a failure, or have the broker dead-letter it."""
         act = self._fail if requeue else self._reject
-        self._settle(method, "given back" if requeue else "rejected", act)
+        self._settle(method, "requeued" if requeue else "rejected", act)
 
     def give_up(self, delivery: Delivery, error: ValueError) -> None:
         """Keep a message that cannot be read as a dead letter, byte for byte, as a stage does.
@@ -159,7 +159,7 @@ class CallbackConsumer:
             self._loop_thread.call(self._consumer.ack, delivery)
 
     def leave(self) -> Iterator[None]:
-        """Stop consuming, give back what is not acked, disconnect: a story."""
+        """Stop consuming, requeue what is not acked, disconnect: a step task."""
         if self._is_leaving:
             while not self._has_left:
                 yield
@@ -175,7 +175,7 @@ class CallbackConsumer:
         yield from self._loop_thread.disconnect(self._connections)
 
     def _turns(self) -> Iterator[None]:
-        """Hand over what arrives, send what is to be sent: a story."""
+        """Hand over what arrives, send what is to be sent: a step task."""
         while not self._has_left:
             if not self._is_leaving:
                 for delivery in self._consumer.take_arrived():
@@ -247,4 +247,4 @@ class CallbackConsumer:
 
 
 def _keep(*_: object) -> None:
-    """Give back nothing early: what the callback has not seen is given back when we leave."""
+    """Requeue nothing early: what the callback has not seen is requeued when we leave."""

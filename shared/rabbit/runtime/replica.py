@@ -253,7 +253,7 @@ class Replica:
         return self.state in {State.RUNNING, State.BLOCKED}
 
     def _stop_in_order(self) -> Iterator[None]:
-        """Stop as a story; each turn of the loop continues it where it waits."""
+        """Stop in order: a step task, which each turn of the loop continues where it waits."""
         yield from self._runner.halt()  # finish what runs, requeue the rest, have the acks taken
         self._say_last(State.HALTED)
         while self._replies.pending and self._replies.is_flowing:
