@@ -9,6 +9,7 @@ A frame is type (1 byte), channel (2), size (4), payload, end (1): AMQP 0-9-1, s
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from struct import Struct
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -88,6 +89,10 @@ class _Pattern(NamedTuple):
     routing_key: str
 
 
+#: No delivery looks like this.
+_NO_PATTERN = _Pattern(0, b"no frame begins so", b"", b"", "", "")
+
+
 class _Incomplete(Exception):  # noqa: N818 - no error
     """So many bytes, from where a delivery begins, have to be there for another look."""
 
@@ -97,6 +102,48 @@ class _Incomplete(Exception):  # noqa: N818 - no error
 
 class _Unexpected(Exception):  # noqa: N818 - pika says what is wrong with it
     """This is not what a delivery looks like."""
+
+
+class _UnfinishedDelivery:
+    """A delivery whose body comes in several frames, until the last of them is there.
+
+    What has come of the body is kept in one piece: the frames of a large one would be a second copy
+    of it. `BytesIO` grows by mremap, and its value is no copy.
+    """
+
+    def __init__(
+        self, beginning: bytes, body_size: int, pattern: _Pattern, arrival: Arrival
+    ) -> None:
+        """Begin with an empty body.
+
+        Args:
+            beginning: the frames of the method and of the content header.
+            body_size: how long the body is to be.
+            pattern: of this delivery.
+            arrival: what it brings beside the body.
+        """
+        self.pattern = pattern
+        self.missing = body_size
+        self._beginning = beginning
+        self._arrival = arrival
+        self._body = BytesIO()
+
+    def add(self, part: memoryview) -> None:
+        """Take the payload of a frame of the body."""
+        self.missing -= self._body.write(part)
+
+    def arrival(self) -> Arrival:
+        """Return what it brings, once nothing is missing."""
+        tag, key, properties, _, redelivered = self._arrival
+        return tag, key, properties, self._body.getvalue(), redelivered
+
+    def frames(self) -> list[bytes]:
+        """Return what has come of it, as frames: the body in a single one."""
+        channel, body = self.pattern.channel, self._body.getvalue()
+        head = self._beginning
+        header_at = _FRAME_BYTES + _size.unpack_from(head, 3)[0]
+        frame = _frame.pack(_BODY, channel, len(body)) + body + _END_BYTE
+        return [head[:header_at], head[header_at:], *([frame] if body else [])]
 
 
 class Decoder:
@@ -121,7 +168,8 @@ class Decoder:
         self._chunks: list[bytes] = []
         self._length = 0
         self._needed = 0
-        self._pattern = _Pattern(0, b"no frame begins so", b"", b"", "", "")
+        self._pattern = _NO_PATTERN
+        self._unfinished: dict[int, _UnfinishedDelivery] = {}  # by their channels
 
     def feed(self, data: bytes) -> None:
         """Take what has been received, in the order of the connection.
@@ -136,7 +184,7 @@ class Decoder:
             return
         if len(self._chunks) > 1:
             data = b"".join(self._chunks)
-        self._chunks = []  # of a large message, they would be a second copy
+        self._chunks.clear()
         rest = data[self._decode(data) :]
         self._chunks = [rest] if rest else []
         self._length = len(rest)
@@ -160,15 +208,16 @@ class Decoder:
                 self._needed = stop - at
                 break
             taken = 0
-            if kind == _METHOD and (listener := self._listeners.get(channel)) is not None:
+            if channel in self._unfinished:
+                taken = self._go_on(kind, channel, data, at, stop)
+            elif kind == _METHOD and (listener := self._listeners.get(channel)) is not None:
                 try:
                     taken = self._take(listener, data, at, stop, channel)
                 except _Incomplete as more:
                     self._needed = more.needed
                     break
             if not taken:
-                if kind == _HEADER:
-                    _check_size(data, at, stop)
+                _check_size(data, at, stop)
                 self._other(data[at:stop])
             at = taken or stop
         if at < end and data[at] not in _KINDS:
@@ -221,9 +270,16 @@ class Decoder:
         method = data[at + 7 : at + 11]
         if method == _DELIVER:
             try:
-                end, pattern, arrival = _read_delivery(data, at, stop, channel, self.frame_max)
+                end, missing, pattern, arrival = _read_delivery(
+                    data, at, stop, channel, self.frame_max
+                )
             except (_Unexpected, IndexError, struct.error):
                 return 0  # pika says what is wrong with it
+            if missing:
+                begun = _UnfinishedDelivery(data[at:end], missing, pattern, arrival)
+                self._unfinished[channel] = begun
+                self._pattern = _NO_PATTERN  # until it is complete, nothing like it may come
+                return end
             self._pattern = pattern
             listener.delivered(pattern.exchange, [arrival])
             return end
@@ -233,6 +289,28 @@ class Decoder:
             return stop
         return 0
 
+    def _go_on(self, kind: int, channel: int, data: bytes, at: int, stop: int) -> int:
+        """Add a frame to the unfinished delivery of its channel; return where it ends, or 0.
+
+        If it is not what should follow, or nobody waits for that any more, pika gets what has come
+        of the delivery, and says what is wrong.
+        """
+        unfinished = self._unfinished[channel]
+        listener = self._listeners.get(channel)
+        size = stop - at - _FRAME_BYTES
+        is_next = kind == _BODY and data[stop - 1] == _END and 0 < size <= unfinished.missing
+        if listener is None or not is_next:
+            del self._unfinished[channel]
+            for frame in unfinished.frames():
+                self._other(frame)
+            return 0
+        unfinished.add(memoryview(data)[at + 7 : stop - 1])
+        if not unfinished.missing:
+            del self._unfinished[channel]
+            self._pattern = unfinished.pattern
+            listener.delivered(unfinished.pattern.exchange, [unfinished.arrival()])
+        return stop
+
 
 def _no_frame(data: bytes) -> ProtocolError:
     beginning = data[:_BEGINNING_BYTES]
@@ -240,8 +318,8 @@ def _no_frame(data: bytes) -> ProtocolError:
 
 
 def _check_size(data: bytes, at: int, stop: int) -> None:
-    """Raise a ProtocolError when a content header that is all there begins an absurd body."""
-    if stop - at >= _header.size:
+    """Raise a ProtocolError when this frame is a content header and begins an absurd body."""
+    if data[at] == _HEADER and stop - at >= _header.size:
         _refuse_larger_body(_header.unpack_from(data, at)[-1])
 
 
@@ -259,8 +337,10 @@ def _refuse_larger_body(size: int) -> None:
 
 def _read_delivery(
     data: bytes, begin: int, method_end: int, channel: int, frame_max: int
-) -> tuple[int, _Pattern, Arrival]:
-    """Return where a delivery ends, what others may have in common with it, and what it brings.
+) -> tuple[int, int, _Pattern, Arrival]:
+    """Return where a delivery ends, what is missing, what others may share with it, and what it is.
+
+    Missing are all bytes of a body that comes in several frames: then it ends where these begin.
 
     Raises:
         _Incomplete: its content is not all there.
@@ -282,27 +362,31 @@ def _read_delivery(
     _refuse_larger_body(body_size)
     _refuse_larger_frame(size, frame_max + _OVERDRAFT_BYTES)
     header_end = method_end + _FRAME_BYTES + size
+    stop: int = header_end
+    missing, body = 0, b""
     if body_size:
         if len(data) - header_end < _FRAME_BYTES:
             raise _Incomplete(header_end + _FRAME_BYTES - begin)
-        _refuse_larger_frame(_frame.unpack_from(data, header_end)[-1], frame_max)
-    stop: int = header_end + (_FRAME_BYTES + body_size if body_size else 0)
+        kind, same, length = _frame.unpack_from(data, header_end)
+        _refuse_larger_frame(length, frame_max)
+        if (kind, same) != (_BODY, channel) or not 0 < length <= body_size:
+            raise _Unexpected
+        if length < body_size:
+            missing = body_size
+        else:
+            stop += _FRAME_BYTES + body_size
+            body = data[header_end + 7 : stop - 1]
     if stop > len(data):
         raise _Incomplete(stop - begin)
-    if data[header_end - 1] != _END:
+    if data[header_end - 1] != _END or data[stop - 1] != _END:
         raise _Unexpected
-    body = data[header_end + 7 : stop - 1] if body_size else b""
-    if body and not _is_one_frame(data, header_end, stop, channel):
-        body, stop = _body(data, header_end, channel, body_size)
-        if stop > len(data):
-            raise _Incomplete(stop - begin)
     properties = data[method_end + _header.size : header_end - 1]
     exchange = data[middle + 1 : at].decode(errors="surrogateescape")
     key = data[at + 1 : key_end].decode(errors="surrogateescape")
     border = _END_BYTE + _frame.pack(_BODY, channel, 0)[:3]
     head, alike = data[begin:head_end], data[middle : method_end + 3]
     pattern = _Pattern(channel, head, alike, border, exchange, key)
-    return stop, pattern, (tag, key, properties, body, redelivered & 1 == 1)
+    return stop, missing, pattern, (tag, key, properties, body, redelivered & 1 == 1)
 
 
 def split_content_header(frame: bytes) -> tuple[int, int, bytes] | None:
@@ -321,36 +405,6 @@ def split_content_header(frame: bytes) -> tuple[int, int, bytes] | None:
     if (kind, basic) != (_HEADER, _BASIC) or not is_whole:
         return None
     return channel, body_size, frame[_header.size : -1]
-
-
-def _is_one_frame(data: bytes, at: int, stop: int, channel: int) -> bool:
-    """Tell whether a body frame of this channel fills `data` from `at` to `stop`."""
-    expected = _frame.pack(_BODY, channel, stop - at - _FRAME_BYTES)
-    return data.startswith(expected, at) and data.startswith(_END_BYTE, stop - 1)
-
-
-def _body(data: bytes, at: int, channel: int, remaining: int) -> tuple[bytes, int]:
-    """Return the body whose frames begin at `at`, and where it ends.
-
-    If that is beyond the end of `data`, so much of it has to be there for another look.
-    """
-    parts: list[memoryview] = []
-    view = memoryview(data)  # a large body is copied once: when joined
-    while remaining:
-        if len(data) - at < _FRAME_BYTES:
-            return b"", at + _FRAME_BYTES + remaining
-        kind, same, size = _frame.unpack_from(data, at)
-        if kind != _BODY or same != channel or not 0 < size <= remaining:
-            raise _Unexpected
-        stop = at + _FRAME_BYTES + size
-        remaining -= size
-        if stop > len(data):
-            return b"", stop + (_FRAME_BYTES + remaining if remaining else 0)
-        if data[stop - 1] != _END:
-            raise _Unexpected
-        parts.append(view[at + 7 : stop - 1])
-        at = stop
-    return b"".join(parts), at
 
 
 def publish_method(channel: int, exchange: str, routing_key: str) -> bytes:

@@ -3,6 +3,7 @@
 # mypy: disable-error-code="no-untyped-call"
 
 import struct
+import tracemalloc
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -384,6 +385,80 @@ def test_content_frames_of_two_channels_may_alternate() -> None:
     for_pika = [item for item in heard if isinstance(item, bytes)]
     bodies_heard = [item.body for item in heard if isinstance(item, Delivery)]
     assert (for_pika, bodies_heard) == ([method, header, body], [b"between"])
+
+
+def large(*between: bytes, end: bytes = b"") -> tuple[list[bytes], bytes]:
+    """Return the frames of a delivery of two body frames, with others between these; the body."""
+    body = bytes(range(256)) * 24
+    method = frame.Method(1, spec.Basic.Deliver("c", 1, False, "e", "k")).marshal()
+    header = frame.Header(1, len(body), spec.BasicProperties()).marshal()
+    first, last = (frame.Body(1, part).marshal() for part in (body[:4000], body[4000:]))
+    return [method, header, first, *between, end or last], body
+
+
+def test_other_frames_may_come_between_those_of_a_large_body() -> None:
+    """A heartbeat, and deliveries of another channel, large ones too: each where it ends."""
+    other = deliver(3, 7, b"between" * 1000, spec.BasicProperties())
+    heartbeat = frame.Heartbeat().marshal()
+    sent, body = large(heartbeat, other)
+
+    heard = decode(b"".join(sent), channels=(1, 3))
+
+    assert heard[0] == heartbeat
+    assert [each.body for each in heard[1:]] == [b"between" * 1000, body]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        frame.Method(1, spec.Basic.Ack(7)).marshal(),
+        deliver(1, 2, b"before its turn", spec.BasicProperties()),
+        frame.Body(1, bytes(4001)).marshal(),
+        frame.Body(1, b"").marshal(),
+        frame.Body(1, b"no end").marshal()[:-1] + b"x",
+    ],
+    ids=["another method", "a delivery", "too much", "nothing", "no end"],
+)
+def test_what_does_not_follow_in_a_large_body_goes_to_pika_with_all_of_it(wrong: bytes) -> None:
+    """Nothing is swallowed: pika says what is wrong."""
+    sent, _ = large(end=wrong)
+
+    heard = decode(deliver(1, 1, b"alike", spec.BasicProperties()) + b"".join(sent))
+
+    assert heard[0].body == b"alike"
+    assert b"".join(heard[1:]) == b"".join(sent)
+
+
+def test_a_large_body_whose_listener_has_gone_goes_to_pika() -> None:
+    """The channel is being closed: pika drops what still comes, and wants it whole."""
+    heard: list[Any] = []
+    listeners: dict[int, ChannelListener] = {1: Listener(heard)}
+    decoder = frames.Decoder(listeners, heard.append)
+    sent, _ = large()
+    decoder.feed(b"".join(sent[:3]))
+    del listeners[1]
+
+    decoder.feed(sent[3])
+
+    assert heard == sent
+
+
+def test_a_large_body_is_in_memory_once() -> None:
+    """What has been received of it is not kept beside it, nor joined into another copy."""
+    size, step = 8 * 1024 * 1024, 512 * 1024
+    sent = deliver(1, 1, bytes(size), spec.BasicProperties(), size=frames.FRAME_MAX)
+    heard: list[Any] = []
+    decoder = frames.Decoder({1: Listener(heard)}, heard.append)
+    tracemalloc.start()
+    try:
+        for begin in range(0, len(sent), step):
+            decoder.feed(sent[begin : begin + step])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(heard[0].body) == size
+    assert peak < size + size // 2
 
 
 @pytest.mark.parametrize(
