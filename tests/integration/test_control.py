@@ -19,6 +19,7 @@ from tests.integration.proxy import Proxy
 from tests.process import Process
 from tests.waiting import wait_until
 
+PACED = ("-m", "tests.integration.stages.paced")
 RELAY = ("-m", "tests.integration.stages.relay")
 FALLIBLE = ("-m", "tests.integration.stages.fallible")
 RECORDER = ("-m", "tests.integration.stages.recorder")
@@ -133,7 +134,8 @@ def test_queued_messages_stay_queued_through_a_halt(
 ) -> None:
     """A halt under load loses and repeats nothing: the rest is there for the next replicas."""
     workers, sinks = pipeline()
-    texts = [str(number) for number in range(500)]
+    # Fifteen seconds of work: a halt that starts late, on a busy machine, still finds some left.
+    texts = [str(number) for number in range(3000)]
     broker.put("one", texts, vhost)
     wait_until(lambda: any(sink.lines for sink in sinks), 20, "messages flow")
 
@@ -275,11 +277,12 @@ def test_a_replica_that_gives_up_during_an_alarm_is_named(
     broker: Broker, vhost: str, start: Start, control: Control
 ) -> None:
     """What it cannot publish it says by its control queue, which is gone afterwards."""
-    broker.put("one", ["a", "b"], vhost)
+    # The first one's output is what the broker does not take; the second lasts.
+    broker.put("one", ["1", "2 60"], vhost)
     edges: dict[str, Any] = {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two", "REPLICA": "w"}
-    slow: dict[str, Any] = {"DELAY": 4, "PREFETCH": 2, "DRAIN_TIMEOUT": 1}
-    worker = start(*RELAY, RABBITMQ_VHOST=vhost, **slow, **edges)
+    slow: dict[str, Any] = {"STAGE": "relay", "PREFETCH": 2, "DRAIN_TIMEOUT": 1}
     with broker.memory_alarm():
+        worker = start(*PACED, RABBITMQ_VHOST=vhost, **slow, **edges)
         worker.wait_log("blocked")
 
         halt = control("halt")
