@@ -17,7 +17,8 @@ from rabbit.message import Message
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, check_work
-from rabbit.runtime.replica import Identity, Replica
+from rabbit.runtime.replica import Replica
+from rabbit.runtime.reporter import Identity
 from rabbit.runtime.runner import Connections, Runner
 from rabbit.runtime.source import Source
 from rabbit.runtime.watchdog import exit_guarded, leave

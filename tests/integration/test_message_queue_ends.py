@@ -152,7 +152,7 @@ def test_a_bug_in_the_loop_gives_back_what_was_held(broker: Broker, unique: Uniq
         wait_until(lambda: broker.depth(queue.name) == 1, 20, "it is in its queue again")
 
 
-def test_a_bug_in_the_loop_fails_what_waits_for_a_story() -> None:
+def test_a_bug_in_the_loop_fails_what_waits_for_a_step_task() -> None:
     """`see_through`, by which others wait, raises it; later calls do as well."""
     settings = Settings.load()
     loop_thread = LoopThread(settings, logger(settings), lambda: None)
@@ -431,7 +431,7 @@ from rabbit import MessageQueue
 queue = MessageQueue(sys.argv[1])
 queue.publish("before")
 loop_thread = queue._loop_thread
-loop_thread._loop._poller._waking_mutex.acquire()
+loop_thread._network.loop._poller._waking_mutex.acquire()
 queue._lock.acquire()
 import threading
 pids = []
@@ -445,7 +445,7 @@ def fork():
 thread = threading.Thread(target=fork)
 thread.start()
 thread.join()
-loop_thread._loop._poller._waking_mutex.release()
+loop_thread._network.loop._poller._waking_mutex.release()
 queue._lock.release()
 print(os.waitpid(pids[0], 0)[1], flush=True)
 """

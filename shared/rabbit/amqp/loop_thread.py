@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 
 from rabbit.amqp.connection import Connection
-from rabbit.amqp.loop import Loop
+from rabbit.amqp.network import Network
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.errors import BrokerUnavailableError, ClosedError, RabbitError
 from rabbit.logs import Logger
@@ -23,8 +23,6 @@ _MARGIN_SECONDS = 1.0
 #: No caller waits longer at a time, in seconds. A signal that comes just before a wait, or to
 #: another thread, does not end it, and Python runs the signal's handler only afterwards.
 WAIT_SECONDS = 2.0
-
-_END = object()
 
 
 class LoopThread:
@@ -45,16 +43,12 @@ class LoopThread:
             RabbitError: there is no file descriptor or no thread left for it.
         """
         self._settings = settings
-        self._on_turn = on_turn
         self._log = log
-        self.outage_log = OutageLog(log)
-        self._connections: list[Connection] = []
-        self._stories: list[Iterator[None]] = []
         self._ended: RabbitError | None = None
         self._waiting: list[Callable[[RabbitError], object]] = []
         self._is_closing = False
         try:
-            self._loop = Loop(self._turn)
+            self._network = Network(settings, log, on_turn)
             self._thread = threading.Thread(target=self._run, name="rabbit", daemon=True)
             try:
                 self._thread.start()
@@ -75,17 +69,18 @@ class LoopThread:
         return self._ended is not None
 
     @property
+    def outage_log(self) -> OutageLog:
+        """What is wrong with the broker."""
+        return self._network.outage_log
+
+    @property
     def heartbeat(self) -> float:
         """Seconds between heartbeats."""
         return self._settings.rabbitmq_heartbeat
 
     def connection(self, name: str) -> Connection:
         """Return a new connection; its users are added before `call(connection.connect)`."""
-        connection = Connection(
-            self._loop, self._settings, f"{self._settings.replica} {name}", self.outage_log
-        )
-        self._connections.append(connection)
-        return connection
+        return self._network.connection(f"{self._settings.replica} {name}")
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Run `function` on the loop's thread, soon.
@@ -94,11 +89,11 @@ class LoopThread:
             RabbitError: the loop has ended, and why.
         """
         self._check()
-        self._loop.call(function, *arguments)
+        self._network.loop.call(function, *arguments)
 
-    def begin(self, story: Iterator[None]) -> None:
-        """Have the loop's thread go through a story, a step a turn. Raises as `call`."""
-        self.call(self._stories.append, story)
+    def begin(self, task: Iterator[None]) -> None:
+        """Have the loop's thread go through a step task, a step a turn. Raises as `call`."""
+        self.call(self._network.begin, task)
 
     @contextmanager
     def waking(self, fail: Callable[[RabbitError], object]) -> Iterator[None]:
@@ -115,15 +110,15 @@ class LoopThread:
             with suppress(ValueError):
                 self._waiting.remove(fail)
 
-    def see_through(self, story: Iterator[None], timeout: float | None = CLOSE_SECONDS) -> bool:
-        """Have the loop's thread go through a story; wait for its end.
+    def see_through(self, task: Iterator[None], timeout: float | None = CLOSE_SECONDS) -> bool:
+        """Have the loop's thread go through a step task; wait for its end.
 
         Args:
-            story: yields while it has to wait for something.
+            task: yields while it has to wait for something.
             timeout: seconds to wait; None: for ever.
 
         Returns:
-            whether the story has ended in time.
+            whether the task has ended in time.
 
         Raises:
             RabbitError: the loop has ended before it, and why.
@@ -133,7 +128,7 @@ class LoopThread:
 
         def whole() -> Iterator[None]:
             nonlocal is_told
-            yield from story
+            yield from task
             is_told = True
             over.set()
 
@@ -144,66 +139,60 @@ class LoopThread:
             self._check()
         return in_time
 
-    def wait(self, story: Iterator[None], timeout: float, missing: str) -> None:
-        """See a story through that waits for the broker.
+    def wait(self, task: Iterator[None], timeout: float, missing: str) -> None:
+        """See a step task through that waits for the broker.
 
         Args:
-            story: as above.
+            task: as above.
             timeout: seconds to wait.
             missing: what there is not, when it has not ended by then.
 
         Raises:
             BrokerUnavailableError: it has not; with what is known of why.
         """
-        if not self.see_through(story, timeout):
+        if not self.see_through(task, timeout):
             why = self.outage_log.reason or "it takes connections, and does not answer"
             raise BrokerUnavailableError(f"{missing} within {timeout:g} s: {why}")
 
     def disconnect(self, connections: list[Connection]) -> Iterator[None]:
-        """Close connections: a story for `see_through`."""
-        for connection in connections:
-            connection.close()
-        while not all(connection.is_closed for connection in connections):
-            yield
-        for connection in connections:
-            if connection in self._connections:  # or somebody else has waited for it, too
-                self._connections.remove(connection)
+        """Close connections in order: a step task for `see_through`."""
+        yield from self._network.disconnect(connections)
 
-    def close(self, story: Iterable[None] = ()) -> None:
-        """Go through a last story, close all connections in order, and end the thread.
+    def close(self, task: Iterable[None] = ()) -> None:
+        """Go through a last step task, close all connections in order, and end the thread.
 
         It takes no longer than some seconds, and raises nothing: what is not closed in order by
         then is dropped, and the broker gives what was not acked out again.
         """
-        self.begin_to_close(story)
+        self.begin_to_close(task)
         self._join(CLOSE_SECONDS + _MARGIN_SECONDS)
 
-    def begin_to_close(self, story: Iterable[None] = ()) -> None:
+    def begin_to_close(self, task: Iterable[None] = ()) -> None:
         """Do the same without waiting for it: safe anywhere, in a finaliser too."""
         if self._ended is None:
-            self._loop.call(self._leave, story)
+            self._network.loop.call(self._leave, task)
 
     def _join(self, seconds: float) -> None:
         if self._ended is None and threading.current_thread() is not self._thread:
             self._thread.join(max(0.0, seconds))
             self._end(None)
 
-    def _leave(self, story: Iterable[None]) -> None:
+    def _leave(self, task: Iterable[None]) -> None:
         if not self._is_closing:
             self._is_closing = True
-            self._loop.call_later(CLOSE_SECONDS, self._loop.stop)
-            self._stories.append(self._last(story))
+            self._network.loop.call_later(CLOSE_SECONDS, self._network.loop.stop)
+            self._network.begin(self._last(task))
 
-    def _last(self, story: Iterable[None]) -> Iterator[None]:
-        yield from story
-        yield from self.disconnect(list(self._connections))
-        self._loop.stop()
+    def _last(self, task: Iterable[None]) -> Iterator[None]:
+        yield from task
+        yield from self._network.disconnect(self._network.connections)
+        self._network.loop.stop()
 
     def _run(self) -> None:
         """Be the loop's thread. A loop that has ended runs nothing any more: tell who waits."""
         cause: BaseException | None = None
         try:
-            self._loop.start()
+            self._network.loop.start()
         except BaseException as error:  # noqa: BLE001 - told to everybody who waits
             cause = error
         if cause is not None:  # first: who is told may end the process
@@ -212,9 +201,8 @@ class LoopThread:
         self._end(cause)
         _living.discard(self)
         with suppress(Exception):
-            self._loop.close()
-        for connection in list(self._connections):
-            connection.drop()
+            self._network.loop.close()
+        self._network.drop()
 
     def _end(self, cause: BaseException | None) -> None:
         if self._ended is not None:
@@ -241,14 +229,7 @@ class LoopThread:
     def _disown(self) -> None:
         """Leave all to the parent process, after a fork: its thread and its connections."""
         self._ended = RabbitError("this connection is the parent process's: nothing was done")
-        for connection in list(self._connections):
-            connection.drop()  # this process's copy of its socket only
-
-    def _turn(self) -> None:
-        self._on_turn()
-        self._stories[:] = [story for story in self._stories if next(story, _END) is not _END]
-        for connection in self._connections:
-            connection.flush()
+        self._network.drop()  # this process's copies of its sockets only
 
 
 _living: set[LoopThread] = set()

@@ -321,7 +321,7 @@ class QueueConsumer(ChannelListener):
             self._ask_count()
 
     def close(self) -> Iterator[None]:
-        """Close the channel, once the broker has taken the acks and returns: a story.
+        """Close the channel, once the broker has taken the acks and nacks: a step task.
 
         Neither is confirmed, not even by close-ok (see `_acks_are_due`). But a quorum queue counts
         a cancelled consumer for as long as it holds messages: wait until it counts one less than

@@ -1,28 +1,23 @@
 """One replica, from connect to exit: a turn of the loop, and the ordered stop."""
 
 import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Generator, Iterator
 from time import sleep
-from typing import NamedTuple
 
 from rabbit.amqp.connection import Connection, User
-from rabbit.amqp.loop import Loop
-from rabbit.amqp.outage_log import OutageLog
+from rabbit.amqp.network import Network
 from rabbit.control.listener import ControlListener
-from rabbit.control.messages import Command, Report, State
+from rabbit.control.messages import Command, State
 from rabbit.control.name_lock import NameLock
 from rabbit.errors import DrainTimeoutError, RabbitError
 from rabbit.logs import Logger
-from rabbit.message import new_id, text_output
-from rabbit.messaging.publisher import Publisher
 from rabbit.messaging.retry import describe
 from rabbit.runtime.health import Health, Standstills
+from rabbit.runtime.reporter import Identity, Reporter
 from rabbit.runtime.runner import Connections, Runner
 from rabbit.runtime.signals import stop_signals
 from rabbit.runtime.watchdog import Watchdog
 from rabbit.settings import Settings
-from rabbit.topology import REPLIES_EXCHANGE, Edge
 
 #: How often the replica looks at what does not announce itself.
 TICK_SECONDS = 0.5
@@ -43,22 +38,6 @@ PAUSE_SECONDS = 0.001
 #: How long leaving may take, once everything is settled or given up: the control queue is deleted,
 #: for which a lost connection has to come back, and the connections are closed.
 LAST_WORDS_SECONDS = 2.0
-
-
-class Identity(NamedTuple):
-    """Who a replica is and what it connects.
-
-    Attributes:
-        stage: the stage's name.
-        replica: this replica's name.
-        input: the edge it consumes; None for a source.
-        output: the edge it publishes to; None for a sink.
-    """
-
-    stage: str
-    replica: str
-    input: Edge | None
-    output: Edge | None
 
 
 class Replica:
@@ -89,13 +68,12 @@ class Replica:
         """
         self._health = Health(settings.ready_file, settings.alive_file, log)
         self._health.check()
-        self.identity = identity
         self.log = log
-        self.loop = Loop(self._turn)
-        self.outage_log = OutageLog(log)
+        self._network = Network(settings, log, self._turn, on_flushed=self._pause)
+        self.loop = self._network.loop
         name = f"{identity.stage}/{identity.replica}"
-        self.consuming = Connection(self.loop, settings, f"{name} consumes", self.outage_log)
-        self.publishing = Connection(self.loop, settings, f"{name} publishes", self.outage_log)
+        self.consuming = self._network.connection(f"{name} consumes")
+        self.publishing = self._network.connection(f"{name} publishes")
         self._runner = make_runner(Connections(self.loop, self.consuming, self.publishing))
         self._control = ControlListener(
             self.consuming,
@@ -114,12 +92,12 @@ class Replica:
             on_first=self._let_in,
             on_failed=self.fail,
         )
-        self._replies: Publisher[None] = Publisher(
+        self._reporter = Reporter(
             self.publishing,
-            Edge(REPLIES_EXCHANGE, "direct"),
+            identity,
+            self._runner,
+            self._network.outage_log,
             log,
-            on_confirmed=_no_matter,
-            on_nacked=_no_matter,
             on_failed=self.fail,
         )
         self._standstills = Standstills(
@@ -131,14 +109,10 @@ class Replica:
             connection.users.append(self._standstills)
         self._watchdog: Watchdog | None = None
         self._drain_timeout = settings.drain_timeout
-        self._since = datetime.now(UTC)
-        self._askers: dict[str, str] = {}  # reply_to → the halt command's id
-        self._stopping: Iterator[None] | None = None
+        self._stopping: Generator[None, None, None] | None = None
         self._state_said = State.STARTING
-        self._process = new_id()
         self.was_commanded = False
         self._kept_out: list[tuple[Connection, list[User]]] = []
-        self._last_word: State | None = None
         self._is_closing = False
         self._error: BaseException | None = None
 
@@ -183,8 +157,7 @@ class Replica:
         if self._watchdog:
             self._watchdog.arm()
         self._runner.release()
-        for connection in (self.consuming, self.publishing):
-            connection.drop()
+        self._network.drop()
 
     def _tell_what_hangs(self, where: str) -> None:
         self.log.error(
@@ -223,6 +196,7 @@ class Replica:
         if self._stopping is None:
             self.log.info("halting", reason=reason, in_flight=self._runner.in_flight)
             self._stopping = self._stop_in_order()
+            self._network.begin(self._stopping)
             if self._watchdog:
                 self._watchdog.arm()
             self.loop.call_later(self._drain_timeout, self._give_up)
@@ -252,20 +226,13 @@ class Replica:
             return False
         return self.state in {State.RUNNING, State.BLOCKED}
 
-    def _stop_in_order(self) -> Iterator[None]:
+    def _stop_in_order(self) -> Generator[None, None, None]:
         """Stop in order: a step task, which each turn of the loop continues where it waits."""
         yield from self._runner.halt()  # finish what runs, requeue the rest, have the acks taken
-        self._say_last(State.HALTED)
-        while self._replies.pending and self._replies.is_flowing:
-            yield
+        self._reporter.say_last(State.HALTED)
+        yield from self._reporter.flushed()
         self.log.info("halted", handled=self._runner.handled, failed=self._runner.failed)
         yield from self._close()
-
-    def _say_last(self, state: State) -> None:
-        """Tell all who have commanded this halt how it ended; nobody hears more from us."""
-        self._last_word = state
-        for reply_to, command_id in self._askers.items():
-            self._say(reply_to, command_id, state)
 
     def _close(self) -> Iterator[None]:
         """Say goodbye to the broker; one that blocks us, or is gone, does not answer.
@@ -278,28 +245,25 @@ class Replica:
         self._control.leave()
         while not self._control.is_heard:
             yield
-        while self._replies.pending and self._replies.is_flowing:
-            yield
-        is_unsaid = self._askers and self._replies.pending
-        self._control.remove(self._last_word if is_unsaid else None)
+        yield from self._reporter.flushed()
+        self._control.remove(self._reporter.last_word if self._reporter.is_unsaid else None)
         while not self._control.is_removed:
             yield
-        for connection in (self.consuming, self.publishing):
-            connection.close()
-        while not (self.consuming.is_closed and self.publishing.is_closed):
-            yield
+        yield from self._network.disconnect(self._network.connections)
         self.loop.stop()
 
     def _give_up(self) -> None:
         """End although something is left: nothing is lost, some of it may come twice."""
         if self._is_closing:
             return
-        if self._last_word is None:
-            self._say_last(State.GAVE_UP)
+        if self._reporter.last_word is None:
+            self._reporter.say_last(State.GAVE_UP)
         left = self._runner.give_up()
         error = DrainTimeoutError(f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s: {left}")
         self._error = self._error or error
-        self._stopping = self._close()
+        if self._stopping:
+            self._stopping.close()
+        self._network.begin(self._close())
 
     def _turn(self) -> None:
         self._runner.turn()
@@ -308,9 +272,9 @@ class Replica:
             self.halt(self._runner.end.reason)
         if self._state_said is State.STARTING:
             self._tell_state()
-        if self._stopping is not None:
-            next(self._stopping, None)
-        moved = self.consuming.flush() + self.publishing.flush()
+
+    def _pause(self, moved: int) -> None:
+        """Let more come together, when there is much to do and a turn has moved little."""
         if moved < FEW_BYTES and self._runner.in_flight >= BUSY_MESSAGES:
             sleep(PAUSE_SECONDS)
 
@@ -328,37 +292,8 @@ class Replica:
             self.log.info(_NEWS[state])
 
     def _obey(self, command: Command, reply_to: str | None) -> None:
-        is_halt = command.command == "halt"
-        if is_halt:
+        if command.command == "halt":
             self.was_commanded = True
-            if reply_to:
-                self._askers[reply_to] = command.id
             self.halt("halt was broadcast")
-        if reply_to and (is_halt or self._last_word is None):
-            self._say(reply_to, command.id, self._last_word or self.state)
-
-    def _say(self, reply_to: str, command_id: str, state: State) -> None:
-        report = Report(
-            command_id=command_id,
-            stage=self.identity.stage,
-            replica=self.identity.replica,
-            consumes=self.identity.input.queue if self.identity.input else None,
-            exchange=self.identity.input.name if self.identity.input else None,
-            produces=self.identity.output.name if self.identity.output else None,
-            state=state,
-            in_flight=self._runner.in_flight,
-            handled=self._runner.handled,
-            failed=self._runner.failed,
-            retried=self._runner.retried,
-            dead_lettered=self._runner.dead_lettered,
-            since=self._since,
-            process=self._process,
-            trouble=self.outage_log.reason,
-        )
-        message_id = new_id()
-        body = report.model_dump_json().encode()
-        self._replies.send([text_output(body, message_id, message_id, reply_to)], None)
-
-
-def _no_matter(*_: object) -> None:
-    """Take no notice: who asked may be gone, and then nobody waits for the answer."""
+        if reply_to:
+            self._reporter.answer(command, reply_to, self.state)

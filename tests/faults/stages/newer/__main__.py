@@ -2,7 +2,7 @@
 
 from rabbit import Worker
 from rabbit.control.messages import Report
-from rabbit.runtime import replica
+from rabbit.runtime import reporter
 
 
 class LaterReport(Report):
@@ -21,5 +21,5 @@ class ToUpper(Worker):
 
 
 if __name__ == "__main__":
-    setattr(replica, "Report", LaterReport)  # noqa: B010 - it exports none
+    setattr(reporter, "Report", LaterReport)  # noqa: B010 - it exports none
     ToUpper.main()

@@ -1,0 +1,125 @@
+"""What a replica answers to commands: its state, and as its last word how it has halted."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.outage_log import OutageLog
+from rabbit.control.messages import Command, Report, State
+from rabbit.errors import RabbitError
+from rabbit.logs import Logger
+from rabbit.message import new_id, text_output
+from rabbit.messaging.publisher import Publisher
+from rabbit.runtime.runner import Runner
+from rabbit.topology import REPLIES_EXCHANGE, Edge
+
+
+class Identity(NamedTuple):
+    """Who a replica is and what it connects.
+
+    Attributes:
+        stage: the stage's name.
+        replica: this replica's name.
+        input: the edge it consumes; None for a source.
+        output: the edge it publishes to; None for a sink.
+    """
+
+    stage: str
+    replica: str
+    input: Edge | None
+    output: Edge | None
+
+
+class Reporter:
+    """Answers who asks, by the address that a command names.
+
+    Attributes:
+        last_word: how the halt has ended, once that is said: nobody hears more.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        identity: Identity,
+        runner: Runner,
+        outage_log: OutageLog,
+        log: Logger,
+        on_failed: Callable[[RabbitError], None],
+    ) -> None:
+        """Publish on `connection`.
+
+        Args:
+            connection: one that nothing is consumed on.
+            identity: who answers.
+            runner: its counts are told.
+            outage_log: what is wrong with the broker is told.
+            log: told when answers are not taken.
+            on_failed: called when the broker refuses the exchange of replies.
+        """
+        self.last_word: State | None = None
+        self._identity = identity
+        self._runner = runner
+        self._outage_log = outage_log
+        self._since = datetime.now(UTC)
+        self._process = new_id()
+        self._halted_by: dict[str, str] = {}  # reply_to → the halt command's id
+        self._replies: Publisher[None] = Publisher(
+            connection,
+            Edge(REPLIES_EXCHANGE, "direct"),
+            log,
+            on_confirmed=_no_matter,
+            on_nacked=_no_matter,
+            on_failed=on_failed,
+        )
+
+    @property
+    def is_unsaid(self) -> bool:
+        """Whether somebody who commanded the halt has not been told, as far as is known."""
+        return bool(self._halted_by) and self._replies.pending > 0
+
+    def answer(self, command: Command, reply_to: str, state: State) -> None:
+        """Answer a command; after the last word only a halt is, by that word."""
+        is_halt = command.command == "halt"
+        if is_halt:
+            self._halted_by[reply_to] = command.id
+        if is_halt or self.last_word is None:
+            self._say(reply_to, command.id, self.last_word or state)
+
+    def say_last(self, state: State) -> None:
+        """Tell all who have commanded this halt how it has ended."""
+        self.last_word = state
+        for reply_to, command_id in self._halted_by.items():
+            self._say(reply_to, command_id, state)
+
+    def flushed(self) -> Iterator[None]:
+        """Wait until the broker has taken all answers, unless it takes none: a step task."""
+        while self._replies.pending and self._replies.is_flowing:
+            yield
+
+    def _say(self, reply_to: str, command_id: str, state: State) -> None:
+        who, runner = self._identity, self._runner
+        report = Report(
+            command_id=command_id,
+            stage=who.stage,
+            replica=who.replica,
+            consumes=who.input.queue if who.input else None,
+            exchange=who.input.name if who.input else None,
+            produces=who.output.name if who.output else None,
+            state=state,
+            in_flight=runner.in_flight,
+            handled=runner.handled,
+            failed=runner.failed,
+            retried=runner.retried,
+            dead_lettered=runner.dead_lettered,
+            since=self._since,
+            process=self._process,
+            trouble=self._outage_log.reason,
+        )
+        message_id = new_id()
+        body = report.model_dump_json().encode()
+        self._replies.send([text_output(body, message_id, message_id, reply_to)], None)
+
+
+def _no_matter(*_: object) -> None:
+    """Who asked may be gone, and then nobody waits for the answer."""
