@@ -8,8 +8,9 @@ A frame is type (1 byte), channel (2), size (4), payload, end (1): AMQP 0-9-1, s
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
+from itertools import groupby
 from struct import Struct
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -429,7 +430,7 @@ def most_property_bytes(frame_max: int) -> int:
 def content(
     channel: int, properties: bytes, body: bytes, frame_max: int
 ) -> Sequence[bytes | memoryview]:
-    """Return the frames that follow a basic.publish, in parts to be joined.
+    """Return the frames that follow a basic.publish, in parts to be joined; see `joined`.
 
     Args:
         channel: the channel's number.
@@ -449,3 +450,19 @@ def content(
         part = view[begin : begin + frame_max - _FRAME_BYTES]
         parts += [_header_end.pack(_END, _BODY, channel, len(part)), part]
     return [*parts, _END_BYTE]
+
+
+def joined(parts: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Return the same bytes in few pieces, without another copy of a body of several frames.
+
+    Args:
+        parts: of frames; memoryviews are of such a body, and stay what they are.
+    """
+    if memoryview not in map(type, parts):
+        yield b"".join(parts)
+        return
+    for is_view, run in groupby(parts, lambda part: isinstance(part, memoryview)):
+        if is_view:
+            yield from run
+        else:
+            yield b"".join(run)

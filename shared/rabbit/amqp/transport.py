@@ -84,7 +84,7 @@ class Transport:
         """Return how many bytes the socket has not taken yet."""
         return sum(len(data) for data in self._unsent)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send as much as the socket takes now; the rest follows as soon as it takes more."""
         if self._is_ended:
             return

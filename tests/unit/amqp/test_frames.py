@@ -149,6 +149,24 @@ def test_a_publish_is_what_pika_sends(
     assert expected == sent
 
 
+@given(st.lists(bodies, max_size=4))
+def test_frames_are_joined_without_a_copy_of_a_large_body(given_bodies: list[bytes]) -> None:
+    """Nothing is left out; what is small comes in one piece between those of large bodies."""
+    parts = [
+        part
+        for body in given_bodies
+        for part in (b"method", *frames.content(1, b"\x00\x00", body, FRAME_MAX))
+    ]
+
+    pieces = list(frames.joined(parts))
+
+    assert b"".join(pieces) == b"".join(parts)
+    large = [body for body in given_bodies if len(body) > FRAME_MAX - 8]
+    views = [piece for piece in pieces if isinstance(piece, memoryview)]
+    assert {id(view.obj) for view in views} == {id(body) for body in large}
+    assert len(pieces) == 2 * len(views) + 1
+
+
 @given(names, names, st.none() | names)
 def test_text_properties_are_what_pika_sends(
     message_id: str, correlation_id: str, reply_to: str | None
