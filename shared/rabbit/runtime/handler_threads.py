@@ -132,12 +132,13 @@ class HandlerThreads(Generic[Job, Result]):
             seconds = ended - began
             self._seconds[slot] += seconds
             self._results.append(result)
+            del result  # this thread may wait for long, with another large message or with none
             if seconds > QUICK_SECONDS or not self._jobs:
                 self._announce(slot, job, seconds)
             try:
                 job, began = self._jobs.popleft(), ended
             except IndexError:
-                self._running[slot] = None
+                self._running[slot] = job = None
                 job, began = self._wait(), perf_counter()
 
     def _announce(self, slot: int, job: Job, seconds: float) -> None:

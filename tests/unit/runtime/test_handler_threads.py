@@ -1,6 +1,7 @@
 """Handler threads."""
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from rabbit.runtime import handler_threads as module
 from rabbit.runtime.handler_threads import QUICK_SECONDS, HandlerThreads
+from tests.waiting import wait_until
 
 PATIENCE_SECONDS = 5.0
 
@@ -96,6 +98,32 @@ def test_every_job_has_one_result(concurrency: int) -> None:
 
         assert list(range(1000)) == sorted(at.take(1000))
         assert at.workers.busy == 0
+
+
+def test_what_has_been_handled_is_not_kept() -> None:
+    """A thread that waits, or handles something else, keeps neither the job before nor its result.
+
+    A large message would stay in memory with all that was made of it.
+    """
+
+    class Thing:
+        pass
+
+    made: list[weakref.ref[Thing]] = []
+
+    def handle(job: Thing) -> Thing:
+        result = Thing()
+        made.extend((weakref.ref(job), weakref.ref(result)))
+        return result
+
+    woken = threading.Event()
+    threads = HandlerThreads(handle, concurrency=1, name="handler", wake=woken.set, fail=fails)
+    threads.submit([Thing()])
+    assert woken.wait(PATIENCE_SECONDS)
+    threads.take_results()
+
+    wait_until(lambda: not any(each() for each in made), PATIENCE_SECONDS, "both are gone")
+    threads.stop()
 
 
 def test_threads_run_side_by_side() -> None:
