@@ -14,8 +14,11 @@ HORIZON_SECONDS = 0.25
 #: The most messages that are ever held in advance; more of them add no throughput, measured.
 DEEPEST = 1000
 
-#: The most bytes that are held in advance, and the message beyond which they are that.
+#: The most bytes of memory for what is held in advance.
 MOST_BYTES = 16 * 1024 * 1024
+
+#: How often a message may be in memory until it is acked: as it came, as text, changed, as output.
+_COPIES = 4
 
 #: What waits longer than this for a handler goes back: behind one message, or behind many.
 SLOW_SECONDS = 1.0
@@ -80,11 +83,12 @@ class AutoPrefetch:
     Attributes:
         depth: how many messages to hold, as of the last call of `wanted`.
         is_slow: whether handlers take so long now that others had better have what waits.
-        most_bytes: how much to hold at most.
+        most_bytes: how many bytes of bodies to hold at most, and the message beyond which they are
+            that.
         due: how many messages went back and have not come again, as far as is known.
     """
 
-    most_bytes = MOST_BYTES
+    most_bytes = MOST_BYTES // _COPIES
 
     def __init__(self, concurrency: int = 1) -> None:
         """Begin with one message for each of `concurrency` handler threads."""
@@ -187,5 +191,5 @@ class AutoPrefetch:
 
     def _ideal(self) -> int:
         in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
-        in_memory = int(MOST_BYTES / max(self._mean_bytes, 1.0))
+        in_memory = int(self.most_bytes / max(self._mean_bytes, 1.0))
         return max(self._concurrency, min(DEEPEST, in_time, in_memory))
