@@ -9,18 +9,17 @@ import typer
 
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
-from rabbit.terminal import visible
+from rabbit.operations.compose import Containers
+from rabbit.operations.drain import Drain
+from rabbit.operations.halt import Halt
+from rabbit.operations.management import ControlSettings, Management, fold
+from rabbit.operations.replicas import Replica, Replicas
+from rabbit.terminal import counted, visible
 
 from . import dead_letters
-from .containers import Containers
+from .cli import Format, Formats, console, one_line_errors, spinner
 from .doctor import doctor
-from .drain import Drain
-from .halt import Halt
-from .management import ControlSettings, Management
-from .replicas import Replica, Replicas
-from .room import Format, Formats, console, one_line_errors, spinner
-from .status import Status, fold
-from .text import count
+from .status import Status
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.add_typer(dead_letters.app, name="dead-letters")
@@ -36,28 +35,28 @@ Told = Annotated[
 ]
 
 
-class _Room:
+class _Session:
     """What every command works with."""
 
     def __init__(
-        self, settings: ControlSettings, roll_call: ControlClient, containers: Containers
+        self, settings: ControlSettings, client: ControlClient, containers: Containers
     ) -> None:
         self.settings = settings
-        self.roll_call = roll_call
+        self.client = client
         self.management = Management(settings)
-        self.replicas = Replicas(roll_call, self.management, containers)
+        self.replicas = Replicas(client, self.management, containers)
         self.console = console()
 
 
 @contextmanager
-def _room(containers: str | None = None, timeout: float | None = None) -> Iterator[_Room]:
+def _session(containers: str | None = None, timeout: float | None = None) -> Iterator[_Session]:
     """Connect, within the time-out; a failure that a person can mend ends in one line."""
     with one_line_errors():
         settings = ControlSettings.load()
         known = Containers.read(containers)
         log = logger(settings, stage="control")
-        with ControlClient(settings, log, timeout or settings.halt_timeout) as roll_call:
-            yield _Room(settings, roll_call, known)
+        with ControlClient(settings, log, timeout or settings.halt_timeout) as client:
+            yield _Session(settings, client, known)
 
 
 @app.command()
@@ -68,17 +67,17 @@ def halt(
     form: Formats = Format.TABLE,
 ) -> None:
     """Stop every replica now, and prove it. Queued messages stay queued."""
-    with _room(containers, timeout) as room:
-        attempt = Halt(room.roll_call, room.replicas, targets or ())
+    with _session(containers, timeout) as session:
+        attempt = Halt(session.client, session.replicas, targets or ())
         with spinner("halting") as tell:
-            proved = attempt.run(timeout or room.settings.halt_timeout, tell)
+            proved = attempt.run(timeout or session.settings.halt_timeout, tell)
         missing = [] if proved else attempt.missing
         if form is Format.JSON:
             halted = [each.name for each in attempt.halted]
             told = {"proved": proved, "halted": halted, "missing": missing}
             typer.echo(json.dumps({**told, "forgotten": attempt.forgotten}, indent=2))
         else:
-            _show_halt(room, attempt, missing)
+            _show_halt(session, attempt, missing)
         if not proved:
             raise typer.Exit(1)
 
@@ -91,13 +90,13 @@ def forget(
     form: Formats = Format.TABLE,
 ) -> None:
     """Let go of replicas that are cut off and will not come back; nobody waits for them then."""
-    with _room() as room:
+    with _session() as session:
         gone = []
         for name in names:
-            if room.replicas.forget(name, missing_ok=missing_ok):
+            if session.replicas.forget(name, missing_ok=missing_ok):
                 gone.append(name)
                 if form is Format.TABLE:
-                    room.console.print(f"forgotten: {visible(name)}")
+                    session.console.print(f"forgotten: {visible(name)}")
         if form is Format.JSON:
             typer.echo(json.dumps({"forgotten": gone}, indent=2))
 
@@ -113,15 +112,15 @@ def drain(
 
     It takes as long as it takes; it gives up when it gets no further for the time-out.
     """
-    with _room(containers, timeout) as room:
-        work = Drain(room.roll_call, room.management, room.replicas)
+    with _session(containers, timeout) as session:
+        work = Drain(session.client, session.management, session.replicas)
         with spinner("draining") as tell:
-            stages = work.run(targets or (), timeout or room.settings.halt_timeout, tell)
+            stages = work.run(targets or (), timeout or session.settings.halt_timeout, tell)
         if form is Format.JSON:
             typer.echo(json.dumps({"drained": stages}, indent=2))
         else:
             names = " → ".join(map(visible, stages))
-            room.console.print(f"drained {count(len(stages), 'stage')}:", names)
+            session.console.print(f"drained {counted(len(stages), 'stage')}:", names)
 
 
 @app.command()
@@ -133,28 +132,28 @@ def status(
     containers: Told = None,
 ) -> None:
     """Show who is there, in which state, and how many messages each queue holds."""
-    with _room(containers) as room:
-        room.replicas.call()
-        there = room.replicas.weighed()
+    with _session(containers) as session:
+        session.replicas.call()
+        there = session.replicas.weighed()
         if targets:
-            room.replicas.require(targets, "show")
-        depths = fold(room.management.messages())
-        shown = Status(room.replicas, there, targets or (), depths)
+            session.replicas.require(targets, "show")
+        depths = fold(session.management.messages())
+        shown = Status(session.replicas, there, targets or (), depths)
         if as_json or form is Format.JSON:
             typer.echo(shown.as_json())
         else:
-            shown.show(room.console)
+            shown.show(session.console)
 
 
-def _show_halt(room: _Room, attempt: Halt, missing: list[str]) -> None:
+def _show_halt(session: _Session, attempt: Halt, missing: list[str]) -> None:
     for line in attempt.forgotten:
-        room.console.print(f"forgotten: {visible(line)}", soft_wrap=True)
+        session.console.print(f"forgotten: {visible(line)}", soft_wrap=True)
     halted = attempt.halted
-    room.console.print(f"halted {len(halted)}/{len(attempt.concerned)}", _names(halted))
+    session.console.print(f"halted {len(halted)}/{len(attempt.concerned)}", _names(halted))
     for line in missing:
-        room.console.print(f"not proved halted: {visible(line)}", soft_wrap=True)
-    if room.replicas.strange:
-        room.console.print(room.replicas.strange, soft_wrap=True)
+        session.console.print(f"not proved halted: {visible(line)}", soft_wrap=True)
+    if session.replicas.strange:
+        session.console.print(session.replicas.strange, soft_wrap=True)
 
 
 def _names(replicas: list[Replica]) -> str:

@@ -13,14 +13,14 @@ from rabbit.dead_letters.letter import DeadLetter
 from rabbit.dead_letters.letters import DeadLetters, Tell
 from rabbit.logs import logger
 from rabbit.message import Message
+from rabbit.operations.management import ControlSettings, Management
+from rabbit.terminal import counted
 from rabbit.topology import Edge
 
+from .cli import Format, Formats, console, one_line_errors, spinner
+from .filters import Filter
 from .letters import Overview, shown, to_json
-from .management import ControlSettings, Management
 from .outcome import Outcome, no_such
-from .room import Format, Formats, console, one_line_errors, spinner
-from .selection import Selection
-from .text import count
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -36,14 +36,14 @@ Queue = Annotated[str | None, typer.Option(help="Those that came from this queue
 Work: TypeAlias = Callable[[str, Tell], None]
 
 
-class _Room:
+class _Session:
     """What these commands work with."""
 
     def __init__(self, settings: ControlSettings, dead_letters: DeadLetters) -> None:
         self.management = Management(settings)
         self.dead_letters = dead_letters
 
-    def each_queue(self, selection: Selection, doing: str, work: Work) -> None:
+    def each_queue(self, selection: Filter, doing: str, work: Work) -> None:
         """Do it to one queue after the other, and show how far it is."""
         with spinner(doing) as tell:
             for queue in selection.queues(self.management.dead_letter_queues()):
@@ -55,12 +55,12 @@ def _tell(tell: Callable[[str], None], doing: str, seen: int, total: int) -> Non
 
 
 @contextmanager
-def _room() -> Iterator[_Room]:
+def _session() -> Iterator[_Session]:
     with one_line_errors():
         settings = ControlSettings.load()
         log = logger(settings, stage="control")
         with DeadLetters(settings, log, settings.halt_timeout) as dead_letters:
-            yield _Room(settings, dead_letters)
+            yield _Session(settings, dead_letters)
 
 
 @app.command("list")
@@ -71,13 +71,13 @@ def list_(
     form: Formats = Format.TABLE,
 ) -> None:
     """Count the dead letters by queue and reason, and show the newest. All of them stay."""
-    selection = Selection(queue=queue, reason=reason)
+    selection = Filter(queue=queue, reason=reason)
     overview = Overview(selection, limit)
-    with _room() as room:
-        room.each_queue(
+    with _session() as session:
+        session.each_queue(
             selection,
             "looking through",
-            lambda name, tell: room.dead_letters.look(name, overview.add, tell),
+            lambda name, tell: session.dead_letters.look(name, overview.add, tell),
         )
     if form is Format.JSON:
         typer.echo(overview.as_json())
@@ -92,18 +92,18 @@ def show(
     form: Formats = Format.TABLE,
 ) -> None:
     """Show all of one dead letter: properties, headers and body. It stays."""
-    selection = Selection(ids=[message_id], queue=queue)
+    selection = Filter(ids=[message_id], queue=queue)
     found: list[tuple[DeadLetter, Message]] = []
 
     def keep(letter: DeadLetter, message: Message) -> None:
         if selection.matches(letter):
             found.append((letter, message))
 
-    with _room() as room:
-        room.each_queue(
+    with _session() as session:
+        session.each_queue(
             selection,
             "looking through",
-            lambda name, tell: room.dead_letters.look(name, keep, tell),
+            lambda name, tell: session.dead_letters.look(name, keep, tell),
         )
         if not found:
             raise RabbitError(no_such([message_id]))
@@ -123,15 +123,15 @@ def replay(
     form: Formats = Format.TABLE,
 ) -> None:
     """Publish dead letters again, to the queue they came from, each of them once."""
-    selection = Selection(everything, frozenset(ids or ()), reason, queue)
+    selection = Filter(everything, frozenset(ids or ()), reason, queue)
     outcome = Outcome(selection, "replayed", "message", form)
 
-    with _room() as room:
+    with _session() as session:
         selection.require("replay")
 
         def work(name: str, tell: Tell) -> None:
-            if not room.management.is_bound(Edge(name).back):
-                room.dead_letters.look(
+            if not session.management.is_bound(Edge(name).back):
+                session.dead_letters.look(
                     name,
                     lambda letter, _: outcome.stays.update(
                         [(name, _NO_WAY)] * outcome.selects(letter)
@@ -139,12 +139,12 @@ def replay(
                     tell,
                 )
                 return
-            done = room.dead_letters.replay(name, outcome.selects, tell)
+            done = session.dead_letters.replay(name, outcome.selects, tell)
             outcome.done[name] += done.count
             outcome.stays.update({(name, why): number for why, number in done.stays.items()})
 
         with outcome.told_if_cut_short():
-            room.each_queue(selection, "replaying", work)
+            session.each_queue(selection, "replaying", work)
     outcome.tell()
 
 
@@ -159,19 +159,19 @@ def purge(
     form: Formats = Format.TABLE,
 ) -> None:
     """Delete dead letters for good. It asks first."""
-    selection = Selection(everything, frozenset(ids or ()), reason, queue)
+    selection = Filter(everything, frozenset(ids or ()), reason, queue)
     outcome = Outcome(selection, "deleted", "dead letter", form)
 
-    with _room() as room:
+    with _session() as session:
         selection.require("purge")
         if not yes:
-            _ask(room, selection)
+            _ask(session, selection)
 
         def work(name: str, tell: Tell) -> None:
-            outcome.done[name] += room.dead_letters.purge(name, outcome.selects, tell)
+            outcome.done[name] += session.dead_letters.purge(name, outcome.selects, tell)
 
         with outcome.told_if_cut_short():
-            room.each_queue(selection, "purging", work)
+            session.each_queue(selection, "purging", work)
     outcome.tell()
 
 
@@ -182,13 +182,15 @@ _NO_WAY = (
 )
 
 
-def _ask(room: _Room, selection: Selection) -> None:
+def _ask(session: _Session, selection: Filter) -> None:
     """Ask for a confirmation, with the number of letters in it."""
     if not sys.stdin.isatty():
         msg = "purge deletes for good, and there is no terminal to ask at: add --yes"
         raise ConfigurationError(msg)
     overview = Overview(selection, limit=0)
-    room.each_queue(
-        selection, "counting", lambda name, tell: room.dead_letters.look(name, overview.add, tell)
+    session.each_queue(
+        selection,
+        "counting",
+        lambda name, tell: session.dead_letters.look(name, overview.add, tell),
     )
-    typer.confirm(f"Delete {count(overview.counts.total(), 'dead letter')} for good?", abort=True)
+    typer.confirm(f"Delete {counted(overview.counts.total(), 'dead letter')} for good?", abort=True)

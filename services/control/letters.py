@@ -14,10 +14,10 @@ from rich.table import Table
 from rabbit.amqp.pika_types import decode_properties
 from rabbit.dead_letters.letter import DeadLetter
 from rabbit.message import Message
-from rabbit.terminal import escape
+from rabbit.terminal import counted, escape
 
-from .selection import Selection
-from .text import count, cut
+from .filters import Filter
+from .text import cut
 
 #: How much of an error's message a table shows, and of a name, in characters.
 MESSAGE_LENGTH = 60
@@ -30,7 +30,7 @@ class Overview:
     It holds no more than it shows, however many there are.
     """
 
-    def __init__(self, selection: Selection, limit: int) -> None:
+    def __init__(self, selection: Filter, limit: int) -> None:
         """Count what is selected; keep `limit` letters."""
         self.counts: Counter[tuple[str, str]] = Counter()
         self._selection = selection
@@ -115,7 +115,7 @@ def shown(letter: DeadLetter, message: Message) -> str:
     parts = details(letter, message)
     body, encoding = parts.pop("body"), parts.pop("body_encoding")
     lines = list(_lines(parts))
-    size = count(letter.size, "byte")
+    size = counted(letter.size, "byte")
     if encoding == "base64":
         return "\n".join([*lines, f"body: {size}, not UTF-8, in base64:", body])
     return "\n".join([*lines, f"body: {size}:", escape(body)])

@@ -9,12 +9,11 @@ import typer
 
 from rabbit import RabbitError
 from rabbit.dead_letters.letter import DeadLetter
-from rabbit.terminal import escape, visible
+from rabbit.terminal import counted, escape, visible
 from rabbit.topology import Edge
 
-from .room import Format
-from .selection import Selection
-from .text import count
+from .cli import Format
+from .filters import Filter
 
 
 class Outcome:
@@ -25,7 +24,7 @@ class Outcome:
         stays: how many stay, by queue and reason.
     """
 
-    def __init__(self, selection: Selection, verb: str, noun: str, form: Format) -> None:
+    def __init__(self, selection: Filter, verb: str, noun: str, form: Format) -> None:
         """Begin with none.
 
         Args:
@@ -55,7 +54,7 @@ class Outcome:
         missing = self._missing
         if self._form is Format.TABLE:
             for (name, why), number in self.stays.items():
-                stay = f"{count(number, 'dead letter')} {'stays' if number == 1 else 'stay'}"
+                stay = f"{counted(number, 'dead letter')} {'stays' if number == 1 else 'stay'}"
                 typer.echo(f"{stay} in {escape(Edge(name).dead)}: {visible(why)}", err=True)
             if missing:
                 typer.echo(f"control: {no_such(missing)}", err=True)
@@ -85,7 +84,7 @@ class Outcome:
         parts = ", ".join(
             f"{number} {escape(queue)}" for queue, number in sorted(self.done.items()) if number
         )
-        total = count(self.done.total(), self._noun)
+        total = counted(self.done.total(), self._noun)
         typer.echo(f"{self._verb} {total}{': ' if parts else ''}{parts}")
 
     @property

@@ -1,66 +1,20 @@
 """The roll call as a table: who is there, in which state, and how deep the queues are."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
+from rabbit.operations.halt import MOST_EXPLAINED
+from rabbit.operations.management import Depth
+from rabbit.operations.replicas import Replica, Replicas, are_meant
 from rabbit.terminal import escape, visible
-from rabbit.topology import CONTROL_EXCHANGE
-
-from .halt import MOST_EXPLAINED
-from .replicas import Replica, Replicas, are_meant
 
 #: How many replicas are shown at most.
 MOST_SHOWN = 1000
-
-#: What follows the name of a queue in the names of those that belong to it.
-_PART = re.compile(r"\.(dead|retry\.\d+m?s)$")
-
-
-@dataclass
-class Depth:
-    """What a queue holds, with what belongs to it.
-
-    Attributes:
-        ready: messages that wait for a consumer.
-        in_flight: messages that are with one.
-        retrying: messages that wait for another attempt.
-        dead_letters: messages that were given up.
-    """
-
-    ready: int = 0
-    in_flight: int = 0
-    retrying: int = 0
-    dead_letters: int = 0
-
-
-def fold(messages: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
-    """Return what each queue holds, by name: retries and dead letters with the queue they are of.
-
-    The queues of the control exchange are left out.
-
-    Args:
-        messages: how many are ready and how many in flight, by queue.
-    """
-    depths: dict[str, Depth] = {}
-    for name, (ready, in_flight) in sorted(messages.items()):
-        part = _PART.search(name)
-        whose = name[: part.start()] if part else name
-        if name.startswith((f"{CONTROL_EXCHANGE}.", f"{CONTROL_EXCHANGE}/")):
-            continue
-        if part is None or whose not in messages:
-            depths.setdefault(name, Depth()).ready += ready
-            depths[name].in_flight += in_flight
-        elif part[1] == "dead":
-            depths.setdefault(whose, Depth()).dead_letters += ready + in_flight
-        else:
-            depths.setdefault(whose, Depth()).retrying += ready + in_flight
-    return depths
 
 
 class Status:

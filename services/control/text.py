@@ -1,4 +1,4 @@
-"""How the tables put things: cut to fit, and counted."""
+"""How the tables put things: cut to fit."""
 
 from rabbit.terminal import escape
 
@@ -7,8 +7,3 @@ def cut(text: str, length: int) -> str:
     """Return `text`, or as much of it as fits, on one line."""
     shown = escape(text)
     return shown if len(shown) <= length else f"{shown[: length - 1]}…"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number of things: `1 message`, `2 messages`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

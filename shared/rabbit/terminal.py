@@ -160,3 +160,8 @@ def visible(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: `1 message`, `2 messages`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -636,7 +636,7 @@ def test_forged_reports_stretch_nothing(
 
     assert status.wait() == 0, status.log
     assert len(status.out) < 20_000
-    assert "reports of replicas that have no control queue: not listed" in status.out
+    assert "reports of replicas without a control queue: not listed" in status.out
     assert "relay" in status.out
     assert "forged" not in status.out
     assert halt.out.startswith("halted 4/4")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rabbit.operations.management import ControlSettings
 from rabbit.settings import Settings
-from services.control.management import ControlSettings
 from services.printer import PrinterSettings
 from services.producer import ProducerSettings
 from services.to_upper import ToUpperSettings

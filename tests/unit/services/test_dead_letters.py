@@ -11,8 +11,8 @@ from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.amqp.properties import read_headers
 from rabbit.dead_letters.letter import DeadLetter
 from rabbit.message import Message
+from services.control.filters import Filter
 from services.control.letters import Overview, details, shown
-from services.control.selection import Selection
 from services.control.text import cut
 
 
@@ -79,17 +79,15 @@ def test_headers_are_read_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [
-        (Selection(everything=True), True),
-        (Selection(reason="ValueError"), True),
-        (Selection(reason="KeyError"), False),
-        (Selection(ids=["one-0", "x"]), True),
-        (Selection(ids=["x"]), False),
-        (Selection(ids=["one-0"], reason="KeyError"), False),
+        (Filter(everything=True), True),
+        (Filter(reason="ValueError"), True),
+        (Filter(reason="KeyError"), False),
+        (Filter(ids=["one-0", "x"]), True),
+        (Filter(ids=["x"]), False),
+        (Filter(ids=["one-0"], reason="KeyError"), False),
     ],
 )
-def test_a_letter_has_to_fit_all_that_was_asked_for(
-    selection: Selection, *, expected: bool
-) -> None:
+def test_a_letter_has_to_fit_all_that_was_asked_for(selection: Filter, *, expected: bool) -> None:
     """One of the ids, and the reason."""
     assert selection.matches(letter()) == expected
 
@@ -97,22 +95,22 @@ def test_a_letter_has_to_fit_all_that_was_asked_for(
 def test_something_has_to_be_asked_for() -> None:
     """An empty selection is refused, in words that say what to give; an empty reason is one."""
     with pytest.raises(ConfigurationError, match="say what to replay: --id"):
-        Selection().require("replay")
-    Selection(reason="").require("replay")
+        Filter().require("replay")
+    Filter(reason="").require("replay")
 
 
 def test_a_queue_is_named_with_or_without_dead() -> None:
     """An unknown one is told together with those there are."""
-    assert Selection(queue="one").queues(["one", "two"]) == ["one"]
-    assert Selection(queue="one.dead").queues(["one", "two"]) == ["one"]
-    assert Selection().queues(["one", "two"]) == ["one", "two"]
+    assert Filter(queue="one").queues(["one", "two"]) == ["one"]
+    assert Filter(queue="one.dead").queues(["one", "two"]) == ["one"]
+    assert Filter().queues(["one", "two"]) == ["one", "two"]
     with pytest.raises(ConfigurationError, match=r"'three' has no dead-letter queue.*one, two"):
-        Selection(queue="three").queues(["one", "two"])
+        Filter(queue="three").queues(["one", "two"])
 
 
 def test_an_overview_keeps_the_newest_of_all_queues() -> None:
     """Newest last, and it counts those that it does not keep."""
-    overview = Overview(Selection(), limit=3)
+    overview = Overview(Filter(), limit=3)
     for queue, numbers in {"one": [1, 3, 5, 7], "two": [2, 4, 6]}.items():
         for number in numbers:
             overview.add(letter(number, queue), None)

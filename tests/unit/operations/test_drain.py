@@ -6,7 +6,7 @@ import pytest
 
 from rabbit import RabbitError
 from rabbit.control.messages import Report, State
-from services.control.drain import flow_order
+from rabbit.operations.drain import flow_order
 
 
 def report(

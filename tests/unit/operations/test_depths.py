@@ -1,6 +1,6 @@
 """How the queues are put together for a person."""
 
-from services.control.status import Depth, fold
+from rabbit.operations.management import Depth, fold
 
 
 def test_retries_and_dead_letters_are_with_their_queue() -> None:

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 import ssl
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -19,7 +21,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from rabbit import BrokerUnavailableError, ConfigurationError, Settings
+from rabbit.errors import BrokerUnavailableError, ConfigurationError
+from rabbit.settings import Settings
 from rabbit.topology import CONTROL_EXCHANGE, Edge, is_control_queue
 
 #: How long one request may take, at most and at least: one that is frozen takes the connection.
@@ -220,3 +223,48 @@ class Management:
                 tried.append(str(error))
                 self._apis.rotate(-1)
         raise BrokerUnavailableError(f"no management API answers: {', '.join(tried)}")
+
+
+#: What follows the name of a queue in the names of those that belong to it.
+_PART = re.compile(r"\.(dead|retry\.\d+m?s)$")
+
+
+@dataclass
+class Depth:
+    """What a queue holds, with what belongs to it.
+
+    Attributes:
+        ready: messages that wait for a consumer.
+        in_flight: messages that are with one.
+        retrying: messages that wait for another attempt.
+        dead_letters: messages that were given up.
+    """
+
+    ready: int = 0
+    in_flight: int = 0
+    retrying: int = 0
+    dead_letters: int = 0
+
+
+def fold(messages: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
+    """Return what each queue holds, by name: retries and dead letters with the queue they are of.
+
+    The queues of the control exchange are left out.
+
+    Args:
+        messages: how many are ready and how many in flight, by queue.
+    """
+    depths: dict[str, Depth] = {}
+    for name, (ready, in_flight) in sorted(messages.items()):
+        part = _PART.search(name)
+        whose = name[: part.start()] if part else name
+        if name.startswith((f"{CONTROL_EXCHANGE}.", f"{CONTROL_EXCHANGE}/")):
+            continue
+        if part is None or whose not in messages:
+            depths.setdefault(name, Depth()).ready += ready
+            depths[name].in_flight += in_flight
+        elif part[1] == "dead":
+            depths.setdefault(whose, Depth()).dead_letters += ready + in_flight
+        else:
+            depths.setdefault(whose, Depth()).retrying += ready + in_flight
+    return depths

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from time import monotonic
 
-from rabbit import ConfigurationError, RabbitError
 from rabbit.control.client import ControlClient
 from rabbit.control.messages import Report
-
-from .halt import Halt
-from .management import Management
-from .replicas import Replicas, are_meant
+from rabbit.errors import ConfigurationError, RabbitError
+from rabbit.operations.halt import Halt
+from rabbit.operations.management import Management
+from rabbit.operations.replicas import Replicas, are_meant
 
 #: A queue counts as empty when it is seen so twice in a row, with so much time between.
 BETWEEN_LOOKS_SECONDS = 1.0
@@ -38,11 +37,9 @@ class Flow:
 class Drain:
     """One drain of the whole pipeline. If it dies half-way, the rest goes on: run it again."""
 
-    def __init__(
-        self, roll_call: ControlClient, management: Management, replicas: Replicas
-    ) -> None:
+    def __init__(self, client: ControlClient, management: Management, replicas: Replicas) -> None:
         """Learn the topology when run."""
-        self._roll_call = roll_call
+        self._client = client
         self._management = management
         self._replicas = replicas
 
@@ -93,7 +90,7 @@ class Drain:
                 )
                 raise RabbitError(msg)
             self._replicas.listen(lambda: False, BETWEEN_LOOKS_SECONDS)
-        halt = Halt(self._roll_call, self._replicas, (stage.name,))
+        halt = Halt(self._client, self._replicas, (stage.name,))
         try:
             if halt.run(timeout, tell):
                 return
@@ -109,7 +106,7 @@ class Drain:
         if stage.consumes is None:
             return 0
         self._replicas.call(stage.name)
-        count = self._roll_call.count(stage.consumes)
+        count = self._client.count(stage.consumes)
         reports = [each.report for each in self._replicas if each.report]
         in_flight = sum(each.in_flight for each in reports if each.stage == stage.name)
         queues = self._management.messages()
@@ -121,7 +118,7 @@ class Drain:
 
     def _waiting(self, queue: str, lagging: int) -> int:
         """Count what waits for another attempt: by an exact count, and by the statistics."""
-        count = self._roll_call.count(queue)
+        count = self._client.count(queue)
         return max(count.ready if count else 0, lagging)
 
 

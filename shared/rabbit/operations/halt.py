@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from time import monotonic
 
-from rabbit import RabbitError
 from rabbit.control.client import ControlClient
 from rabbit.control.messages import Command
-
-from .replicas import (
+from rabbit.errors import RabbitError
+from rabbit.operations.replicas import (
     POLL_SECONDS,
     REPEAT_SECONDS,
     SILENCE_SECONDS,
@@ -30,10 +29,10 @@ class Halt:
     """
 
     def __init__(
-        self, roll_call: ControlClient, replicas: Replicas, targets: Sequence[str] = ()
+        self, client: ControlClient, replicas: Replicas, targets: Sequence[str] = ()
     ) -> None:
         """Halt `targets`, each a stage or `stage/replica`; none: everybody."""
-        self._roll_call = roll_call
+        self._client = client
         self._replicas = replicas
         self._targets = targets
         self.is_nobody = False
@@ -134,7 +133,7 @@ class Halt:
         self._consumed = ""
         whole = [each for each in self.concerned if are_whole(each.name, self._targets)]
         for queue in sorted({each.report.consumes or "" for each in whole if each.report} - {""}):
-            count = self._roll_call.count(queue)
+            count = self._client.count(queue)
             if count and count.consumers and self._replicas.are_alive(queue):
                 number = count.consumers
                 self._consumed = f"{queue} still has consumers, by the broker's count: {number}"

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from rabbit.control.messages import Report, State
-from services.control.replicas import Replica, are_meant
+from rabbit.operations.replicas import Replica, are_meant
 
 
 def said(state: State, process: str | None = "one") -> Report:

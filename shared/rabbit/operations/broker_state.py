@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from rabbit.operations.management import Management
+from rabbit.operations.policies import Policy
 from rabbit.topology import Binding, Exchange
-
-from .management import Management
-from .policies import Policy
 
 
 @dataclass(frozen=True)
-class Existing:
+class BrokerState:
     """What the broker has.
 
     Attributes:

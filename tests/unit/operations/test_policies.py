@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from rabbit.operations.policies import Policy
 from rabbit.topology import Edge, Queue, control_subscription
-from services.control.policies import Policy
 
 EDGE = Edge("q", delays=(5.0,))
 CLASSIC = Edge("q", type="classic")

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from rabbit import BrokerUnavailableError, ConfigurationError
-from services.control.management import ControlSettings, Management, apis
+from rabbit.operations.management import ControlSettings, Management, apis
 
 CONSUMERS = b'[{"queue": {"name": "q"}}]'
 
@@ -163,7 +163,7 @@ def test_one_that_is_down_is_passed_over(brokers: Brokers) -> None:
 
 def test_one_that_hangs_is_passed_over(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the connection, and never says a word."""
-    monkeypatch.setattr("services.control.management.REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr("rabbit.operations.management.REQUEST_SECONDS", 0.1)
     second = brokers.api()
 
     assert management(brokers.silent(listens=True), second.url).consumers() == {"q": 1}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rabbit import ConfigurationError
-from services.control.containers import Containers
+from rabbit.operations.compose import Containers
 
 
 def told(*containers: tuple[str, str, int]) -> Containers:

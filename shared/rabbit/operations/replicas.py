@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from functools import partial
 from time import monotonic, sleep
 
-from rabbit import RabbitError
 from rabbit.amqp.channel import Count
 from rabbit.control.client import ControlClient
 from rabbit.control.messages import SAID_BY_BINDING, Command, Report, State
+from rabbit.errors import RabbitError
+from rabbit.operations.compose import Containers
+from rabbit.operations.management import Management
+from rabbit.terminal import counted
 from rabbit.topology import CONTROL_EXCHANGE, control_queue
-
-from .containers import Containers
-from .management import Management
-from .text import count
 
 #: How often reports are collected, and how often a command is sent again.
 POLL_SECONDS = 0.1
@@ -101,10 +100,10 @@ class Replicas:
     """All replicas: each has a queue bound to the control exchange, those cut off included."""
 
     def __init__(
-        self, roll_call: ControlClient, management: Management, containers: Containers | None = None
+        self, client: ControlClient, management: Management, containers: Containers | None = None
     ) -> None:
         """Know nobody yet, but what Compose says of its containers."""
-        self._roll_call = roll_call
+        self._client = client
         self._management = management
         self.containers = containers or Containers()
         self._known: dict[str, Replica] = {}
@@ -154,20 +153,20 @@ class Replicas:
             if not replica.is_there or replica.is_bound:
                 continue
             try:
-                self._roll_call.bind(replica.queue)
+                self._client.bind(replica.queue)
             except RabbitError as error:
                 replica.unreachable = str(error)
 
     def send(self, command: Command) -> None:
         """Broadcast a command; the management API takes it also during an alarm."""
-        if not self._roll_call.send(command):
-            self._management.broadcast(command.model_dump_json(), self._roll_call.id)
+        if not self._client.send(command):
+            self._management.broadcast(command.model_dump_json(), self._client.id)
 
     def listen(self, until: Callable[[], bool], seconds: float) -> bool:
         """Collect reports until `until` is true, at most for `seconds`; return whether it is."""
         deadline = monotonic() + seconds
         while True:
-            reports = self._roll_call.reports()  # not more than it holds, however many come
+            reports = self._client.reports()  # not more than it holds, however many come
             for report in reports:
                 self._hear(report)
             if until() or monotonic() >= deadline:
@@ -181,7 +180,7 @@ class Replicas:
         When the broker that was to bring the answers has failed meanwhile, another one is asked.
         """
         for _ in range(2):
-            asked, epoch = datetime.now(UTC), self._roll_call.epoch
+            asked, epoch = datetime.now(UTC), self._client.epoch
             queues = {queue for queue in self.look() if is_meant(self._known[queue].name, target)}
             self.send(Command(command="report", target=target))
             if self.listen(partial(self._have_answered, queues, asked), ANSWER_SECONDS):
@@ -189,11 +188,11 @@ class Replicas:
             began = monotonic()
             for queue in sorted(each for each in queues if not self._has_answered(each, asked)):
                 # It takes as long as a broker takes to replace another.
-                self._roll_call.count(queue)
+                self._client.count(queue)
                 if monotonic() - began > SILENCE_SECONDS:
                     break
             else:
-                if self._roll_call.epoch == epoch:
+                if self._client.epoch == epoch:
                     return
 
     def require(self, targets: Sequence[str], verb: str) -> None:
@@ -215,7 +214,7 @@ class Replicas:
         if not self._strange:
             return None
         return (
-            f"{count(self._strange, 'report')} of replicas that have no control queue: not listed; "
+            f"{counted(self._strange, 'report')} of replicas without a control queue: not listed; "
             "who may publish to the exchange replies can make them up"
         )
 
@@ -238,7 +237,7 @@ class Replicas:
             return
         dead = None if replica.has_ended else self.containers.why_dead(replica.name)
         if replica.has_ended or dead:
-            self._roll_call.delete(replica.queue)
+            self._client.delete(replica.queue)
             replica.is_there, replica.forgotten = False, dead
 
     def forget(self, name: str, *, missing_ok: bool = False) -> bool:
@@ -256,7 +255,7 @@ class Replicas:
         """
         stage, _, replica = name.partition("/")
         queue = control_queue(stage, replica)
-        count = self._roll_call.count(queue) if stage and replica else None
+        count = self._client.count(queue) if stage and replica else None
         if count is None and missing_ok:
             return False
         if count is None:
@@ -265,7 +264,7 @@ class Replicas:
             raise RabbitError(f"no replica {name!r} is known to the broker; there are: {there}")
         if count.consumers:
             raise RabbitError(f"{name} is connected: halt it, do not forget it")
-        self._roll_call.delete(queue)
+        self._client.delete(queue)
         return True
 
     def explain(self, replica: Replica) -> str:
@@ -288,7 +287,7 @@ class Replicas:
         return f"cut off or killed, since {since} or longer; {waiting}; {hint}"
 
     def _count(self, replica: Replica) -> Count | None:
-        return self._roll_call.count(replica.queue)
+        return self._client.count(replica.queue)
 
     def _have_answered(self, queues: Iterable[str], asked: datetime) -> bool:
         return all(self._has_answered(queue, asked) for queue in queues)

@@ -1,11 +1,15 @@
-"""What the stages declare, held against what the broker has: findings come out. Pure."""
+"""What the stages declare, held against what the broker has: findings come out."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import Any
 
+from rabbit.operations.broker_state import BrokerState
+from rabbit.operations.compose import DeclaredStage
+from rabbit.operations.management import Management
 from rabbit.topology import (
     CONTROL_EXCHANGE,
     Binding,
@@ -17,8 +21,9 @@ from rabbit.topology import (
     is_control_queue,
 )
 
-from .compose import DeclaredStage
-from .existing import Existing
+#: What the management API tells of consumers lags behind by so much, in seconds.
+LAG_SECONDS = 5.0
+POLL_SECONDS = 0.5
 
 #: What follows the name of a queue in the names of those that belong to it.
 _PARTS = re.compile(r"\.(dead|retry\.\d+m?s)$")
@@ -43,10 +48,10 @@ class Finding:
     stages: tuple[str, ...] = ()
 
 
-class Examination:
+class TopologyDiff:
     """One comparison of the stages with the broker."""
 
-    def __init__(self, stages: Iterable[DeclaredStage], existing: Existing) -> None:
+    def __init__(self, stages: Iterable[DeclaredStage], existing: BrokerState) -> None:
         """Compare these stages with what there is."""
         self._stages = list(stages)
         self._existing = existing
@@ -257,3 +262,17 @@ def _shown(item: Declaration) -> str:
         case Queue(_, arguments):
             return ", ".join(f"{name}={value}" for name, value in sorted(arguments.items()))
     return str(item)
+
+
+def differences(declared: list[DeclaredStage], management: Management) -> list[Finding]:
+    """Compare what stages declare with what the broker has.
+
+    It looks again for a while when somebody seems not to consume: that figure lags behind.
+    """
+    deadline = monotonic() + LAG_SECONDS
+    while True:
+        found = TopologyDiff(declared, BrokerState.of(management)).findings()
+        lagging = any(each.problem == "unconsumed" for each in found)
+        if not lagging or monotonic() > deadline:
+            return found
+        sleep(POLL_SECONDS)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from rabbit import ConfigurationError
+from rabbit.operations.broker_state import BrokerState
+from rabbit.operations.compose import DeclaredStage, stages
+from rabbit.operations.policies import Policy
+from rabbit.operations.topology_diff import TopologyDiff
 from rabbit.topology import Binding, Edge, Exchange, Queue, control_subscription
-from services.control.compose import DeclaredStage, stages
-from services.control.examination import Examination
-from services.control.existing import Existing
-from services.control.policies import Policy
 
 
 def pipeline(**services: dict[str, Any]) -> list[DeclaredStage]:
@@ -21,12 +21,12 @@ def pipeline(**services: dict[str, Any]) -> list[DeclaredStage]:
     return stages(json.dumps({"services": entries}))
 
 
-def broker(*edges: Edge, consumed: bool = True) -> Existing:
+def broker(*edges: Edge, consumed: bool = True) -> BrokerState:
     """Return a broker that has what these edges need, and consumers for each."""
     items = [item for edge in edges for item in edge.for_consuming()]
     items += control_subscription("stage", "r", purge=False)
     queues = {each.name: dict(each.arguments) for each in items if isinstance(each, Queue)}
-    return Existing(
+    return BrokerState(
         exchanges={each.name: each for each in items if isinstance(each, Exchange)},
         queues=queues,
         messages=dict.fromkeys(queues, 3),
@@ -78,11 +78,11 @@ def test_a_broker_as_declared_has_no_findings() -> None:
     existing = broker(Edge("a", delays=(1.0,)))
     theirs = {**existing.queues, "theirs": {}, "their.dead": {}}
 
-    existing = Existing(
+    existing = BrokerState(
         existing.exchanges, theirs, existing.messages, existing.bindings, existing.consumers
     )
 
-    assert Examination(declared, existing).findings() == []
+    assert TopologyDiff(declared, existing).findings() == []
 
 
 def test_a_replicas_queues_are_known() -> None:
@@ -95,12 +95,12 @@ def test_a_replicas_queues_are_known() -> None:
     assert edge is not None
     existing = broker(edge)
 
-    assert Examination(declared, existing).findings() == []
+    assert TopologyDiff(declared, existing).findings() == []
     changed = {**existing.queues, edge.queue: {"x-queue-type": "classic"}}
-    other = Existing(
+    other = BrokerState(
         existing.exchanges, changed, existing.messages, existing.bindings, existing.consumers
     )
-    found = Examination(declared, other).findings()
+    found = TopologyDiff(declared, other).findings()
     assert {(each.problem, each.name) for each in found} == {("differs", "a.reader.r.1")}
 
 
@@ -110,7 +110,7 @@ def test_what_no_stage_declares_is_orphaned() -> None:
     old = Edge("old", delays=(1.0,))
     new = Edge("a", delays=(1.0, 5.0, 30.0))
 
-    found = Examination(declared, broker(new, old)).findings()
+    found = TopologyDiff(declared, broker(new, old)).findings()
 
     assert [each.name for each in found] == ["old", "old.dead", "old.retry.1s"]
     assert {each.problem for each in found} == {"orphaned"}
@@ -122,7 +122,7 @@ def test_nobody_consumes() -> None:
     declared = pipeline(writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a"})
     edge = Edge("a", delays=(1.0, 5.0, 30.0))
 
-    [found] = Examination(declared, broker(edge, consumed=False)).findings()
+    [found] = TopologyDiff(declared, broker(edge, consumed=False)).findings()
 
     assert (found.problem, found.name, found.stages) == ("unconsumed", "a", ("reader",))
 
@@ -137,7 +137,7 @@ def test_a_policy_that_loses_what_is_kept() -> None:
     policies = dict.fromkeys(("a.dead", "control.stage.r", "theirs"), policy)
     queues = {**existing.queues, "theirs": {}}
 
-    [found] = Examination(declared, replace(existing, queues=queues, policies=policies)).findings()
+    [found] = TopologyDiff(declared, replace(existing, queues=queues, policies=policies)).findings()
 
     assert (found.problem, found.what, found.name) == ("loses", "policy", "policy short")
     assert found.stages == ("writer", "reader")
@@ -154,7 +154,7 @@ def test_replicas_that_no_command_reaches_are_told() -> None:
     others = {"control.replies.1": private, "control/stage/r": {"x-queue-type": "classic"}}
     alone = replace(there, bindings=frozenset(), queues={**there.queues, **others})
 
-    assert Examination([], there).findings() == []
-    [found] = Examination([], alone).findings()
+    assert TopologyDiff([], there).findings() == []
+    [found] = TopologyDiff([], alone).findings()
     assert (found.problem, found.name) == ("missing", "control → control.stage.r")
     assert "make halt binds it again" in found.detail

@@ -9,7 +9,7 @@ from rabbit.terminal import escape
 
 
 @dataclass(frozen=True)
-class Selection:
+class Filter:
     """What was asked for; a letter has to fit all of it.
 
     Attributes:
