@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from rabbit import ConfigurationError, RabbitError
-from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.dead_letters.letters import DeadLetters, Tell
 from rabbit.logs import logger
 from rabbit.message import Message

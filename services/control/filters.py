@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from rabbit import ConfigurationError
-from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.terminal import escape
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rabbit.amqp.pika_types import decode_properties
-from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.message import Message
 from rabbit.terminal import counted, escape
 

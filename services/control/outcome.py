@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import typer
 
 from rabbit import RabbitError
-from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.terminal import counted, escape, visible
 from rabbit.topology import Edge
 

@@ -9,8 +9,15 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from rabbit import topology
-from rabbit.amqp.pika_types import decode_properties
-from rabbit.amqp.properties import read_ids, split_text, text_begin, text_properties, with_id
+from rabbit.amqp.properties import (
+    decode_headers,
+    read_ids,
+    split_text,
+    text_begin,
+    text_properties,
+    with_id,
+)
+from rabbit.errors import UndecodableError
 
 #: Namespace of the message ids that are derived from an input's id (RFC 9562, version 5).
 OUTPUT_NAMESPACE = uuid.UUID("4a3c9c7e-6d0f-5a55-9a39-0b6f2f1f6f0e")
@@ -120,7 +127,11 @@ class Message:
             UndecodableError: they cannot be decoded. `work` never sees such a message.
         """
         if self._headers is None:
-            self._headers = decode_properties(self.properties).headers or _NO_HEADERS
+            try:
+                self._headers = decode_headers(self.properties) or _NO_HEADERS
+            except ValueError as error:
+                msg = f"properties that cannot be decoded: {error!r}"
+                raise UndecodableError(msg) from error
         return self._headers
 
     @property

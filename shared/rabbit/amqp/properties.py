@@ -1,11 +1,14 @@
 """Message properties as they stand in a content header: flags first, then the values.
 
 AMQP 0-9-1, sections 4.2.6.1 and 4.2.5, and the basic class. A pipeline writes the same few for
-every message and reads two ids, so these are written and read in place. Whoever wants the rest
-has pika decode it (`rabbit.amqp.connection.decode_properties`). Pure: bytes in, bytes out.
+every message and reads two ids, so these are written and read in place. Who shows a message as
+pika would has the rest from `rabbit.amqp.pika_types`. Pure: bytes in, bytes and values out.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rabbit.amqp.field_table import decode_table
 
 # Which properties are there, as bits; they follow in this order.
 _CONTENT_TYPE = 1 << 15
@@ -137,8 +140,20 @@ def read_headers(properties: bytes) -> dict[str, str | int]:
     return found
 
 
+def decode_headers(properties: bytes) -> dict[str, Any]:
+    """Return the headers of a message, as they were published and added to; none: nothing.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    return decode_table(_cut(properties)[1]) if properties[0] & HEADERS_BIT else {}
+
+
 def split_headers(properties: bytes) -> tuple[bytes, bytes]:
-    """Return the properties without headers, and the table of these: see `rabbit.table`.
+    """Return the properties without headers, and the table of these: see `decode_table`.
 
     Args:
         properties: flags first.

@@ -126,7 +126,7 @@ class HeldMessages(ChannelListener):
 class QueueBrowser(ChannelListener):
     """Goes through the messages that wait in a queue when it begins, once, in order.
 
-    Each of them is held until the end, or settled: so none comes twice, and none that arrives
+    Each of them is held until the end, or acked: so none comes twice, and none that arrives
     meanwhile is looked at. In the end the held ones are requeued in their order. If this process
     is killed, the broker gives them back.
 
@@ -148,7 +148,7 @@ class QueueBrowser(ChannelListener):
         Args:
             connection: one that nothing is published on; it is not connected yet.
             queue: a queue that exists; nothing is declared.
-            act: called with each message, on the loop's thread; it calls `keep` or `settle`, now
+            act: called with each message, on the loop's thread; it calls `keep` or `ack`, now
                 or later. What it raises ends this early.
             tell: given `seen` and `total` now and then.
         """
@@ -191,14 +191,14 @@ class QueueBrowser(ChannelListener):
         self._held[delivery.generation].kept += 1
         self._moved_at = monotonic()
 
-    def settle(self, delivery: Delivery) -> None:
+    def ack(self, delivery: Delivery) -> None:
         """Take a message out of the queue (basic.ack)."""
         self._undecided -= 1
         self._held[delivery.generation].unacked.ack(delivery.tag)
         self._moved_at = monotonic()
 
     def fail(self, error: Exception) -> None:
-        """End early: all that is not settled stays."""
+        """End early: all that is not acked stays."""
         if not self._is_over:
             self.error = self.error or error
 

@@ -5,7 +5,7 @@ from typing import Self, TypeAlias
 
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.dead_letters.browser import QueueBrowser
-from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.dead_letters.replay import Replay, Selects
 from rabbit.errors import RabbitError
 from rabbit.logs import Logger
@@ -57,11 +57,11 @@ class DeadLetters:
             BrokerUnavailableError: no connection, or it was lost.
         """
 
-        def act(visit: QueueBrowser, delivery: Delivery) -> None:
+        def act(browser: QueueBrowser, delivery: Delivery) -> None:
             show(DeadLetter.of(queue, delivery), delivery)
-            visit.keep(delivery)
+            browser.keep(delivery)
 
-        self._visit(queue, act, tell)
+        self._go_through(queue, act, tell)
 
     def purge(self, queue: str, selects: Selects, tell: Tell) -> int:
         """Delete the dead letters that `selects` is true of; return how many.
@@ -71,16 +71,16 @@ class DeadLetters:
         """
         deleted = 0
 
-        def act(visit: QueueBrowser, delivery: Delivery) -> None:
+        def act(browser: QueueBrowser, delivery: Delivery) -> None:
             nonlocal deleted
             if selects(DeadLetter.of(queue, delivery)):
-                visit.settle(delivery)
+                browser.ack(delivery)
                 deleted += 1
             else:
-                visit.keep(delivery)
+                browser.keep(delivery)
 
         try:
-            self._visit(queue, act, tell)
+            self._go_through(queue, act, tell)
         except RabbitError as error:  # what was said last may not have reached the broker
             msg = f"up to {deleted} dead letters of {queue!r} deleted, then: {error}"
             raise type(error)(msg) from None
@@ -104,9 +104,9 @@ class DeadLetters:
         """
         replay = Replay(self._loop_thread, queue, selects, self._log)
         try:
-            self._visit(queue, replay.act, tell)
+            self._go_through(queue, replay.act, tell)
         except RabbitError as error:
-            replay.settle_down()
+            replay.finish()
             msg = (
                 f"{replay.count} messages replayed to {queue!r}, then: {error}. "
                 "What was under way may be in both queues, with the same id"
@@ -116,17 +116,19 @@ class DeadLetters:
             replay.close()
         return replay
 
-    def _visit(self, queue: str, act: Callable[[QueueBrowser, Delivery], None], tell: Tell) -> None:
+    def _go_through(
+        self, queue: str, act: Callable[[QueueBrowser, Delivery], None], tell: Tell
+    ) -> None:
         name = Edge(queue).dead
         connection = self._loop_thread.connection(f"goes through {name}")
-        visit = QueueBrowser(connection, name, lambda delivery: act(visit, delivery), tell)
+        browser = QueueBrowser(connection, name, lambda delivery: act(browser, delivery), tell)
         self._loop_thread.call(connection.connect)
-        self._loop_thread.wait(visit.begin(), self._patience, "no connection to RabbitMQ")
-        self._loop_thread.see_through(visit.run(), None)
+        self._loop_thread.wait(browser.begin(), self._patience, "no connection to RabbitMQ")
+        self._loop_thread.see_through(browser.run(), None)
         self._loop_thread.see_through(self._loop_thread.disconnect([connection]), CLOSE_SECONDS)
-        if visit.error:
-            raise visit.error
+        if browser.error:
+            raise browser.error
 
 
 def _nothing() -> None:
-    """Do nothing at the end of a turn: visits have their own."""
+    """Do nothing at the end of a turn: a browser has its own."""

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.amqp.properties import read_ids, set_aside, with_headers
 from rabbit.dead_letters.browser import QueueBrowser
-from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.errors import PublishError, RabbitError
 from rabbit.logs import Logger
 from rabbit.message import Message, Output
@@ -35,7 +35,7 @@ class Replay:
         self._queue = queue
         self._selects = selects
         self._loop_thread = loop_thread
-        self._visit: QueueBrowser | None = None
+        self._browser: QueueBrowser | None = None
         self._error: RabbitError | None = None
         self._under_way: set[str] = set()  # message ids
         self._twins: defaultdict[str, deque[tuple[Output, Delivery]]] = defaultdict(deque)
@@ -45,31 +45,31 @@ class Replay:
             Edge(Edge(queue).back, "broadcast"),
             log,
             on_confirmed=self._confirmed,
-            on_nacked=self._refused,
+            on_nacked=self._nacked,
             on_failed=self._fail,
         )
         loop_thread.call(self._connection.connect)
 
-    def act(self, visit: QueueBrowser, delivery: Delivery) -> None:
+    def act(self, browser: QueueBrowser, delivery: Delivery) -> None:
         """Publish a letter if it is selected."""
-        self._visit = visit
+        self._browser = browser
         if self._error:
             raise self._error
         if not self._selects(DeadLetter.of(self._queue, delivery)):
-            visit.keep(delivery)
+            browser.keep(delivery)
             return
         try:
             output = _anew(delivery)
         except ValueError as error:
-            self._stay(visit, delivery, str(error))
+            self._stay(browser, delivery, str(error))
             return
         # A return tells no more of a message than its id: only one of an id at a time.
         if output.id in self._under_way:
             self._twins[output.id].append((output, delivery))
         else:
-            self._send(visit, output, delivery)
+            self._send(browser, output, delivery)
 
-    def settle_down(self) -> None:
+    def finish(self) -> None:
         """Publish no more, and count what is confirmed yet, while there is a connection."""
         with suppress(RabbitError):
             self._loop_thread.call(self._let_go)
@@ -85,42 +85,42 @@ class Replay:
 
     def close(self) -> None:
         """Disconnect."""
-        with suppress(RabbitError):  # the loop has ended: told by what waits for the visit
+        with suppress(RabbitError):  # the loop has ended: told by what waits for it
             self._loop_thread.see_through(self._loop_thread.disconnect([self._connection]))
 
-    def _send(self, visit: QueueBrowser, output: Output, delivery: Delivery) -> None:
+    def _send(self, browser: QueueBrowser, output: Output, delivery: Delivery) -> None:
         self._under_way.add(output.id)
-        self._publisher.send([output], (visit, delivery))
+        self._publisher.send([output], (browser, delivery))
 
     def _confirmed(self, owners: list[tuple[QueueBrowser, Delivery]]) -> None:
-        for visit, delivery in owners:
-            visit.settle(delivery)
+        for browser, delivery in owners:
+            browser.ack(delivery)
             self.count += 1
-            self._landed(visit, read_ids(delivery.properties)[0] or "")
+            self._landed(browser, read_ids(delivery.properties)[0] or "")
 
-    def _refused(
+    def _nacked(
         self, publication: Publication[tuple[QueueBrowser, Delivery]], error: PublishError
     ) -> None:
-        output, (visit, delivery) = publication
-        self._stay(visit, delivery, str(error))
-        self._landed(visit, output.id)
+        output, (browser, delivery) = publication
+        self._stay(browser, delivery, str(error))
+        self._landed(browser, output.id)
 
-    def _landed(self, visit: QueueBrowser, message_id: str) -> None:
+    def _landed(self, browser: QueueBrowser, message_id: str) -> None:
         self._under_way.discard(message_id)
         twins = self._twins.get(message_id)
         if twins:
-            self._loop_thread.call(self._send, visit, *twins.popleft())
+            self._loop_thread.call(self._send, browser, *twins.popleft())
         else:
             self._twins.pop(message_id, None)
 
-    def _stay(self, visit: QueueBrowser, delivery: Delivery, reason: str) -> None:
-        visit.keep(delivery)
+    def _stay(self, browser: QueueBrowser, delivery: Delivery, reason: str) -> None:
+        browser.keep(delivery)
         self.stays[reason] += 1
 
     def _fail(self, error: RabbitError) -> None:
         self._error = error
-        if self._visit:
-            self._visit.fail(error)
+        if self._browser:
+            self._browser.fail(error)
 
 
 def _anew(delivery: Message) -> Output:

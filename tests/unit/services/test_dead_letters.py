@@ -9,7 +9,7 @@ import pytest
 from rabbit import ConfigurationError
 from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.amqp.properties import read_headers
-from rabbit.dead_letters.letter import DeadLetter
+from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.message import Message
 from services.control.filters import Filter
 from services.control.letters import Overview, details, shown

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from rabbit.amqp.pika_types import decode_properties
-from rabbit.amqp.properties import read_headers, read_ids
+from rabbit.amqp.properties import decode_headers, read_headers, read_ids
 from rabbit.message import Message
 
 
@@ -61,7 +60,7 @@ class DeadLetter:
 def _given_up_at(message: Message) -> str:
     """Return when the broker gave it up, which only the table `x-death` tells."""
     try:
-        time = decode_properties(message.properties).headers["x-death"][0]["time"]
+        time = decode_headers(message.properties)["x-death"][0]["time"]
     except (ValueError, TypeError, LookupError):
         return ""
     return time.isoformat() if isinstance(time, datetime) else ""
