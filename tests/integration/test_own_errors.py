@@ -128,7 +128,7 @@ def test_a_source_that_waits_to_write_ends(broker: Broker, unique: Unique, start
 import rabbit.runtime.source
 def fail(*_arguments):
     raise RuntimeError("a bug of ours")
-rabbit.runtime.source.Source.confirmed = fail
+rabbit.runtime.source.Source._count = fail
 from rabbit import Halted, Producer
 class Endless(Producer):
     def work(self):

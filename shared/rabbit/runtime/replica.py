@@ -11,10 +11,9 @@ from rabbit.control.messages import Command, State
 from rabbit.control.name_lock import NameLock
 from rabbit.errors import DrainTimeoutError, RabbitError
 from rabbit.logs import Logger
-from rabbit.messaging.retry import describe
 from rabbit.runtime.health import Health, Standstills
 from rabbit.runtime.reporter import Identity, Reporter
-from rabbit.runtime.runner import Connections, Runner
+from rabbit.runtime.runner import Connections, Runner, reason_of
 from rabbit.runtime.signals import stop_signals
 from rabbit.runtime.watchdog import Watchdog
 from rabbit.settings import Settings
@@ -204,8 +203,7 @@ class Replica:
     def fail(self, error: BaseException) -> None:
         """Halt because of an error, which `run` raises in the end."""
         self._error = self._error or error
-        said = describe(error)
-        self.halt(said if isinstance(error, RabbitError) else f"{type(error).__name__}: {said}")
+        self.halt(reason_of(error))
 
     @property
     def state(self) -> State:

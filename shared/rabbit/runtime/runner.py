@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.loop import Loop
+from rabbit.errors import RabbitError
 from rabbit.messaging.publisher import Publisher
+from rabbit.messaging.retry import describe
 
 
 class Connections(NamedTuple):
@@ -63,7 +65,7 @@ class Runner(ABC):
 
     def fail(self, error: BaseException) -> None:
         """Have the replica halt because of an error."""
-        self.ask_to_end(str(error), error)
+        self.ask_to_end(reason_of(error), error)
 
     @property
     @abstractmethod
@@ -98,3 +100,9 @@ class Runner(ABC):
     @abstractmethod
     def release(self) -> None:
         """Let no thread wait any more for a loop that has failed."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, for the log; with its type, unless it is one of ours."""
+    said = describe(error)
+    return said if isinstance(error, RabbitError) else f"{type(error).__name__}: {said}"

@@ -112,7 +112,7 @@ class Source(Runner):
         if self._outbox:
             outputs = [self._outbox.popleft() for _ in range(len(self._outbox))]
             self._publisher.send(outputs, None)
-        if self._error:
+        if self._returned and self._error:
             self.fail(self._error)
         elif self._returned and not self.in_flight:
             self.ask_to_end("all published")
