@@ -8,6 +8,9 @@ class ToUpper(Worker):
 
 if __name__ == "__main__":
     ToUpper.main()
+
+The whole way of a message through a replica, and why nothing is lost on it, is one function:
+`rabbit.runtime.dispatcher.Dispatcher.turn`.
 """
 
 from rabbit.errors import (
