@@ -17,16 +17,15 @@ from rabbit.topology import Edge
 #: Acks are sent in steps of so many seconds, while there is credit left.
 ACK_INTERVAL_SECONDS = 0.02
 
-#: How long `close` waits for the broker to have taken the last acks and returns.
+#: How long `close` waits for the broker to have taken the last acks and nacks.
 CLOSE_SECONDS = 0.5
 
-#: How many deliveries are returned one by one at a time, and the pause between, in seconds.
-PORTION = 25
-PORTION_PAUSE_SECONDS = 0.1
+#: How many deliveries are requeued one by one at a time, and the pause between, in seconds.
+SINGLES = 25
+SINGLES_PAUSE_SECONDS = 0.1
 
-#: How long more of them wait for a chance to be returned all at once.
+#: How long more of them wait for a chance to be requeued all at once.
 PATIENCE_SECONDS = 1.0
-
 
 #: When nothing has arrived for so long, in seconds, nothing is under way.
 QUIET_SECONDS = 0.25
@@ -295,7 +294,7 @@ class QueueConsumer(ChannelListener):
         return self._unacked.requeue_all()
 
     def flush(self) -> None:
-        """Send the acks and returns of this turn; change the prefetch when it is time to."""
+        """Send the acks and nacks of this turn; change the prefetch when it is time to."""
         if self._state is _State.CONSUMING:
             self._adjust()
         if self._state is _State.PAUSING:
@@ -380,7 +379,7 @@ class QueueConsumer(ChannelListener):
         """Say whether to ack now: in steps, but never so late that credit runs out.
 
         A channel has at most 32 commands to a quorum queue under way and buffers the rest
-        (quorum_commands_soft_limit), acks and returns alike. What is still buffered when the
+        (quorum_commands_soft_limit), acks and nacks alike. What is still buffered when the
         channel closes is lost: acked messages would come again.
         """
         if not self._unacked.to_ack:
@@ -398,19 +397,19 @@ class QueueConsumer(ChannelListener):
         self._is_waiting_to_ack = False
 
     def _most_singles(self) -> int:
-        """Say how many deliveries may be returned one by one now.
+        """Say how many deliveries may be requeued one by one now.
 
-        Each is a command of its own (see `_acks_are_due`); a return that is lost counts as a
-        failure. So many are returned at once, when what runs before them has ended; if that takes
-        long, they are returned in portions.
+        Each is a command of its own (see `_acks_are_due`); a nack that is lost counts as a
+        failure. So many are sent at once, when what runs before them has ended; if that takes
+        long, so many are requeued now and then.
         """
         now = monotonic()
-        is_patient = self._unacked.to_requeue > PORTION and now < self._patient_until
+        is_patient = self._unacked.to_requeue > SINGLES and now < self._patient_until
         if is_patient or now < self._pause_until:
             return 0
-        self._pause_until = now + PORTION_PAUSE_SECONDS
-        self._connection.call_later(PORTION_PAUSE_SECONDS, _take_a_turn)
-        return PORTION
+        self._pause_until = now + SINGLES_PAUSE_SECONDS
+        self._connection.call_later(SINGLES_PAUSE_SECONDS, _take_a_turn)
+        return SINGLES
 
     def _consume(self) -> None:
         """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
@@ -444,8 +443,8 @@ class QueueConsumer(ChannelListener):
     def _spill(self) -> None:
         """Cancel once nothing is under way.
 
-        What is under way while a consumer is cancelled, RabbitMQ returns by itself, and before what
-        we return: it would be out of order.
+        What is under way while a consumer is cancelled, RabbitMQ requeues by itself, before what
+        we requeue: it would be out of order.
         """
         wait = self._quiet_at - monotonic()
         if self._outstanding >= self._depth or wait <= 0:
@@ -473,7 +472,7 @@ class QueueConsumer(ChannelListener):
     def _resume(self) -> None:
         """Consume again once what is held fits.
 
-        Not right after giving back: RabbitMQ buffers many returns in the channel, and a consumer
+        Not right after requeueing: RabbitMQ buffers many nacks in the channel, and a consumer
         that is registered meanwhile would be given newer messages first.
         """
         if self.prefetch.fits(len(self._unacked)):

@@ -1,0 +1,185 @@
+"""What becomes of a channel that the broker closes, with the connection's part played by hand."""
+
+from collections.abc import Callable, Iterable, MutableMapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import structlog
+
+from rabbit.amqp.channel import LAST_REOPEN_SECONDS, Channel, ChannelListener
+from rabbit.amqp.frames import FRAME_MAX
+from rabbit.amqp.outage_log import OutageLog
+from rabbit.errors import TopologyError
+
+TOO_MANY = (406, "PRECONDITION_FAILED - queues limit of vhost is reached")
+FORBIDDEN = (403, "ACCESS_REFUSED - access to queue 'x' refused for user 'u'")
+
+
+class Host:
+    """Opens no channel: the broker closes each that is asked for, when the test says so."""
+
+    def __init__(self) -> None:
+        """Be open."""
+        self.users: list[Any] = []
+        self.is_open = True
+        self.frame_max = FRAME_MAX
+        self.said: list[str] = []
+        self.outage_log = OutageLog(
+            structlog.wrap_logger(
+                None, processors=[self._hear], wrapper_class=structlog.BoundLogger
+            )
+        )
+        self.asked: list[Callable[[int, str], None]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def _hear(self, _logger: object, _level: str, event: MutableMapping[str, Any]) -> str:
+        self.said.append(f"{event['event']}: {event.get('reason', '')}")
+        raise structlog.DropEvent
+
+    def open_channel(
+        self,
+        _on_open: object,
+        on_closed_by_broker: Callable[[int, str], None],
+        _listener: ChannelListener,
+    ) -> None:
+        """Note that one is asked for."""
+        self.asked.append(on_closed_by_broker)
+
+    def close_channel(self, channel: object) -> None:
+        """There is none."""
+
+    def send(self, frames: Iterable[bytes | memoryview]) -> None:
+        """Send nothing."""
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Note what is to be done when time has passed."""
+        self.timers.append((seconds, function))
+
+    call_later_if_open = call_later
+
+    def pass_time(self) -> list[float]:
+        """Do what waits; return how long it was to wait."""
+        due, self.timers = self.timers, []
+        for _, function in due:
+            function()
+        return [seconds for seconds, _ in due]
+
+
+class Listener(ChannelListener):
+    """Hears of the channel, and may deal with its end itself."""
+
+    def __init__(self, *, deals_with_it: bool = False) -> None:
+        """Have heard nothing."""
+        self.heard: list[object] = []
+        self._deals_with_it = deals_with_it
+
+    def lost(self) -> None:
+        """Note it."""
+        self.heard.append("lost")
+
+    def closed_by_broker(self, code: int, text: str) -> bool:
+        """Note it."""
+        self.heard.append((code, text))
+        return self._deals_with_it
+
+    def failed(self, error: TopologyError) -> None:
+        """Note it."""
+        self.heard.append(error)
+
+
+@pytest.fixture
+def host() -> Host:
+    """Return a connection that is open."""
+    return Host()
+
+
+def channel_of(host: Host, listener: ChannelListener, *, is_wanted: bool = True) -> Channel:
+    """Return a channel of it."""
+    return Channel(host, listener, "consume 'x'", is_wanted=is_wanted)
+
+
+def test_it_is_opened_again_after_a_pause_that_grows(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For ever, and the reason is told once."""
+    monkeypatch.setattr("random.uniform", lambda _least, most: most)
+    listener = Listener()
+    channel_of(host, listener).open()
+
+    pauses: list[float] = []
+    for number in range(1, 9):
+        assert len(host.asked) == number
+        host.asked[-1](*TOO_MANY)
+        assert len(host.asked) == number, "not at once"
+        pauses.append(max(host.pass_time()))
+
+    assert all(before <= after for before, after in pairwise(pauses))
+    assert pauses[-1] == LAST_REOPEN_SECONDS
+    assert host.said == [f"broker refuses a channel, trying again: {TOO_MANY[1]}"]
+    assert listener.heard[:2] == ["lost", TOO_MANY]
+
+
+def test_another_reason_is_told_too(host: Host) -> None:
+    """In the broker's words."""
+    channel_of(host, Listener()).open()
+    for text in ("one", "one", "another"):
+        host.asked[-1](541, text)
+        host.pass_time()
+
+    assert [said.rpartition(": ")[2] for said in host.said] == ["one", "another"]
+
+
+def test_what_another_channel_does_not_cure_is_an_error(host: Host) -> None:
+    """It names what cannot be done, and why; no other channel is opened."""
+    listener = Listener()
+    channel_of(host, listener).open()
+
+    host.asked[-1](*FORBIDDEN)
+    host.pass_time()
+
+    assert len(host.asked) == 1
+    error = listener.heard[-1]
+    assert isinstance(error, TopologyError)
+    assert str(error) == f"cannot consume 'x': {FORBIDDEN[1]}"
+
+
+def test_a_listener_may_deal_with_it(host: Host) -> None:
+    """Nothing is opened then, or told."""
+    channel_of(host, Listener(deals_with_it=True)).open()
+
+    host.asked[-1](*FORBIDDEN)
+    host.pass_time()
+
+    assert (len(host.asked), host.said) == (1, [])
+
+
+def test_one_that_is_not_wanted_is_not_opened(host: Host) -> None:
+    """Neither with its connection, nor when a pause is over; it may be wanted again."""
+    channel = channel_of(host, Listener(), is_wanted=False)
+    channel.open()
+    assert host.asked == []
+
+    channel.want()
+    assert len(host.asked) == 1
+
+    host.asked[-1](*TOO_MANY)
+    channel.is_wanted = False
+    host.pass_time()
+    assert len(host.asked) == 1
+
+
+def test_one_that_is_replaced_says_so_to_its_listener(host: Host) -> None:
+    """Its tags mean nothing any more; without a reason another is asked for at once."""
+    listener = Listener()
+    channel = channel_of(host, listener)
+    channel.open()
+
+    channel.replace()
+    assert (listener.heard, len(host.asked)) == (["lost"], 2)
+
+    channel.replace("no queue takes failed messages")
+    assert len(host.asked) == 2
+    host.pass_time()
+    assert len(host.asked) == 3
+    assert host.said == ["broker refuses a channel, trying again: no queue takes failed messages"]
