@@ -282,3 +282,23 @@ def test_a_missing_permission_is_told(broker: Broker, unique: Unique, start: Sta
     assert last.startswith("to_upper: ")
     assert "ACCESS_REFUSED" in last
     assert "Traceback" not in stage.log
+
+
+def test_names_that_become_too_long_together(broker: Broker, vhost: str, start: Start) -> None:
+    """Exit code 2 before anything is declared; the line says which to shorten."""
+    long = 80 * "ä"
+
+    stage = start(
+        *("-m", "services.printer"),
+        ready=False,
+        RABBITMQ_VHOST=vhost,
+        INPUT_QUEUE="x",
+        INPUT_KIND="broadcast",
+        STAGE=long,
+        REPLICA=long,
+    )
+
+    assert stage.wait() == 2
+    assert "255 allowed: shorten" in stage.log
+    assert "Traceback" not in stage.log
+    assert broker.queues(vhost) == {}

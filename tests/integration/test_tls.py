@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Start
-from tests.integration.tls import Certificates, TlsBroker
+from tests.integration.tls import Certificates, Handshakes, TlsBroker
 from tests.waiting import wait_until
 
 RECORDER = ("-m", "tests.integration.stages.recorder")
@@ -51,14 +51,18 @@ def test_a_stage_works_and_is_halted_with_tls_only(
 def test_a_management_api_with_another_ca_is_not_asked(
     tls: TlsBroker, certificates: Certificates, start: Start
 ) -> None:
-    """Whoever answers there does not get the password."""
-    secured = settings(tls, RABBITMQ_CA_FILE=certificates.other_ca, HALT_TIMEOUT=2)
-    secured |= {"RABBITMQ_MANAGEMENT_URL": tls.tls_management_url}
+    """Whoever answers there does not get the password; the broker itself is the right one."""
+    secured = settings(tls, RABBITMQ_CA_FILE=certificates.ca, **certificates.client)
+    with Handshakes(certificates.other_server) as other:
+        secured |= {"RABBITMQ_MANAGEMENT_URL": f"https://localhost:{other.port}"}
+        listed = start(
+            *("-m", "services.control", "dead-letters", "list"),
+            ready=False,
+            **{**secured, "HALT_TIMEOUT": 2},
+        )
 
-    listed = start("-m", "services.control", "dead-letters", "list", ready=False, **secured)
-
-    assert listed.wait() == 1
-    assert "CERTIFICATE_VERIFY_FAILED" in listed.log or "not signed by a CA" in listed.log
+        assert listed.wait() == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in listed.log
 
 
 WRONG: list[tuple[str, Callable[[TlsBroker, Certificates], dict[str, Any]], str]] = [
@@ -121,6 +125,23 @@ def test_what_keeps_tls_from_working_is_told(
     assert stage.halt() == 0
     assert stage.log.count("broker unavailable") == 1
     assert "Traceback" not in stage.log
+
+
+def test_an_expired_broker_is_told(certificates: Certificates, start: Start) -> None:
+    """It is the broker's certificate that has to be renewed; the stage goes on trying."""
+    with Handshakes(certificates.old_server) as old:
+        stage = start(
+            *RECORDER,
+            ready=False,
+            RABBITMQ_HOST="localhost",
+            RABBITMQ_PORT=old.port,
+            RABBITMQ_CA_FILE=certificates.ca,
+            INPUT_QUEUE="in",
+        )
+        stage.wait_log(f"certificate of localhost:{old.port} has expired")
+
+        assert stage.halt() == 0
+    assert stage.log.count("broker unavailable") == 1
 
 
 def test_a_file_that_is_away_while_reconnecting_is_a_failed_attempt(

@@ -1,9 +1,13 @@
 """A broker that speaks TLS and demands client certificates, and the certificates for it."""
 
+import socket
+import ssl
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import trustme
 
@@ -44,6 +48,10 @@ class Certificates:
         long_ago = datetime(2020, 1, 1, tzinfo=UTC)
         self.expired = self._pair("expired", self._ca.issue_cert("client", not_after=long_ago))
         self.server = self._pair("server", self._ca.issue_cert("localhost"))
+        self.other_server = self._pair("other-server", self._stranger.issue_cert("localhost"))
+        self.old_server = self._pair(
+            "old-server", self._ca.issue_cert("localhost", not_after=long_ago)
+        )
 
     def _write(self, name: str, blob: trustme.Blob) -> Path:
         path = self._folder / f"{name}.pem"
@@ -55,6 +63,39 @@ class Certificates:
             "RABBITMQ_CERTIFICATE_FILE": self._write(name, made.cert_chain_pems[0]),
             "RABBITMQ_KEY_FILE": self._write(f"{name}-key", made.private_key_pem),
         }
+
+
+class Handshakes:
+    """Listens with a certificate, and has nothing to say once TLS is agreed upon.
+
+    Attributes:
+        port: where.
+    """
+
+    def __init__(self, pair: Mapping[str, Path]) -> None:
+        """Show this certificate."""
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(pair["RABBITMQ_CERTIFICATE_FILE"], pair["RABBITMQ_KEY_FILE"])
+        self.port = free_port()
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Listen no more."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            with near, suppress(OSError):
+                self._context.wrap_socket(near, server_side=True)
 
 
 class TlsBroker(Broker):
