@@ -47,7 +47,7 @@ def test_a_traceback_is_part_of_its_json_line(capsys: pytest.CaptureFixture[str]
     try:
         fail()
     except ValueError as error:
-        log.warning("message failed", exc_info=error)  # as the intake logs it
+        log.warning("message failed", exc_info=error)  # as the dispatcher logs it
 
     [line] = lines(capsys)
     assert "Traceback" in json.loads(line)["exception"]

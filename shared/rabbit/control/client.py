@@ -233,4 +233,4 @@ class ControlClient:
 
 
 def _no_matter(*_: object) -> None:
-    """Take no notice."""
+    """What is lost comes again, and nobody else is to have it."""

@@ -53,20 +53,10 @@ class FixedPrefetch:
         """Hold `depth` messages, always."""
         self.depth = depth
 
-    def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
-        """Take no notice."""
+    def ignore(self, *_measured: object, **_named: object) -> None:
+        """Keep the depth, whatever is measured."""
 
-    def running(self, seconds: float, held: int) -> None:
-        """Take no notice."""
-
-    def careful(self) -> None:
-        """Take no notice."""
-
-    def surplus(self, count: int, size: int = 0) -> None:
-        """Take no notice."""
-
-    def came(self, redelivered: Sequence[bool]) -> None:
-        """Take no notice."""
+    handled = running = careful = surplus = came = ignore
 
     def fits(self, held: int) -> bool:
         """Tell whether no more than the depth is held."""

@@ -50,7 +50,7 @@ bodies = st.binary(max_size=40) | st.sampled_from(
 
 
 class Delivery(NamedTuple):
-    """What a lane is given."""
+    """What a listener is given."""
 
     tag: int
     routing_key: str
@@ -108,7 +108,7 @@ def deliver(
 
 
 def decode(data: bytes, cuts: list[int] | None = None, channels: tuple[int, ...] = (1,)) -> Any:
-    """Feed `data`, cut at `cuts`; return what the lanes and pika were given, in order."""
+    """Feed `data`, cut at `cuts`; return what the listeners and pika were given, in order."""
     heard: list[Any] = []
     decoder = frames.Decoder({channel: Listener(heard) for channel in channels}, heard.append)
     borders = [0, *sorted(cuts or []), len(data)]
@@ -266,13 +266,13 @@ def test_deliveries_are_read_the_same_whatever_comes_before_them(
 
 
 def test_deliveries_for_a_lane_that_is_gone_go_to_pika() -> None:
-    """Also when they resemble those before, which had a lane."""
+    """Also when they resemble those before, which had a listener."""
     heard: list[Any] = []
-    lanes: dict[int, ChannelListener] = {1: Listener(heard)}
-    decoder = frames.Decoder(lanes, heard.append)
+    listeners: dict[int, ChannelListener] = {1: Listener(heard)}
+    decoder = frames.Decoder(listeners, heard.append)
     nothing = spec.BasicProperties()
     decoder.feed(deliver(1, 1, b"a", nothing) + deliver(1, 2, b"b", nothing))
-    del lanes[1]
+    del listeners[1]
     last = deliver(1, 3, b"c", nothing)
 
     decoder.feed(last)
