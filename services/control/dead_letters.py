@@ -43,10 +43,10 @@ class _Session:
         self.management = Management(settings)
         self.dead_letters = dead_letters
 
-    def each_queue(self, selection: Filter, doing: str, work: Work) -> None:
+    def each_queue(self, chosen: Filter, doing: str, work: Work) -> None:
         """Do it to one queue after the other, and show how far it is."""
         with spinner(doing) as tell:
-            for queue in selection.queues(self.management.dead_letter_queues()):
+            for queue in chosen.queues(self.management.dead_letter_queues()):
                 work(queue, partial(_tell, tell, f"{doing} {Edge(queue).dead}"))
 
 
@@ -71,11 +71,11 @@ def list_(
     form: Formats = Format.TABLE,
 ) -> None:
     """Count the dead letters by queue and reason, and show the newest. All of them stay."""
-    selection = Filter(queue=queue, reason=reason)
-    overview = Overview(selection, limit)
+    chosen = Filter(queue=queue, reason=reason)
+    overview = Overview(chosen, limit)
     with _session() as session:
         session.each_queue(
-            selection,
+            chosen,
             "looking through",
             lambda name, tell: session.dead_letters.look(name, overview.add, tell),
         )
@@ -92,16 +92,16 @@ def show(
     form: Formats = Format.TABLE,
 ) -> None:
     """Show all of one dead letter: properties, headers and body. It stays."""
-    selection = Filter(ids=[message_id], queue=queue)
+    chosen = Filter(ids=[message_id], queue=queue)
     found: list[tuple[DeadLetter, Message]] = []
 
     def keep(letter: DeadLetter, message: Message) -> None:
-        if selection.matches(letter):
+        if chosen.matches(letter):
             found.append((letter, message))
 
     with _session() as session:
         session.each_queue(
-            selection,
+            chosen,
             "looking through",
             lambda name, tell: session.dead_letters.look(name, keep, tell),
         )
@@ -123,11 +123,11 @@ def replay(
     form: Formats = Format.TABLE,
 ) -> None:
     """Publish dead letters again, to the queue they came from, each of them once."""
-    selection = Filter(everything, frozenset(ids or ()), reason, queue)
-    outcome = Outcome(selection, "replayed", "message", form)
+    chosen = Filter(everything, frozenset(ids or ()), reason, queue)
+    outcome = Outcome(chosen, "replayed", "message", form)
 
     with _session() as session:
-        selection.require("replay")
+        chosen.require("replay")
 
         def work(name: str, tell: Tell) -> None:
             if not session.management.is_bound(Edge(name).back):
@@ -144,7 +144,7 @@ def replay(
             outcome.stays.update({(name, why): number for why, number in done.stays.items()})
 
         with outcome.told_if_cut_short():
-            session.each_queue(selection, "replaying", work)
+            session.each_queue(chosen, "replaying", work)
     outcome.tell()
 
 
@@ -159,19 +159,19 @@ def purge(
     form: Formats = Format.TABLE,
 ) -> None:
     """Delete dead letters for good. It asks first."""
-    selection = Filter(everything, frozenset(ids or ()), reason, queue)
-    outcome = Outcome(selection, "deleted", "dead letter", form)
+    chosen = Filter(everything, frozenset(ids or ()), reason, queue)
+    outcome = Outcome(chosen, "deleted", "dead letter", form)
 
     with _session() as session:
-        selection.require("purge")
+        chosen.require("purge")
         if not yes:
-            _ask(session, selection)
+            _ask(session, chosen)
 
         def work(name: str, tell: Tell) -> None:
             outcome.done[name] += session.dead_letters.purge(name, outcome.selects, tell)
 
         with outcome.told_if_cut_short():
-            session.each_queue(selection, "purging", work)
+            session.each_queue(chosen, "purging", work)
     outcome.tell()
 
 
@@ -182,14 +182,14 @@ _NO_WAY = (
 )
 
 
-def _ask(session: _Session, selection: Filter) -> None:
+def _ask(session: _Session, chosen: Filter) -> None:
     """Ask for a confirmation, with the number of letters in it."""
     if not sys.stdin.isatty():
         msg = "purge deletes for good, and there is no terminal to ask at: add --yes"
         raise ConfigurationError(msg)
-    overview = Overview(selection, limit=0)
+    overview = Overview(chosen, limit=0)
     session.each_queue(
-        selection,
+        chosen,
         "counting",
         lambda name, tell: session.dead_letters.look(name, overview.add, tell),
     )

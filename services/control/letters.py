@@ -30,16 +30,16 @@ class Overview:
     It holds no more than it shows, however many there are.
     """
 
-    def __init__(self, selection: Filter, limit: int) -> None:
+    def __init__(self, chosen: Filter, limit: int) -> None:
         """Count what is selected; keep `limit` letters."""
         self.counts: Counter[tuple[str, str]] = Counter()
-        self._selection = selection
+        self._filter = chosen
         self._limit = limit
         self._newest: dict[str, deque[DeadLetter]] = {}
 
     def add(self, letter: DeadLetter, _message: object) -> None:
         """Take a letter into account; those of one queue come oldest first."""
-        if self._selection.matches(letter):
+        if self._filter.matches(letter):
             self.counts[letter.queue, letter.reason] += 1
             self._newest.setdefault(letter.queue, deque(maxlen=self._limit)).append(letter)
 

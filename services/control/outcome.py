@@ -24,18 +24,18 @@ class Outcome:
         stays: how many stay, by queue and reason.
     """
 
-    def __init__(self, selection: Filter, verb: str, noun: str, form: Format) -> None:
+    def __init__(self, chosen: Filter, verb: str, noun: str, form: Format) -> None:
         """Begin with none.
 
         Args:
-            selection: which were asked for.
+            chosen: which were asked for.
             verb: what is done, in the past tense.
             noun: what is counted then.
             form: for whom to print.
         """
         self.done: Counter[str] = Counter()
         self.stays: Counter[tuple[str, str]] = Counter()
-        self._selection = selection
+        self._filter = chosen
         self._verb = verb
         self._noun = noun
         self._form = form
@@ -43,8 +43,8 @@ class Outcome:
 
     def selects(self, letter: DeadLetter) -> bool:
         """Tell whether a letter is meant, and note which of the ids there are."""
-        meant = self._selection.matches(letter)
-        if meant and self._selection.ids:
+        meant = self._filter.matches(letter)
+        if meant and self._filter.ids:
             self._found.add(letter.id)
         return meant
 
@@ -89,7 +89,7 @@ class Outcome:
 
     @property
     def _missing(self) -> list[str]:
-        return sorted(set(self._selection.ids) - self._found)
+        return sorted(set(self._filter.ids) - self._found)
 
 
 def no_such(ids: list[str]) -> str:

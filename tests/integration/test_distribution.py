@@ -19,6 +19,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import rabbit
+import rabbit.operations.management
 
 queue = sys.argv[1]
 rabbit.MessageQueue(queue).publish("hello from elsewhere")
@@ -77,12 +78,20 @@ def test_the_wheel_has_the_library_and_nothing_else(wheel: Path) -> None:
 def test_a_program_elsewhere_publishes(
     wheel: Path, broker: Broker, unique: Unique, tmp_path: Path
 ) -> None:
-    """Installed with what it depends on, it publishes to a real broker."""
+    """Installed with what it depends on, it publishes to a real broker, and can be operated."""
     queue = unique("elsewhere")
     venv.create(tmp_path / "environment", with_pip=True)
     python = tmp_path / "environment/bin/python"
 
-    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    _run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        f"{wheel}[operations]",
+    )
     said = _run(python, "-c", PROGRAM, queue, **broker.environment)
 
     assert said.split() == [rabbit.__version__, "True"]

@@ -114,7 +114,7 @@ class ControlClient:
             Edge(CONTROL_EXCHANGE, "broadcast"),
             log,
             on_confirmed=self._taken.update,
-            on_nacked=self._refused,
+            on_nacked=self._nacked,
             on_failed=self._fail,
         )
         self._replies = QueueConsumer(
@@ -167,7 +167,7 @@ class ControlClient:
         while command_id not in self._taken and not self._asking.blocked:
             yield
 
-    def _refused(self, publication: Publication[str], error: PublishError) -> None:
+    def _nacked(self, publication: Publication[str], error: PublishError) -> None:
         """Take it for sent when no replica is there; what a full queue refuses is sent again."""
         if isinstance(error, UnroutableError):
             self._taken.add(publication[1])

@@ -51,10 +51,10 @@ class Finding:
 class TopologyDiff:
     """One comparison of the stages with the broker."""
 
-    def __init__(self, stages: Iterable[DeclaredStage], existing: BrokerState) -> None:
+    def __init__(self, stages: Iterable[DeclaredStage], broker: BrokerState) -> None:
         """Compare these stages with what there is."""
         self._stages = list(stages)
-        self._existing = existing
+        self._broker = broker
         self._declared: list[tuple[Declaration, list[str]]] = []  # and by which stages
         self._own: set[str] = set()  # queues of replicas, which need not be there
         for stage in self._stages:
@@ -104,37 +104,37 @@ class TopologyDiff:
     def _replicas(self, edge: Edge) -> set[str]:
         """Return the replicas that have a queue of their own for a broadcast edge."""
         before = edge.queue.removesuffix("*")
-        names = (name for name in self._existing.queues if name.startswith(before))
+        names = (name for name in self._broker.queues if name.startswith(before))
         return {_PARTS.sub("", name).removeprefix(before) for name in names} - {"dead"}
 
     def _exists(self, item: Declaration) -> bool:
         match item:
             case Exchange(name):
-                return name in self._existing.exchanges
+                return name in self._broker.exchanges
             case Queue(name):
-                return name in self._existing.queues
+                return name in self._broker.queues
         return False
 
     def _compare(self, item: Declaration, stages: tuple[str, ...]) -> Iterator[Finding]:
-        existing = self._existing
+        broker = self._broker
         start = f"start {' or '.join(stages)}: it is made then"
         match item:
             case Exchange(name, type_, auto_delete):
-                there = existing.exchanges.get(name)
+                there = broker.exchanges.get(name)
                 if there is None:
                     yield Finding("missing", "exchange", name, start, stages)
                 elif (there.type, there.auto_delete) != (type_, auto_delete):
                     detail = f"declared {_shown(item)}, there is {_shown(there)}"
                     yield Finding("differs", "exchange", name, detail, stages)
             case Queue(name, arguments):
-                if name not in existing.queues:
+                if name not in broker.queues:
                     yield Finding("missing", "queue", name, start, stages)
                     return
-                for detail in _differences(dict(arguments), existing.queues[name]):
+                for detail in _differences(dict(arguments), broker.queues[name]):
                     yield Finding("differs", "queue", name, detail, stages)
             case Binding(exchange, queue, key):
-                ends = exchange in existing.exchanges and queue in existing.queues
-                if ends and item not in existing.bindings:
+                ends = exchange in broker.exchanges and queue in broker.queues
+                if ends and item not in broker.bindings:
                     name = f"{exchange} → {queue}"
                     yield Finding("missing", "binding", name, f"key {key!r}; {start}", stages)
 
@@ -154,10 +154,10 @@ class TopologyDiff:
     def _losing(self) -> Iterator[Finding]:
         """Find policies that take from a queue of ours what is to be kept: each effect once."""
         losses: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
-        for name in sorted(self._existing.policies.keys() & self._existing.queues.keys()):
+        for name in sorted(self._broker.policies.keys() & self._broker.queues.keys()):
             if self._is_ours(name):
-                policy = self._existing.policies[name]
-                for key, effect in policy.losses(self._existing.queues[name]):
+                policy = self._broker.policies[name]
+                for key, effect in policy.losses(self._broker.queues[name]):
                     losses[policy.name, key, effect].append(name)
         for (policy_name, key, effect), queues in losses.items():
             stages = dict.fromkeys(stage for queue in queues for stage in self._stages_of(queue))
@@ -183,7 +183,7 @@ class TopologyDiff:
         ]
 
     def _unconsumed(self) -> Iterator[Finding]:
-        consumers = self._existing.consumers
+        consumers = self._broker.consumers
         for stage in self._stages:
             edge = stage.input()
             if edge is None:
@@ -193,7 +193,7 @@ class TopologyDiff:
             else:
                 own = [edge.queue]
             if not any(consumers[queue] for queue in own) and (
-                edge.private or own[0] in self._existing.queues
+                edge.private or own[0] in self._broker.queues
             ):
                 detail = f"no replica of {stage.name} reads it: is the stage up?"
                 yield Finding("unconsumed", "queue", edge.queue, detail, (stage.name,))
@@ -207,9 +207,9 @@ class TopologyDiff:
 
     def _orphaned(self) -> Iterator[Finding]:
         known = self._own | {each.name for each, _ in self._declared if isinstance(each, Queue)}
-        for name in sorted(self._existing.queues.keys() - known):
+        for name in sorted(self._broker.queues.keys() - known):
             if self._looks_like_ours(name):
-                number = self._existing.messages.get(name, 0)
+                number = self._broker.messages.get(name, 0)
                 detail = (
                     f"no stage declares it; messages in it: {number}. Delete it if nobody else does"
                 )
@@ -217,10 +217,8 @@ class TopologyDiff:
 
     def _unreached(self) -> Iterator[Finding]:
         """Find replicas whose control queue hears nothing: the exchange was deleted, say."""
-        bound = {
-            each.queue for each in self._existing.bindings if each.exchange == CONTROL_EXCHANGE
-        }
-        for name, arguments in sorted(self._existing.queues.items()):
+        bound = {each.queue for each in self._broker.bindings if each.exchange == CONTROL_EXCHANGE}
+        for name, arguments in sorted(self._broker.queues.items()):
             if is_control_queue(name, arguments) and name not in bound:
                 detail = "no command reaches this replica: make halt binds it again, and halts it"
                 yield Finding("missing", "binding", f"{CONTROL_EXCHANGE} → {name}", detail)
@@ -229,7 +227,7 @@ class TopologyDiff:
         """Tell by the exchanges beside it whether a queue is of a stage that there was."""
         if name.startswith(f"{CONTROL_EXCHANGE}."):
             return False
-        exchanges = self._existing.exchanges
+        exchanges = self._broker.exchanges
         return Edge(name).dead in exchanges or (bool(_PARTS.search(name)) and name in exchanges)
 
 
