@@ -17,7 +17,7 @@ def test_a_full_output_queue_stops_a_worker_until_there_is_room(
     """What the queue refuses is tried again until it is taken; then the input is acked."""
     full = broker.fill(broker.declare(unique("out")))
     broker.put(unique("in"), TEXTS)
-    worker = start(*RELAY, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
+    worker = start(*RELAY, ready=False, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
     worker.wait_log("output refused")
 
     broker.clear_policy(unique("out"))
@@ -37,7 +37,7 @@ def test_what_a_full_queue_refuses_is_not_acked(
     """SIGKILL while the output is full: each message is still in the input queue."""
     full = broker.fill(broker.declare(unique("out")))
     broker.put(unique("in"), TEXTS)
-    worker = start(*RELAY, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
+    worker = start(*RELAY, ready=False, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
     worker.wait_log("output refused")
 
     worker.kill()
@@ -52,7 +52,7 @@ def test_a_halt_while_the_output_queue_is_full_gives_back_what_is_refused(
     """Exit code 0, and each message is in its queue again, not counted as failed."""
     broker.fill(broker.declare(unique("out")))
     broker.put(unique("in"), TEXTS)
-    worker = start(*RELAY, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
+    worker = start(*RELAY, ready=False, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
     worker.wait_log("output refused")
 
     assert worker.halt() == 0, worker.log
