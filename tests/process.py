@@ -87,11 +87,14 @@ class Process:
         return self._popen.poll() is None
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Wait until it is ready; fail at once, with its log, when it ends instead."""
+        """Wait until it is or has been ready; fail at once, with its log, when it ends instead."""
 
         def decided() -> str:
-            # Once: who is refused its first message does not stay ready.
-            return "ready" if self.is_ready else "" if self.is_running else "ended"
+            # A stage that has been ready stays it only as long as its messages can be settled: what
+            # takes that from it is logged, and may come before anybody has seen the file.
+            if self.is_ready or "blocked: " in self.log:
+                return "ready"
+            return "" if self.is_running else "ended"
 
         how = wait_until(decided, seconds, lambda: f"{self} is ready\n{self.log}")
         assert how == "ready", f"{self} ended with {self._popen.returncode}\n{self.log}"
