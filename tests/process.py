@@ -105,7 +105,7 @@ class Process:
 
     def wait_log(self, text: str, seconds: float = START_SECONDS) -> None:
         """Wait until its log contains `text`."""
-        wait_until(lambda: text in self.log, seconds, f"{self} logs {text!r}")
+        wait_until(lambda: text in self.log, seconds, lambda: f"{self} logs {text!r}\n{self.log}")
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -92,7 +92,7 @@ def test_too_few_channels_end_the_stage(
 LIMITS: list[tuple[str, Callable[[Broker, str, str], object], str]] = [
     (
         "connections of the user",
-        lambda broker, user, _: broker.control("set_user_limits", user, '{"max-connections":1}'),
+        lambda broker, user, _: broker.control("set_user_limits", user, '{"max-connections":0}'),
         "takes no more connections (NOT_ALLOWED - connection refused for user",
     ),
     (

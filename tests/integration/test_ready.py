@@ -24,7 +24,7 @@ def test_who_is_refused_is_not_ready(
     broker.put(unique("in"), ["a"])
 
     wait_until(lambda: not worker.is_ready, 20, "it is not ready")
-    assert "blocked" in worker.log
+    worker.wait_log("blocked")
     broker.clear_policy(edges["OUTPUT_QUEUE"])
     worker.wait_ready()
 
