@@ -2,6 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,25 +23,153 @@ LONGEST_VALUE = 16 * 1024
 
 _LEVELS = logging.getLevelNamesMapping()
 
+#: What a record of the standard library's has by itself; all else was given as `extra`.
+_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
-def logger(settings: "Settings", **context: Any) -> Logger:  # noqa: ANN401 - values of any type
+#: What is made a traceback of, which stands below the line.
+_TRACE = {"exc_info", "stack_info"}
+_TRACES = {"exception", "stack"}
+
+#: Types of values that are shown as they are.
+_PLAIN = {bool, int, float, type(None)}
+
+
+def logger(
+    settings: "Settings",
+    fields: Callable[[], Mapping[str, Any]] | None = None,
+    **context: Any,  # noqa: ANN401 - values of any type
+) -> Logger:
     """Return a logger for one component, with its context bound once.
 
     Nothing global is configured, so a program that uses the library keeps its own logging.
+
+    Args:
+        settings: LOG_LEVEL and LOG_FORMAT.
+        fields: called for each line, in the thread that logs, for what is known just then.
+        context: what each line has.
     """
-    timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        timestamp,
-        *_rendering(settings),
-    ]
+    processors = _processors(settings)
+    if fields:
+        processors.insert(0, _adding(fields))
     made: Logger = structlog.wrap_logger(
         _Lines(sys.stderr, processors, context),
-        processors=processors,
+        processors=[_Rendered(processors)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.log_level.upper()]),
         context_class=dict,
     )
     return made.bind(**context)
+
+
+def capture_logging(
+    settings: "Settings",
+    fields: Callable[[], Mapping[str, Any]],
+    **context: Any,  # noqa: ANN401 - as for `logger`
+) -> None:
+    """Have the standard library's `logging`, and `warnings`, come out like our own lines.
+
+    For a process that is ours. If the root logger has a handler, somebody has decided otherwise,
+    and nothing is changed.
+
+    Args:
+        settings: LOG_LEVEL and LOG_FORMAT. A logger with a higher level of its own keeps that.
+        fields: called for each line, in the thread that logs.
+        context: what each line has.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = _Captured(settings, fields, context)
+    root.addHandler(handler)
+    root.setLevel(handler.level)
+    logging.captureWarnings(capture=True)
+
+
+class _Captured(logging.Handler):
+    """Writes records of the standard library's as lines of ours."""
+
+    def __init__(
+        self,
+        settings: "Settings",
+        fields: Callable[[], Mapping[str, Any]],
+        context: dict[str, Any],
+    ) -> None:
+        super().__init__(_LEVELS[settings.log_level.upper()])
+        self._context = context
+        self._render = _Rendered([_adding(fields), *_rendering(settings)])
+        self._lines = _Lines(sys.stderr, _processors(settings), context)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have a record written; never waits, and raises nothing."""
+        try:
+            said = record.getMessage()
+        except Exception as error:  # noqa: BLE001 - arguments that do not fit, or cannot be shown
+            said = f"{record.msg!s} (its arguments do not fit: {type(error).__name__})"
+        if record.name == "py.warnings":  # it goes on with the line of code
+            said = said.partition("\n")[0]
+        event = {
+            **{name: value for name, value in vars(record).items() if name not in _RECORD},
+            **self._context,
+            "event": said,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="microseconds")
+            .replace("+00:00", "Z"),
+        }
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        if record.stack_info:
+            event["stack"] = record.stack_info
+        self._lines.msg(self._render(None, "", event))
+
+
+def _processors(settings: "Settings") -> list[structlog.typing.Processor]:
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        *_rendering(settings),
+    ]
+
+
+def _adding(fields: Callable[[], Mapping[str, Any]]) -> structlog.typing.Processor:
+    """Return what adds fields to an event that does not have them."""
+
+    def add(
+        _logger: object, _name: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        with suppress(Exception):  # of a message whose ids cannot be read
+            return {**fields(), **event}
+        return event
+
+    return add
+
+
+class _Rendered:
+    """Makes a line of an event, whatever is in it: to log must not make a message fail."""
+
+    def __init__(self, processors: list[structlog.typing.Processor]) -> None:
+        self._processors = processors
+
+    def __call__(self, caller: object, name: str, event: structlog.typing.EventDict) -> str:
+        """Return the line; values that cannot be rendered as they are go in as texts."""
+        given = dict(event)
+        with suppress(Exception):  # of somebody's __repr__, or of JSON, which has no such value
+            return self._run(caller, name, event)
+        shown = {key: value if key in _TRACE else _said(value) for key, value in given.items()}
+        return self._run(caller, name, shown)
+
+    def _run(self, caller: object, name: str, event: Any) -> str:  # noqa: ANN401 - in the end a line
+        for processor in self._processors:
+            event = processor(caller, name, event)
+        return str(event)
+
+
+def _said(value: object) -> str:
+    """Return what a value says of itself, or that it does not."""
+    with suppress(Exception):
+        return value if isinstance(value, str) else repr(value)
+    return f"({type(value).__name__} that cannot be shown)"
 
 
 class _Lines:
@@ -77,7 +208,7 @@ def _rendering(settings: "Settings") -> list[structlog.typing.Processor]:
         return [
             structlog.processors.format_exc_info,
             _shorten,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(allow_nan=False),
         ]
     return [
         _shorten,
@@ -94,6 +225,7 @@ def _shorten(
     _logger: object, _name: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """Leave out the middle of what would be a line that nobody reads, or that is dropped."""
+    event["event"] = str(event["event"])  # it may be an error
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = shortened(value, LONGEST_VALUE)
@@ -111,15 +243,29 @@ def _make_visible(
     _logger: object, _name: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """Have no text drive a terminal or begin a line: neither a message's nor the broker's."""
-    for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            event[key] = visible(value) if key == "event" else _Shown(repr(value))
-    return event
+    return {visible(key): _visible_value(key, value) for key, value in event.items()}
+
+
+def _visible_value(key: str, value: Any) -> Any:  # noqa: ANN401 - values of any type
+    if key in _TRACE or type(value) in _PLAIN:
+        return value
+    if not isinstance(value, str):
+        return _Shown(visible(shortened(repr(value), LONGEST_VALUE)))
+    if key in _TRACES:
+        return "\n".join(_indented(value))
+    if value.isprintable():
+        return value
+    return visible(value) if key == "event" else _Shown(repr(value))
 
 
 def _indented_traceback(stream: TextIO, error: structlog.typing.ExcInfo) -> None:
     """Write a traceback in which no line can be taken for one of the log."""
     text = StringIO()
     structlog.dev.plain_traceback(text, error)
-    said = shortened(text.getvalue().strip(), LONGEST_VALUE)
-    stream.writelines(f"\n    {visible(line)}" for line in said.splitlines())
+    stream.writelines(f"\n{line}" for line in _indented(text.getvalue()))
+
+
+def _indented(text: str) -> list[str]:
+    """Return lines none of which can be taken for one of the log."""
+    said = shortened(text.strip(), LONGEST_VALUE)
+    return [f"    {visible(line)}" for line in said.splitlines()]

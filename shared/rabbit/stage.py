@@ -4,7 +4,8 @@ import re
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
@@ -12,7 +13,7 @@ from rabbit import settings as _settings
 from rabbit import terminal
 from rabbit.edges import check_replica, input_edge, output_edge
 from rabbit.errors import ConfigurationError, RabbitError
-from rabbit.logs import Logger, logger
+from rabbit.logs import Logger, capture_logging, logger
 from rabbit.message import Message
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.dispatcher import Dispatcher
@@ -26,7 +27,12 @@ from rabbit.terminal import visible
 from rabbit.topology import Edge
 
 #: What `Stage.__init__` makes.
-_OURS = {"__rabbit__", "__rabbit_handler__", "__rabbit_source__", "settings", "name", "stage"}
+_OURS = {"__rabbit__", "__rabbit_handler__", "__rabbit_source__"} | {
+    "settings",
+    "name",
+    "stage",
+    "log",
+}
 
 
 @dataclass
@@ -38,6 +44,7 @@ class _Known:
         name: the replica's name.
         settings: what it was made with.
         log: where it is told what happens.
+        user_log: where the stage's own code tells what happens.
         input: what it consumes.
         output: what it publishes to.
         running: held while `start` runs.
@@ -51,6 +58,7 @@ class _Known:
     name: str
     settings: _settings.Settings
     log: Logger
+    user_log: Logger
     input: Edge | None
     output: Edge | None
     work: Callable[..., None]
@@ -67,12 +75,16 @@ class Stage(ABC):
         name: the replica's name; the container's host name, unless one is given.
         stage: the stage's name; the class's name in snake case, unless STAGE says otherwise.
         settings: what the environment says, overridden by the arguments.
+        log: a structlog logger, bound to stage and replica, and within `work` to `message_id` and
+            `correlation_id` of the message that this thread is handling; as LOG_LEVEL and
+            LOG_FORMAT say. A class that has a `log` of its own keeps that.
     """
 
     #: The settings this stage reads; extend it to give a stage settings of its own.
     Settings: ClassVar[type[_settings.Settings]] = _settings.Settings
 
     settings: _settings.Settings
+    log: Logger
     __rabbit__: _Known
     __rabbit_source__: Source | None
 
@@ -104,19 +116,29 @@ class Stage(ABC):
             self.name,
             settings,
             logger(settings, stage=stage, replica=self.name),
+            logger(settings, self.__message_fields, stage=stage, replica=self.name),
             input_edge(settings, stage, self.name) if reads else None,
             output_edge(settings) if writes else None,
             self.work,
         )
+        if _main.is_running:
+            capture_logging(settings, self.__message_fields, stage=stage, replica=self.name)
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-            """Say why there is nothing that the library has made: it was not asked to."""
+            """Say why there is nothing that the library has made: it was not asked to.
+
+            `log` is looked for here, behind all that a class and its bases call so.
+            """
+            if name == "log" and hasattr(type(self), name):
+                return object.__getattribute__(self, name)
             if name in _OURS and "__rabbit__" not in vars(self):
                 raise ConfigurationError(
                     f"{type(self).__name__}.__init__ has to call super().__init__() first"
                 )
+            if name == "log":
+                self.log = self.__rabbit__.user_log
             return object.__getattribute__(self, name)  # raises, also what a property has raised
 
     @abstractmethod
@@ -157,6 +179,14 @@ class Stage(ABC):
         if known.replica:
             known.replica.stop()
 
+    def __message_fields(self) -> Mapping[str, str]:
+        """Return what a line of the log is bound to while this thread handles a message."""
+        handler: Handler | None = vars(self).get("__rabbit_handler__")
+        message = handler.current if handler else None
+        if message is None:
+            return {}
+        return {"message_id": message.id, "correlation_id": message.correlation_id}
+
     def __run(self, known: _Known) -> None:
         identity = Identity(known.stage, known.name, known.input, known.output)
         known.replica = replica = Replica(identity, known.settings, known.log, self.__make_runner)
@@ -187,6 +217,9 @@ class Stage(ABC):
     def main(cls) -> NoReturn:
         """Run as a process: settings from the environment, exit code 0, 1 or 2.
 
+        The standard library's `logging`, and `warnings`, come out as lines like those of `log`,
+        unless the root logger has a handler already.
+
         0: halted in order, or by a broadcast halt, however it ended: what is halted stays down, and
         a restart policy starts again what ends with another code. 1: gave up or failed. 2: bad
         configuration.
@@ -194,7 +227,8 @@ class Stage(ABC):
         stage: Stage | None = None
         code = 0
         try:
-            stage = cls()
+            with _main():
+                stage = cls()
             with exit_guarded():
                 stage.start()
             if not stage.__rabbit__.has_run:
@@ -348,6 +382,24 @@ class Producer(Stage):
     def confirmed(self) -> int:
         """How many messages a queue has taken so far."""
         return self.__rabbit_source__.handled if self.__rabbit_source__ else 0
+
+
+class _Main:
+    """Whether a stage is being made that is all of its process."""
+
+    is_running = False
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Say so meanwhile."""
+        self.is_running = True
+        try:
+            yield
+        finally:
+            self.is_running = False
+
+
+_main = _Main()
 
 
 def _settings_class(stage: type[Stage]) -> type[_settings.Settings]:

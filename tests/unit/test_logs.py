@@ -2,14 +2,18 @@
 
 import json
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from time import process_time
 
 import pytest
 from pydantic import SecretStr
 
-from rabbit.logs import LONGEST_VALUE, logger
+from rabbit.logs import LONGEST_VALUE, capture_logging, logger
 from rabbit.settings import Settings
+from rabbit.terminal import visible
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -160,3 +164,130 @@ def test_a_huge_text_is_shortened(log_format: str, capsys: pytest.CaptureFixture
     assert said.count("begins") == said.count("ends") == 2
     assert said.count("characters left out") == 2
     assert "Traceback" in said
+
+
+class Unshowable:
+    """Cannot be shown."""
+
+    def __repr__(self) -> str:
+        """Fail."""
+        raise RuntimeError
+
+
+class Driving:
+    """Is shown by several lines."""
+
+    def __repr__(self) -> str:
+        """Begin a line."""
+        return f"<{DRIVES}>"
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_what_cannot_be_shown_is_one_line_all_the_same(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To log must not make a message fail."""
+    log = logger(Settings.load(log_format=log_format))
+    log.info("x", value=Unshowable(), other=1)
+    log.info("x", value={("a", "key"): float("nan")}, other=float("inf"))
+    log.info(ValueError("an error as the event"))  # type: ignore[arg-type] # people do it
+
+    first, second, third = lines(capsys)
+    assert "Unshowable that cannot be shown" in first
+    assert "key" in second
+    assert "an error as the event" in third
+    if log_format == "json":
+        assert json.loads(second)["other"] == "inf"
+
+
+def test_no_object_and_no_name_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not what an object says of itself, and no key of a dictionary that somebody has passed on."""
+    log = logger(Settings.load())
+    log.info("x", frame=Driving(), exception=DRIVES, **{DRIVES: 1})
+    log.info("x", stack_info=True)
+
+    said = lines(capsys)
+    assert all(line.isprintable() for line in said)
+    assert [line[28:] for line in said if not line.startswith("    ")] == [
+        rf"[info     ] x {visible(DRIVES)}=1 frame=<{visible(DRIVES)}>",
+        "[info     ] x",
+    ]
+    assert len(said) > 4
+
+
+@contextmanager
+def captured() -> Iterator[None]:
+    """Have the root logger as in a new process, without pytest's handlers; put everything back."""
+    level, handlers, show = logging.root.level, logging.root.handlers, warnings.showwarning
+    logging.root.handlers = []
+    capture_logging(Settings.load(log_format="json"), lambda: {"message_id": "m1"}, stage="s")
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        warnings.showwarning = show
+        logging.root.handlers = handlers
+        logging.root.setLevel(level)
+
+
+class Chatty:
+    """Logs when it is shown."""
+
+    def __str__(self) -> str:
+        """Log, which shows it."""
+        logging.getLogger("chatty").warning("shown: %s", self)
+        return "chatty"
+
+
+def test_the_standard_librarys_logging_looks_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its fields are bound, its extras are values, its tracebacks belong to their line."""
+    theirs = logging.getLogger("theirs")
+    with captured():
+        theirs.debug("below LOG_LEVEL")
+        theirs.info("%d rows", 3, extra={"table": "orders", "level": "theirs"})
+        try:
+            fail()
+        except ValueError:
+            theirs.exception("no")
+
+    first, second = (json.loads(line) for line in lines(capsys))
+    assert datetime.fromisoformat(first.pop("timestamp")).tzname() == "UTC"
+    assert first == {
+        "event": "3 rows",
+        "level": "info",
+        "logger": "theirs",
+        "stage": "s",
+        "message_id": "m1",
+        "table": "orders",
+    }
+    assert (second["level"], second["event"]) == ("error", "no")
+    assert "ValueError: broken" in second["exception"]
+
+
+def test_what_others_log_never_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """Arguments that do not fit, values that cannot be shown, a line that is made by a line."""
+    theirs = logging.getLogger("theirs")
+    with captured():
+        theirs.warning("%d rows", "three")
+        theirs.warning("%s", Unshowable(), extra={"value": Unshowable()})
+        theirs.warning("%s", Chatty())
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    said = [json.loads(line) for line in lines(capsys)]
+    assert said[0]["event"] == "%d rows (its arguments do not fit: TypeError)"
+    assert said[1]["event"] == "%s (its arguments do not fit: RuntimeError)"
+    assert said[1]["value"] == "(Unshowable that cannot be shown)"
+    assert (said[-2]["logger"], said[-2]["level"]) == ("theirs", "warning")  # it has ended
+    assert said[-1]["logger"] == "py.warnings"
+    assert said[-1]["event"].endswith("DeprecationWarning: old")
+
+
+def test_who_has_configured_logging_keeps_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler of the root logger says so."""
+    theirs = [logging.NullHandler()]
+    monkeypatch.setattr(logging.root, "handlers", theirs)
+    level = logging.root.level
+    capture_logging(Settings.load(log_level="debug"), dict)
+
+    assert logging.root.handlers == theirs == [theirs[0]]
+    assert logging.root.level == level

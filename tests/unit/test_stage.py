@@ -1,11 +1,14 @@
 """What a user subclasses, before it connects."""
 
+import json
+import logging
 from typing import Any
 
 import pytest
 
 from rabbit import ConfigurationError, Consumer, Producer, Worker
 from rabbit.stage import Stage
+from rabbit.testing import harness
 
 
 class ToUpper(Worker):
@@ -143,3 +146,89 @@ def test_settings_that_are_none_of_ours_are_one_line(
         "odd: Odd.Settings is no settings class of the library: "
         "make it one, class Settings(rabbit.Settings)"
     )
+
+
+class Telling(Consumer):
+    """Tells of each message."""
+
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        """Tell that it is there."""
+        super().__init__(*arguments, **given)
+        self.log.info("made")
+
+    def work(self, message: str) -> None:
+        """Tell its length."""
+        self.log.info("took it", length=len(message))
+        self.log.debug("not told")
+
+
+def test_a_line_of_the_stages_own_is_bound_to_its_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """To the stage and its replica always, to the message while it is handled."""
+    told = harness(Telling, "t1", log_format="json")
+    told.send("hello", message_id="m1")
+    told.stage.log.warning("idle")
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    always = {"stage": "telling", "replica": "t1"}
+    assert [{**line, "timestamp": ""} for line in lines] == [
+        {"timestamp": "", **always, **line}
+        for line in (
+            {"event": "made", "level": "info"},
+            {
+                "event": "took it",
+                "level": "info",
+                "length": 5,
+                "message_id": "m1",
+                "correlation_id": "m1",
+            },
+            {"event": "idle", "level": "warning"},
+        )
+    ]
+
+
+class _Mixin:
+    """Something of somebody else's that has a `log`."""
+
+    def log(self) -> str:
+        """Tell whose it is."""
+        return "theirs"
+
+
+class OwnMethod(Printer, _Mixin):  # type: ignore[misc] # what mypy would refuse still runs
+    """Inherits a `log`, behind the library's classes."""
+
+
+class OwnAttribute(Printer):
+    """Sets a `log`, before the library has made its own."""
+
+    def __init__(self) -> None:
+        """As in any class."""
+        self.log = logging.getLogger("own")  # type: ignore[assignment] # likewise
+        super().__init__(input="q")
+
+
+class OwnProperty(Printer):
+    """Has one that fails."""
+
+    @property
+    def log(self) -> str:  # type: ignore[override] # likewise
+        """Fail."""
+        return str(self.missing)  # type: ignore[attr-defined]
+
+
+def test_a_log_of_ones_own_is_kept() -> None:
+    """A method, an attribute, a property: the name was free before."""
+    assert OwnMethod(input="q").log() == "theirs"  # type: ignore[operator]
+    assert OwnAttribute().log is logging.getLogger("own")  # type: ignore[comparison-overlap]
+    with pytest.raises(AttributeError, match="missing"):
+        _ = OwnProperty(input="q").log
+
+
+def test_what_is_built_in_a_program_leaves_its_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only `main` has the standard library's logging come out like the stage's."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    Printer(input="q")
+
+    assert logging.root.handlers == []

@@ -78,6 +78,12 @@ class Handler:
         message: Message = self._call.message
         return message
 
+    @property
+    def current(self) -> Message | None:
+        """The same, and None outside of `work`."""
+        call = self._current.call
+        return None if call is None else call.message
+
     def write(self, text: str, key: str | None) -> None:
         """Add an output; it leaves when `work` has returned."""
         call = self._current.call or self._call
