@@ -1,5 +1,6 @@
 """What a user subclasses: Producer (a source), Worker, Consumer (a sink)."""
 
+import os
 import re
 import sys
 import threading
@@ -7,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
 from rabbit import settings as _settings
 from rabbit import terminal
@@ -25,6 +26,11 @@ from rabbit.runtime.source import Source
 from rabbit.runtime.watchdog import exit_guarded, leave
 from rabbit.terminal import visible
 from rabbit.topology import Edge
+
+if TYPE_CHECKING:
+    from rabbit.runtime.telemetry import Telemetry
+
+T = TypeVar("T")
 
 #: What `Stage.__init__` makes.
 _OURS = {"__rabbit__", "__rabbit_handler__", "__rabbit_source__"} | {
@@ -52,6 +58,7 @@ class _Known:
         replica: that of the last start.
         work: what is run, as it was when the stage was built.
         has_run: `start` was called.
+        telemetry: what makes spans, where they are exported.
     """
 
     stage: str
@@ -66,6 +73,11 @@ class _Known:
     is_stopped: bool = False
     replica: Replica | None = None
     has_run: bool = False
+    telemetry: "Telemetry | None" = None
+
+    def traced(self, kind: type[T]) -> type[T]:
+        """Return the class that runs in place of `kind`: another one where spans are exported."""
+        return self.telemetry.traced(kind) if self.telemetry else kind
 
 
 class Stage(ABC):
@@ -121,6 +133,7 @@ class Stage(ABC):
             output_edge(settings) if writes else None,
             self.work,
         )
+        self.__rabbit__.telemetry = _telemetry(self.__rabbit__)
         if _main.is_running:
             capture_logging(settings, self.__message_fields, stage=stage, replica=self.name)
 
@@ -192,18 +205,24 @@ class Stage(ABC):
         known.replica = replica = Replica(identity, known.settings, known.log, self.__make_runner)
         if known.is_stopped:  # just now
             replica.stop()
-        replica.run()
+        if known.telemetry:
+            known.telemetry.begin()
+        try:
+            replica.run()
+        finally:
+            if known.telemetry:
+                known.telemetry.end(replica.seconds_left)
 
     def __make_runner(self, connections: Connections) -> Runner:
         known = self.__rabbit__
         if isinstance(self, Producer):
             assert known.output is not None  # noqa: S101 - a source has one
-            self.__rabbit_source__ = source = Source(
+            self.__rabbit_source__ = source = known.traced(Source)(
                 connections, known.output, known.settings, known.work, known.log
             )
             return source
         assert isinstance(self, Consumer) and known.input is not None  # noqa: S101, PT018 - likewise
-        return Dispatcher(
+        return known.traced(Dispatcher)(
             connections,
             known.input,
             known.output,
@@ -274,7 +293,7 @@ class Consumer(Stage):
                 f"POISON_PILL is set, but {output.name!r} is of kind {output.kind}, which routes "
                 "by key, and the pill has none to be handed on with: use `make halt`"
             )
-        self.__rabbit_handler__ = Handler(
+        self.__rabbit_handler__ = known.traced(Handler)(
             self.work, known.stage, known.settings.max_message_bytes, output
         )
 
@@ -400,6 +419,33 @@ class _Main:
 
 
 _main = _Main()
+
+
+def _telemetry(known: _Known) -> "Telemetry | None":
+    """Return what makes spans, if they are to be exported and OpenTelemetry is installed."""
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next(filter(os.environ.get, endpoints), None)
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if endpoint is None or is_off or os.environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
+        return None
+    try:
+        from rabbit.runtime.telemetry import Telemetry  # noqa: PLC0415 - only where it is wanted
+    except ImportError as error:
+        known.log.warning(
+            "no spans are exported, though they are asked for: add opentelemetry-sdk and "
+            "opentelemetry-exporter-otlp-proto-http to the stage's requirements.in",
+            asked_by=endpoint,
+            reason=str(error),
+        )
+        return None
+    return Telemetry(
+        known.settings,
+        known.stage,
+        known.input,
+        known.output,
+        known.log,
+        is_process=_main.is_running,
+    )
 
 
 def _settings_class(stage: type[Stage]) -> type[_settings.Settings]:

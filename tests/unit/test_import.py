@@ -26,6 +26,7 @@ sys.addaudithook(lambda event, _: watched.append(event) if event.startswith("soc
 import rabbit
 assert watched == [], watched
 assert threading.active_count() == 1, threading.enumerate()
+assert not any(name.startswith("opentelemetry") for name in sys.modules)
 try:
     rabbit.Settings.load()
 except rabbit.ConfigurationError as error:

@@ -142,6 +142,16 @@ def test_stage_that_rejects() -> None:
     assert harness(halve).send("three").settled == "dead-lettered"
 
 
+def test_stage_that_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own line is bound to the message, without any more code."""
+    harness(_example("Measure")).send("hello", message_id="m1")
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "measured" in line
+    assert "length=5" in line
+    assert "message_id=m1" in line
+
+
 def _example(name: str) -> type[Consumer]:
     """Return a stage that stands as an example in the library's README."""
     names: dict[str, type[Consumer]] = {}

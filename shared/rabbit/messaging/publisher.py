@@ -237,8 +237,11 @@ class Publisher(ChannelListener, Generic[Owner]):
             if self._pause and not self._nacked:
                 self._pause = 0.0
                 self._log.info("output accepted again")
-            self._on_confirmed([owner for _, owner in publications])
+            self._confirm(publications)
         self.pump()
+
+    def _confirm(self, publications: list[Publication[Owner]]) -> None:
+        self._on_confirmed([owner for _, owner in publications])
 
     def _without_returned(self, publications: list[Publication[Owner]]) -> list[Publication[Owner]]:
         """Refuse those that the broker has returned; return the others."""

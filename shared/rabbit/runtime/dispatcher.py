@@ -1,6 +1,7 @@
 """A message's way through a replica: deliver → work → publish → confirm → ack."""
 
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
@@ -21,6 +22,8 @@ LOOK_SECONDS = 0.002
 
 class Dispatcher(Runner):
     """Takes the messages of one edge through `work`; `turn` is the whole way of a message."""
+
+    publisher_class: ClassVar[type[Publisher[Any]]] = Publisher
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class Dispatcher(Runner):
         )
         self._publisher: Publisher[Delivery] | None = None
         if output is not None:
-            self._publisher = Publisher(
+            self._publisher = self.publisher_class(
                 connections.publishing,
                 output,
                 log,

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from time import sleep
+from time import monotonic, sleep
 
 from rabbit.amqp.connection import Connection, User
 from rabbit.amqp.network import Network
@@ -109,6 +109,7 @@ class Replica:
         self._watchdog: Watchdog | None = None
         self._drain_timeout = settings.drain_timeout
         self._stopping: Generator[None, None, None] | None = None
+        self._halting_since: float | None = None
         self._state_said = State.STARTING
         self.was_commanded = False
         self._kept_out: list[tuple[Connection, list[User]]] = []
@@ -195,6 +196,7 @@ class Replica:
         if self._stopping is None:
             self.log.info("halting", reason=reason, in_flight=self._runner.in_flight)
             self._stopping = self._stop_in_order()
+            self._halting_since = monotonic()
             self._network.begin(self._stopping)
             if self._watchdog:
                 self._watchdog.arm()
@@ -204,6 +206,13 @@ class Replica:
         """Halt because of an error, which `run` raises in the end."""
         self._error = self._error or error
         self.halt(reason_of(error))
+
+    @property
+    def seconds_left(self) -> float:
+        """What is left of DRAIN_TIMEOUT."""
+        if self._halting_since is None:
+            return self._drain_timeout
+        return max(0.0, self._drain_timeout - (monotonic() - self._halting_since))
 
     @property
     def state(self) -> State:

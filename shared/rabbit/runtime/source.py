@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import Any, ClassVar
 
 from rabbit.errors import Halted, PublishError, TooLargeError
 from rabbit.logs import Logger
@@ -25,6 +26,8 @@ PATIENCE_SECONDS = 2.0
 
 class Source(Runner):
     """Runs a source's work in a thread of its own and publishes what it writes."""
+
+    publisher_class: ClassVar[type[Publisher[Any]]] = Publisher
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class Source(Runner):
         self._work: Callable[[], object] = work
         self._edge = edge
         self._publish_timeout = settings.publish_timeout
-        self._publisher: Publisher[None] = Publisher(
+        self._publisher: Publisher[None] = self.publisher_class(
             connections.publishing,
             edge,
             log,
@@ -59,6 +62,7 @@ class Source(Runner):
         )
         self.publishers = [self._publisher]
         self._outbox: deque[Output] = deque()
+        self._queue: Callable[[Output], None] = self._outbox.append
         self._written = 0
         self._last_progress = monotonic()
         self._room = threading.Condition()
@@ -101,7 +105,7 @@ class Source(Runner):
                 msg = "write() after work() has returned: it has to wait for its threads"
                 raise RuntimeError(msg)
             self._written += 1
-        self._outbox.append(output)
+        self._queue(output)
         self._wake()
 
     def turn(self) -> None:

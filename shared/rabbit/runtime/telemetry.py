@@ -1,0 +1,439 @@
+"""Spans for OpenTelemetry: one for each message that is handled, one for each that is published.
+
+They follow OpenTelemetry's semantic conventions for messaging, and those for RabbitMQ. Only a stage
+that exports spans imports this, and runs the classes that are made here: see `Telemetry.traced`. It
+needs the extra `telemetry`.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from typing import Any, ClassVar, TypeVar, cast
+from urllib.parse import urlsplit
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+
+from rabbit.amqp.properties import HEADERS_BIT, read_headers, read_ids, with_headers
+from rabbit.logs import Logger
+from rabbit.message import Message, Output
+from rabbit.messaging.publisher import Owner, Publication, Publisher
+from rabbit.messaging.retry import describe
+from rabbit.runtime.dispatcher import Dispatcher
+from rabbit.runtime.handler import Call, Handler, M
+from rabbit.runtime.source import Source
+from rabbit.settings import Settings
+from rabbit.topology import Edge
+
+#: How long the end of a stage waits, in seconds, for its last spans to be exported; and how long
+#: where that has just failed.
+EXPORT_SECONDS = 5.0
+FAILING_SECONDS = 0.5
+
+#: Where the collector is, the more particular one first.
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+K = TypeVar("K")
+
+
+class Telemetry:
+    """Makes and exports the spans of one replica. Whatever fails here, messages go on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: str,
+        input: Edge | None,  # noqa: A002 - as everywhere
+        output: Edge | None,
+        log: Logger,
+        *,
+        is_process: bool,
+    ) -> None:
+        """Prepare; nothing is exported before `begin`.
+
+        Args:
+            settings: the replica's name, which is the id of the service's instance, and the broker.
+            stage: the name of the service. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.
+            input: what is consumed.
+            output: what is published to.
+            log: told, once, when spans cannot be exported.
+            is_process: the process is the stage's: its other spans are exported, too.
+        """
+        self._own = Resource({"service.name": stage, "service.instance.id": settings.replica})
+        self._system: dict[str, str | int] = {"messaging.system": "rabbitmq"}
+        if len(settings.endpoints) == 1:
+            (broker,) = settings.endpoints
+            self._system |= {"server.address": broker.host, "server.port": broker.port}
+        self._input, self._output = input, output
+        self._log = log
+        self._is_process = is_process
+        self._tracer: trace.Tracer = trace.NoOpTracer()
+        self._provider: TracerProvider | None = None
+        self._exporter: _Exporter | None = None
+        self._handled: set[Span] = set()  # not ended yet
+        # By these headers a trace goes on: `traceparent` and `tracestate`, or those of
+        # OTEL_PROPAGATORS. Baggage is no part of it.
+        self._trace_headers = set(propagate.get_global_textmap().fields) - {"baggage"}
+        self._has_failed = False
+
+    def begin(self) -> None:
+        """Begin to export; to where, how, and how many of the spans is said by OTEL_... variables.
+
+        If the program has a provider of its own, the spans are given to that.
+        """
+        with self._harmless():
+            given = trace.get_tracer_provider()
+            if not isinstance(given, TracerProvider):
+                given = self._make_provider()
+            self._tracer = given.get_tracer("rabbit")
+
+    def end(self, seconds: float) -> None:
+        """Export what is left, for so many seconds at most; what takes longer is given up."""
+        for span in list(self._handled):
+            _fail(span, "_OTHER", "the stage has ended before the message was handled")
+            span.end()
+        self._handled.clear()
+        self._tracer = trace.NoOpTracer()
+        provider, self._provider = self._provider, None
+        if provider is None or self._exporter is None:
+            return
+        most = FAILING_SECONDS if self._exporter.is_failing else min(seconds, EXPORT_SECONDS)
+        thread = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
+        with suppress(RuntimeError):  # no thread is left
+            thread.start()
+            thread.join(most)
+        if thread.is_alive() and not self._exporter.is_failing:
+            self._log.warning("gave up exporting the last spans", seconds=most)
+        self._exporter.shutdown()  # ends a pause between two attempts
+
+    def traced(self, kind: type[K]) -> type[K]:
+        """Return what is to run in place of a class: a subclass of it that makes spans."""
+        mixins: dict[type, type] = {
+            Handler: _TracedHandler,
+            Dispatcher: _Traced,
+            Source: _TracedSource,
+            Publisher: _TracedPublisher,
+        }
+        (mixin,) = (mixin for base, mixin in mixins.items() if issubclass(kind, base))
+        its: dict[str, object] = {"telemetry": self}
+        if issubclass(kind, Dispatcher | Source):
+            its["publisher_class"] = self.traced(Publisher)
+        return cast("type[K]", type(f"Traced{kind.__name__}", (mixin, kind), its))
+
+    # A span for each message
+
+    def handling(self, message: Message) -> tuple[Span, object] | None:
+        """Begin the span of a message; it is the current one of this thread.
+
+        Its parent is what has published the message, so that all of it is one trace.
+        """
+        with self._harmless():
+            parent = propagate.extract(_carrier(message.properties))
+            sender = trace.get_current_span(parent).get_span_context()
+            span = self._tracer.start_span(
+                f"process {self._input.name if self._input else ''}",
+                parent,
+                SpanKind.CONSUMER,
+                self._of_input(message),
+                [Link(sender)] if sender.is_valid else [],
+            )
+            self._handled.add(span)
+            return span, context.attach(trace.set_span_in_context(span, parent))
+        return None
+
+    def handled(self, begun: tuple[Span, object] | None, error: BaseException | None) -> None:
+        """End it."""
+        if begun is None:
+            return
+        span, token = begun
+        self._handled.discard(span)
+        if error is not None:
+            with self._harmless():
+                span.record_exception(error)
+                _fail(span, _type_of(error), describe(error))
+        with self._harmless():
+            span.end()
+        with self._harmless():
+            context.detach(cast("Any", token))
+
+    def publishing(self, output: Output, received: Message | None) -> Output:
+        """Begin the span of an output; return the output with its context in the headers.
+
+        It is exported when the broker has confirmed the output, and not if that never happens: a
+        `work` that fails has published nothing.
+
+        Args:
+            output: as it was written.
+            received: what is being handled; None in a source.
+        """
+        with self._harmless():
+            had = _carrier(output.properties)
+            came = {} if received is None else _carrier(received.properties)
+            # What came and is passed through is the sender's. Another one was set by `work`, whose
+            # it is then: "custom creation context" in the conventions.
+            own = trace.get_current_span(propagate.extract(had)).get_span_context()
+            is_set = own.is_valid and any(
+                had.get(name) != came.get(name) for name in self._trace_headers
+            )
+            span = self._tracer.start_span(
+                f"publish {self._output.name if self._output else ''}",
+                None,
+                SpanKind.PRODUCER,
+                self._of_output(output),
+                [Link(own)] if is_set else [],
+            )
+            properties = output.properties
+            if not is_set:
+                properties = self._with_context(span, properties, had)
+            return _TracedOutput.of(output, properties, span)
+        return output
+
+    def _with_context(self, span: Span, properties: bytes, had: Mapping[str, str]) -> bytes:
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, trace.set_span_in_context(span))
+        new = {
+            name: value
+            for name, value in carrier.items()
+            if name in self._trace_headers or name not in had
+        }
+        return (
+            with_headers(properties, new, self._trace_headers.__contains__) if new else properties
+        )
+
+    def confirmed(self, output: Output) -> None:
+        """End it."""
+        if isinstance(output, _TracedOutput):
+            with self._harmless():
+                output.span.end()
+
+    # What they say
+
+    def _of_input(self, message: Message) -> dict[str, str | int]:
+        edge, key = self._input, message.routing_key
+        queue = edge.queue if edge else ""
+        return {
+            **self._of(
+                "process",
+                "process",
+                [edge.name if edge else "", key, "" if queue == key else queue],
+                key,
+                len(message.body),
+            ),
+            "messaging.message.id": message.id,
+            "messaging.message.conversation_id": message.correlation_id,
+        }
+
+    def _of_output(self, output: Output) -> dict[str, str | int]:
+        edge = self._output
+        key = edge.key(output.key) if edge else ""
+        found = self._of("publish", "send", [edge.name if edge else "", key], key, len(output.body))
+        message_id, correlation_id = read_ids(output.properties)
+        if message_id:
+            found["messaging.message.id"] = message_id
+        if correlation_id:
+            found["messaging.message.conversation_id"] = correlation_id
+        return found
+
+    def _of(
+        self, name: str, kind: str, destination: list[str], key: str, size: int
+    ) -> dict[str, str | int]:
+        found = {
+            **self._system,
+            "messaging.operation.name": name,
+            "messaging.operation.type": kind,
+            "messaging.destination.name": ":".join(filter(None, destination)),
+            "messaging.message.body.size": size,
+        }
+        if key:
+            found["messaging.rabbitmq.destination.routing_key"] = key
+        return found
+
+    def _make_provider(self) -> TracerProvider:
+        self._exporter = _Exporter(self._log)
+        resource = Resource.create().merge(self._own).merge(OTELResourceDetector().detect())
+        # At exit it would wait as long as a collector does not answer: `end` does not.
+        self._provider = provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        if self._is_process:
+            trace.set_tracer_provider(provider)
+        return provider
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """Have nothing come of an error but a line in the log, and that once."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - of somebody else's code, and no message's failure
+            if not self._has_failed:
+                self._has_failed = True
+                self._log.warning("no spans, or not all: messages go on", exc_info=error)
+
+
+class _TracedOutput(Output):
+    """An output, and its span.
+
+    Attributes:
+        span: ended when the broker has confirmed the output.
+    """
+
+    __slots__ = ("span",)
+    span: Span
+
+    @classmethod
+    def of(cls, output: Output, properties: bytes, span: Span) -> "_TracedOutput":
+        """Return `output` with other properties and a span."""
+        given = {field.name: getattr(output, field.name) for field in fields(output)}
+        made = cls(**{**given, "properties": properties})
+        made.span = span
+        return made
+
+
+class _Traced:
+    """A part of `Telemetry.traced`."""
+
+    telemetry: ClassVar[Telemetry]
+
+
+class _TracedHandler(_Traced, Handler):
+    def run(self, message: M) -> Call[M]:
+        """Handle one message, in its span."""
+        begun = self.telemetry.handling(message)
+        call = super().run(message)
+        self.telemetry.handled(begun, call.error)
+        return call
+
+    def write(self, *arguments: Any, **given: Any) -> None:  # noqa: ANN401 - as they are
+        """Add an output, with its span's context."""
+        super().write(*arguments, **given)
+        call = self._call
+        call.outputs[-1] = self.telemetry.publishing(call.outputs[-1], call.message)
+
+
+class _TracedSource(_Traced, Source):
+    def __init__(self, *arguments: Any, **given: Any) -> None:  # noqa: ANN401 - as they are
+        super().__init__(*arguments, **given)
+        queue = self._queue
+        self._queue = lambda output: queue(self.telemetry.publishing(output, None))
+
+
+class _TracedPublisher(_Traced, Publisher[Owner]):
+    def _confirm(self, publications: list[Publication[Owner]]) -> None:
+        for output, _ in publications:
+            self.telemetry.confirmed(output)
+        super()._confirm(publications)
+
+
+class _Exporter(SpanExporter):
+    """Exports by OTLP over HTTP, and tells once when that begins to fail, and once when it ends.
+
+    Attributes:
+        is_failing: the last export has failed.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        self.is_failing = False
+        self._exporter = OTLPSpanExporter()
+        self._log = log
+        self._lost = 0
+        self._is_over = False
+        self._hush = _Hush(self)
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in {"opentelemetry", "urllib3"}:
+                logging.getLogger(name).addFilter(self._hush)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export spans; what cannot be exported is dropped."""
+        self._hush.said, self._hush.is_ours = "", True
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            self._hush.is_ours = False
+        if result is SpanExportResult.SUCCESS:
+            if self.is_failing:
+                self._log.info("spans are exported again", lost=self._lost)
+            self.is_failing, self._lost = False, 0
+            return result
+        self._lost += len(spans)
+        if not self.is_failing and not self._is_over:
+            self.is_failing = True
+            self._log.warning(
+                "spans are not exported, messages go on: does the collector take OTLP over HTTP "
+                "there (its port is 4318)?",
+                collector=_collector(),
+                reason=self._hush.said,
+            )
+        return result
+
+    def shutdown(self) -> None:
+        """Export nothing more, and wait for nothing; once."""
+        if not self._is_over:
+            self._is_over = True
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+
+class _Hush(threading.local):
+    """Keeps what the exporter says from being told each time: a filter for loggers."""
+
+    is_ours = False
+    said = ""
+
+    def __init__(self, exporter: _Exporter) -> None:
+        self._exporter = exporter
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record is of interest: not while spans cannot be exported anyway."""
+        if self.is_ours:
+            self.said = self.said or _without_url(record)
+        return not (self.is_ours or self._exporter.is_failing)
+
+
+def _without_url(record: logging.LogRecord) -> str:
+    """Return what a record says, of errors the type only: they may quote a URL, and its secrets."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    shown = tuple(
+        type(each).__name__ if isinstance(each, BaseException) else each for each in arguments
+    )
+    with suppress(Exception):
+        return str(record.msg) % shown
+    return str(record.msg)
+
+
+def _collector() -> str:
+    """Return the host and the port that spans are sent to."""
+    given = next(filter(None, map(os.environ.get, ENDPOINTS)), "")
+    with suppress(ValueError):
+        parts = urlsplit(given)
+        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    return "?"
+
+
+def _carrier(properties: bytes) -> dict[str, str]:
+    """Return the headers of a message that are texts."""
+    if not properties[0] & HEADERS_BIT:
+        return {}
+    try:
+        found = read_headers(properties)
+    except ValueError:  # `work` never sees it
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _fail(span: Span, kind: str, said: str) -> None:
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR, said))
+
+
+def _type_of(error: BaseException) -> str:
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
