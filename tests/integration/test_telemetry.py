@@ -116,7 +116,7 @@ def test_messages_go_on_without_a_collector(broker: Broker, unique: Unique, star
         OUTPUT_QUEUE=unique("out"),
         LOG_LEVEL="debug",
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://user:s3cret@127.0.0.1:{free_port()}/?key=s3cret",
-        OTEL_EXPORTER_OTLP_TIMEOUT=1,
+        OTEL_EXPORTER_OTLP_TIMEOUT=1.5,  # seconds; the first pause is at most 1.2
         OTEL_BSP_SCHEDULE_DELAY=100,
     )
     _wait_depth(broker, unique("out"), 3000)
@@ -128,6 +128,8 @@ def test_messages_go_on_without_a_collector(broker: Broker, unique: Unique, star
     assert stage.halt() == 0
     assert monotonic() - before < 5
     assert stage.log.count("spans are not exported, messages go on") == 1
+    assert "ConnectionError" in stage.log, stage.log
+    assert stage.log.count("spans are dropped") <= 1
     assert "opentelemetry" not in stage.log
     assert "s3cret" not in stage.log
 

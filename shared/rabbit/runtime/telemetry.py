@@ -342,7 +342,7 @@ class _Exporter(SpanExporter):
         self._exporter = OTLPSpanExporter()
         self._log = log
         self._lost = 0
-        self._is_over = False
+        self._is_over = self._has_dropped = False
         self._hush = _Hush(self)
         for name in list(logging.root.manager.loggerDict):
             if name.partition(".")[0] in {"opentelemetry", "urllib3"}:
@@ -371,6 +371,15 @@ class _Exporter(SpanExporter):
             )
         return result
 
+    def tell_dropped(self) -> None:
+        """Say, once, that there are too many."""
+        if not (self._has_dropped or self.is_failing):
+            self._has_dropped = True
+            self._log.warning(
+                "spans are dropped, more are made than can be exported: have fewer traces sampled, "
+                "OTEL_TRACES_SAMPLER=parentbased_traceidratio with OTEL_TRACES_SAMPLER_ARG=0.01"
+            )
+
     def shutdown(self) -> None:
         """Export nothing more, and wait for nothing; once."""
         if not self._is_over:
@@ -390,8 +399,13 @@ class _Hush(threading.local):
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether the record is of interest: not while spans cannot be exported anyway."""
         if self.is_ours:
-            self.said = self.said or _without_url(record)
-        return not (self.is_ours or self._exporter.is_failing)
+            if record.levelno >= logging.WARNING:
+                self.said = self.said or _without_url(record)
+            return False
+        if str(record.msg).startswith("Queue full"):
+            self._exporter.tell_dropped()
+            return False
+        return not self._exporter.is_failing
 
 
 def _without_url(record: logging.LogRecord) -> str:
