@@ -8,6 +8,7 @@ needs the extra `telemetry`.
 import logging
 import os
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -22,7 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from rabbit.amqp.properties import HEADERS_BIT, read_headers, read_ids, with_headers
-from rabbit.logs import Logger
+from rabbit.logs import LONGEST_VALUE, Logger
 from rabbit.message import Message, Output
 from rabbit.messaging.publisher import Owner, Publication, Publisher
 from rabbit.messaging.retry import describe
@@ -30,6 +31,7 @@ from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, M
 from rabbit.runtime.source import Source
 from rabbit.settings import Settings
+from rabbit.terminal import shortened
 from rabbit.topology import Edge
 
 #: How long the end of a stage waits, in seconds, for its last spans to be exported; and how long
@@ -136,17 +138,37 @@ class Telemetry:
         """
         with self._harmless():
             parent = propagate.extract(_carrier(message.properties))
-            sender = trace.get_current_span(parent).get_span_context()
-            span = self._tracer.start_span(
-                f"process {self._input.name if self._input else ''}",
-                parent,
-                SpanKind.CONSUMER,
-                self._of_input(message),
-                [Link(sender)] if sender.is_valid else [],
-            )
-            self._handled.add(span)
-            return span, context.attach(trace.set_span_in_context(span, parent))
+            return self._handling(parent, [parent], self._of_input(message))
         return None
+
+    def handling_batch(self, messages: Sequence[Message]) -> tuple[Span, object] | None:
+        """Begin the span of messages that are handled at once: linked to each, a child of none."""
+        with self._harmless():
+            sizes = sum(len(message.body) for message in messages)
+            edge = self._input
+            destination = dict.fromkeys([edge.name, edge.queue] if edge else [])
+            said = self._of("process", "process", list(destination), "", sizes)
+            said["messaging.batch.message_count"] = len(messages)
+            senders = [propagate.extract(_carrier(message.properties)) for message in messages]
+            return self._handling(context.Context(), senders, said)
+        return None
+
+    def _handling(
+        self,
+        parent: context.Context,
+        senders: list[context.Context],
+        said: dict[str, str | int],
+    ) -> tuple[Span, object]:
+        linked = [trace.get_current_span(each).get_span_context() for each in senders]
+        span = self._tracer.start_span(
+            f"process {self._input.name if self._input else ''}",
+            parent,
+            SpanKind.CONSUMER,
+            said,
+            [Link(sender) for sender in linked if sender.is_valid],
+        )
+        self._handled.add(span)
+        return span, context.attach(trace.set_span_in_context(span, parent))
 
     def handled(self, begun: tuple[Span, object] | None, error: BaseException | None) -> None:
         """End it."""
@@ -156,8 +178,15 @@ class Telemetry:
         self._handled.discard(span)
         if error is not None:
             with self._harmless():
-                span.record_exception(error)
                 _fail(span, _type_of(error), describe(error))
+                # As `record_exception` does it, which has no bound: an error may quote a message.
+                trace_of = "".join(traceback.format_exception(error))
+                said = {
+                    "exception.type": _type_of(error),
+                    "exception.message": describe(error),
+                    "exception.stacktrace": shortened(trace_of, LONGEST_VALUE),
+                }
+                span.add_event("exception", said)
         with self._harmless():
             span.end()
         with self._harmless():

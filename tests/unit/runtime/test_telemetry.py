@@ -106,7 +106,7 @@ def test_a_work_that_fails_has_published_nothing(
 
     def work(made: Handler, text: str) -> None:
         made.write(text, "key")
-        raise KeyboardInterrupt(text)
+        raise KeyboardInterrupt(1_000_000 * text)
 
     assert handler(telemetry, work).run(message()).error is not None
 
@@ -114,7 +114,14 @@ def test_a_work_that_fails_has_published_nothing(
     assert (span.parent, list(span.links)) == (None, [])
     assert span.attributes
     assert span.attributes["error.type"] == "KeyboardInterrupt"
-    assert span.status.description == "hello"
+    assert span.status.description == 100 * "hello"
+    (event,) = span.events
+    assert event.attributes
+    assert {name: len(str(value)) < 20_000 for name, value in event.attributes.items()} == {
+        "exception.type": True,
+        "exception.message": True,
+        "exception.stacktrace": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -151,6 +158,23 @@ def test_what_passes_through_is_replaced(telemetry: Telemetry) -> None:
     headers = decode_headers(output.properties)
     assert headers.keys() == {"traceparent", "tenant"}
     assert headers["traceparent"] != TRACEPARENT
+
+
+def test_a_batch_is_linked_to_each_of_its_messages(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    """It is no part of one message's trace."""
+    begun = telemetry.handling_batch(
+        [message(traceparent=TRACEPARENT), message(), message(traceparent=OTHER)]
+    )
+    telemetry.handled(begun, None)
+
+    (span,) = exporter.get_finished_spans()
+    assert span.parent is None
+    assert [f"{link.context.trace_id:032x}" for link in span.links] == [TRACE, OTHER.split("-")[1]]
+    assert span.attributes
+    assert span.attributes["messaging.batch.message_count"] == 3
+    assert span.attributes["messaging.destination.name"] == "in:in.relay"
 
 
 class _Broken:
