@@ -103,11 +103,12 @@ class _Captured(logging.Handler):
         try:
             said = record.getMessage()
         except Exception as error:  # noqa: BLE001 - arguments that do not fit, or cannot be shown
-            said = f"{record.msg!s} (its arguments do not fit: {type(error).__name__})"
+            text = record.msg if isinstance(record.msg, str) else _said(record.msg)
+            said = f"{text} (its arguments do not fit: {type(error).__name__})"
         if record.name == "py.warnings":  # it goes on with the line of code
             said = said.partition("\n")[0]
         event = {
-            **{name: value for name, value in vars(record).items() if name not in _RECORD},
+            **{str(name): value for name, value in vars(record).items() if name not in _RECORD},
             **self._context,
             "event": said,
             "level": record.levelname.lower(),
@@ -127,7 +128,7 @@ def _processors(settings: "Settings") -> list[structlog.typing.Processor]:
     return [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
+        structlog.processors.StackInfoRenderer([__name__]),
         *_rendering(settings),
     ]
 

@@ -270,6 +270,7 @@ def test_what_others_log_never_fails(capsys: pytest.CaptureFixture[str]) -> None
     with captured():
         theirs.warning("%d rows", "three")
         theirs.warning("%s", Unshowable(), extra={"value": Unshowable()})
+        theirs.warning(Unshowable())
         theirs.warning("%s", Chatty())
         warnings.warn("old", DeprecationWarning, stacklevel=1)
 
@@ -277,6 +278,7 @@ def test_what_others_log_never_fails(capsys: pytest.CaptureFixture[str]) -> None
     assert said[0]["event"] == "%d rows (its arguments do not fit: TypeError)"
     assert said[1]["event"] == "%s (its arguments do not fit: RuntimeError)"
     assert said[1]["value"] == "(Unshowable that cannot be shown)"
+    assert said[2]["event"].startswith("(Unshowable that cannot be shown)")
     assert (said[-2]["logger"], said[-2]["level"]) == ("theirs", "warning")  # it has ended
     assert said[-1]["logger"] == "py.warnings"
     assert said[-1]["event"].endswith("DeprecationWarning: old")
