@@ -171,7 +171,7 @@ class Stage(ABC):
             DrainTimeoutError: when DRAIN_TIMEOUT passed while halting.
         """
         known = self.__rabbit__
-        _check_unchanged(self)
+        check_unchanged(self)
         if not known.running.acquire(blocking=False):
             raise RabbitError(f"start() of {known.name!r} is running already: stop() ends it")
         try:
@@ -460,7 +460,7 @@ def _settings_class(stage: type[Stage]) -> type[_settings.Settings]:
     )
 
 
-def _check_unchanged(stage: Stage) -> None:
+def check_unchanged(stage: Stage) -> None:
     """Raise ConfigurationError if `work` was replaced, which would not be run or looked at."""
     if stage.work != stage.__rabbit__.work:
         raise ConfigurationError(
@@ -470,7 +470,7 @@ def _check_unchanged(stage: Stage) -> None:
 
 def checked(stage: Consumer) -> Handler:
     """Return what runs a stage's `work`. Raises ConfigurationError where `start` would."""
-    _check_unchanged(stage)
+    check_unchanged(stage)
     return stage.__rabbit_handler__
 
 

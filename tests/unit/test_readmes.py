@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from pydantic.fields import FieldInfo
@@ -150,6 +151,17 @@ def test_stage_that_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "measured" in line
     assert "length=5" in line
     assert "message_id=m1" in line
+
+
+def test_tests_of_stages() -> None:
+    """The example of tests without a broker passes."""
+    names: dict[str, Any] = {}
+    exec(LIBRARY.block_with("def test_a_tick_is_heard"), names)  # noqa: S102 - our own README
+
+    tests = [each for name, each in names.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
 
 
 def _example(name: str) -> type[Consumer]:

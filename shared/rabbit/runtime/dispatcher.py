@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
+from rabbit.message import Message
 from rabbit.messaging.consumer import Delivery, QueueConsumer
 from rabbit.messaging.failure_publisher import FailurePublisher
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.messaging.publisher import Publication, Publisher
-from rabbit.messaging.retry import RetryPolicy, describe
+from rabbit.messaging.retry import Disposition, RetryPolicy, describe
 from rabbit.runtime.handler import Call, Handler
 from rabbit.runtime.handler_threads import HandlerThreads, HandlerWatchdog
 from rabbit.runtime.runner import Connections, Runner
@@ -173,19 +174,11 @@ class Dispatcher(Runner):
         if not self._consumer.is_current(delivery):
             return  # it comes again
         self.failed += 1
-        output, attempt, delay, trace = self._retry_policy.decide(
-            delivery, error, self._failures.most_property_bytes
-        )
-        self.retried += delay is not None
-        self.dead_lettered += delay is None
-        self._log.warning(
-            "message failed",
-            message_id=delivery.id,
-            attempt=attempt,
-            next="dead-lettered" if delay is None else f"again in {delay:g} s",
-            **({"exc_info": error} if trace else {"reason": describe(error)}),
-        )
-        self._failures.send([output], delivery)
+        decided = self._retry_policy.decide(delivery, error, self._failures.most_property_bytes)
+        self.retried += decided.delay is not None
+        self.dead_lettered += decided.delay is None
+        log_failure(self._log, delivery, decided, error)
+        self._failures.send([decided.output], delivery)
 
     def _output_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish an output again while its input is ours, which stays unacked meanwhile.
@@ -357,6 +350,17 @@ class Dispatcher(Runner):
             while self._consumer.in_flight:
                 self._requeue_stuck()
                 yield
+
+
+def log_failure(log: Logger, message: Message, decided: Disposition, error: BaseException) -> None:
+    """Tell, once, of a message that has failed: why, and what becomes of it."""
+    log.warning(
+        "message failed",
+        message_id=message.id,
+        attempt=decided.attempt,
+        next="dead-lettered" if decided.delay is None else f"again in {decided.delay:g} s",
+        **({"exc_info": error} if decided.trace else {"reason": describe(error)}),
+    )
 
 
 def _thread_failed(cause: BaseException) -> RabbitError:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rabbit import ConfigurationError, MessageQueue, Reject, Worker
+from rabbit import ConfigurationError, Message, MessageQueue, Reject, Worker
 from rabbit.message import derived_id
-from rabbit.testing import harness
+from rabbit.testing import Sent, harness
 from services.to_upper import ToUpper
 
 
@@ -64,8 +64,35 @@ def test_after_the_last_delay_failing_work_is_given_up() -> None:
     """The attempts before are in a header; how many there are is a setting."""
     fed = harness(Picky, retry_delays=(1.0, 2.0))
 
-    assert fed.send("bad", headers={"x-attempts": 1}).settled == "retried"
+    assert [fed.send("bad", attempt=number).settled for number in (1, 2, 3)] == [
+        "retried",
+        "retried",
+        "dead-lettered",
+    ]
     assert fed.send("bad", headers={"x-attempts": 2}).settled == "dead-lettered"
+    with pytest.raises(ValueError, match="attempt: 0 is below 1"):
+        fed.send("bad", attempt=0)
+
+
+def test_what_becomes_of_a_message_that_failed() -> None:
+    """It waits so long, and comes again as it is then; or it is kept with the reason."""
+    fed = harness(Picky, "me", retry_delays=(1.5,))
+
+    first = fed.send("bad", message_id="m", headers={"a": 1})
+    again = fed.deliver(kept(first))
+
+    assert (first.delay, again.delay) == (1.5, None)
+    assert (kept(first).id, kept(first).attempt, kept(first).headers["a"]) == ("m", 2, 1)
+    assert again.settled == "dead-lettered"
+    assert (kept(again).text, kept(again).headers["x-error-type"]) == ("bad", "ValueError")
+    assert kept(again).headers["x-failed-replica"] == "me"
+    assert fed.send("good").kept is None
+
+
+def kept(sent: Sent) -> Message:
+    """Return what is kept of a message, which has failed."""
+    assert sent.kept is not None
+    return sent.kept
 
 
 def test_what_is_rejected_is_given_up_at_once() -> None:
@@ -86,12 +113,91 @@ def test_what_is_not_utf_8_is_given_up_at_once() -> None:
     assert fed.stage.seen is None
 
 
-def test_the_stage_sees_its_message() -> None:
-    """Id, headers and whether it was delivered before are as given."""
-    fed = harness(Picky)
-    fed.send("hello", message_id="m", headers={"a": 1}, redelivered=True)
+class Tell(Worker):
+    """Writes what is known of a message."""
 
-    assert fed.stage.seen == "m True 1"
+    def work(self, _: str) -> None:
+        """Write it."""
+        known = self.message
+        self.write(f"{known.id} {known.correlation_id} {known.routing_key} {known.redelivered}")
+        self.write(f"{known.attempt} {dict(known.headers)}")
+
+
+def test_the_stage_sees_its_message() -> None:
+    """What is known of it is as given; by default it is one that has just come from a source."""
+    told = harness(Tell).send(
+        "hello",
+        message_id="m",
+        correlation_id="c",
+        headers={"a": 1},
+        routing_key="red",
+        redelivered=True,
+        attempt=3,
+    )
+    default = harness(Tell, input="here").send("hello", message_id="m")
+    by_key = harness(Tell, input_kind="topic", input_keys="#").send("hello", message_id="m")
+
+    assert told.outputs == ["m c red True", "3 {'a': 1, 'x-attempts': 2}"]
+    assert default.outputs == ["m m here False", "1 {}"]
+    assert by_key.outputs[0] == "m m  False"
+
+
+def test_outputs_are_what_the_next_stage_gets() -> None:
+    """With ids, correlation id and the key that a broker would deliver them with."""
+    sent = harness(Picky, output_kind="topic").send("hello", message_id="m", correlation_id="c")
+    plain = harness(Picky, output="there").send("hello").messages
+
+    assert [each.id for each in sent.messages] == sent.ids
+    assert [(each.text, each.correlation_id) for each in sent.messages] == 2 * [("hello", "c")]
+    assert [each.routing_key for each in sent.messages] == ["red", "green"]
+    assert [each.routing_key for each in plain] == ["there", "there"]
+    assert sent.message.text == "hello"
+
+
+class Asserting(Worker):
+    """Has an assertion of the test's, or what is no error of its own, in its work."""
+
+    raised: BaseException = AssertionError("not what was expected")
+
+    def work(self, message: str) -> None:
+        """Raise it."""
+        self.write(message)
+        raise self.raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError("not what was expected"),
+        KeyboardInterrupt(),
+        SystemExit(3),
+        pytest.fail.Exception("told by the test"),
+        ExceptionGroup("two", [ValueError(), AssertionError("not what was expected")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_ends_a_test_is_not_swallowed(error: BaseException) -> None:
+    """It comes out of `send`, and the stage can be used again."""
+    fed = harness(Asserting)
+    fed.stage.raised = error
+    with pytest.raises(type(error)) as caught:
+        fed.send("a")
+    assert caught.value is error
+
+    fed.stage.raised = ExceptionGroup("no assertion", [ValueError()])
+    again = fed.send("a")
+    assert (again.settled, again.outputs) == ("retried", [])
+
+
+def test_a_failure_is_told_with_where_it_was_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a running stage tells it; pytest shows it where a test fails."""
+    harness(Picky).send("bad", message_id="m")
+
+    told = capsys.readouterr().err
+    assert "message failed" in told
+    assert "again in 1 s" in told
+    assert "message_id=m" in told
+    assert "in work" in told
 
 
 def test_a_stage_goes_on_after_a_failure() -> None:

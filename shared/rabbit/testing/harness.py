@@ -1,0 +1,201 @@
+"""A stage that is fed by hand: one message in, what came of it out."""
+
+import os
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from unittest.mock import patch
+
+from rabbit.amqp import frames
+from rabbit.amqp.pika_types import Properties, encode_properties
+from rabbit.message import ATTEMPTS_HEADER, Message, Output, new_id
+from rabbit.messaging.retry import RetryPolicy
+from rabbit.runtime.dispatcher import log_failure
+from rabbit.stage import Consumer, Producer, Stage, checked
+from rabbit.testing.source import SourceHarness
+from rabbit.topology import Edge
+
+Settled: TypeAlias = Literal["acked", "retried", "dead-lettered"]
+
+S = TypeVar("S", bound=Consumer)
+P = TypeVar("P", bound=Producer)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a stage made of one message.
+
+    Attributes:
+        outputs: what it has written; nothing when it failed.
+        keys: the routing key of each output.
+        ids: the message id of each output.
+        settled: acked; or else retried, after a delay, or dead-lettered, as RETRY_DELAYS says.
+        error: what `work` raised, or what is wrong with the message, or None.
+        messages: each output as the next stage gets it: with its headers, correlation id and so on.
+        message: what was sent.
+        delay: seconds until the next attempt, where it is retried.
+        kept: where it is retried, what comes again then; where it is dead-lettered, what is kept.
+    """
+
+    outputs: list[Any]
+    keys: list[str | None]
+    ids: list[str]
+    settled: Settled
+    error: BaseException | None
+    messages: list[Message]
+    message: Message
+    delay: float | None
+    kept: Message | None
+
+
+class Harness(Generic[S]):
+    """One replica of a stage, fed by hand.
+
+    Attributes:
+        stage: the stage itself, for a look at its state.
+    """
+
+    def __init__(self, stage: S) -> None:
+        """Feed `stage`, by what a running one is fed by."""
+        self.stage = stage
+        self._handler = checked(stage)
+        self._known = known = stage.__rabbit__
+        assert known.input is not None  # noqa: S101 - a consumer has one
+        self._input = known.input
+        self._retry_policy = RetryPolicy(known.input, known.stage, known.name)
+        self._values: list[Any] = []
+        self._record()
+
+    def send(
+        self,
+        text: str | bytes,
+        *,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        headers: dict[str, Any] | None = None,
+        routing_key: str | None = None,
+        redelivered: bool = False,
+        attempt: int | None = None,
+    ) -> Sent:
+        """Let the stage handle one message, in this thread; return what came of it.
+
+        Whatever `work` raises is in `error`, and in the log as if the stage were running; but what
+        ends a test, such as a failing assertion or KeyboardInterrupt, ends the test.
+
+        Args:
+            text: the message; bytes are sent as they are, to try what is not UTF-8.
+            message_id: default: a new one. The same id gives outputs with the same ids.
+            correlation_id: default: the message id, as at a source.
+            headers: the message's headers.
+            routing_key: what it was published with; default: that of a work queue, or "".
+            redelivered: as if the broker had delivered it before.
+            attempt: which attempt this is, from 1: it has failed so many times less one before.
+
+        Raises:
+            ValueError: `attempt` is below 1.
+        """
+        message_id = message_id or new_id()
+        properties = Properties(  # type: ignore[no-untyped-call]
+            message_id=message_id,
+            correlation_id=correlation_id or message_id,
+            headers=_counted(headers, attempt),
+        )
+        return self.deliver(
+            Message(
+                text if isinstance(text, bytes) else text.encode(),
+                encode_properties(properties),
+                redelivered=redelivered,
+                routing_key=self._input.key(routing_key) if routing_key is None else routing_key,
+            )
+        )
+
+    def deliver(self, message: Message) -> Sent:
+        """Let the stage handle a message that there is already; see `send`.
+
+        Args:
+            message: such as one of `Sent.messages`, which another stage has written, or
+                `Sent.kept`, to make another attempt.
+        """
+        self._values.clear()
+        call = self._handler.run(message)
+        if call.error is None:
+            made = [_as_delivered(output, self._known.output) for output in call.outputs]
+            keys = [output.key for output in call.outputs]
+            ids = [output.id for output in call.outputs]
+            values = list(self._values)
+            return Sent(values, keys, ids, "acked", None, made, message, None, None)
+        if _ends_the_test(call.error):
+            raise call.error
+        return self._failed(message, call.error)
+
+    def _failed(self, message: Message, error: BaseException) -> Sent:
+        decided = self._retry_policy.decide(
+            message, error, frames.most_property_bytes(frames.FRAME_MAX)
+        )
+        log_failure(self._known.log, message, decided, error)
+        settled: Settled = "dead-lettered" if decided.delay is None else "retried"
+        kept = _as_delivered(decided.output, None)
+        return Sent([], [], [], settled, error, [], message, decided.delay, kept)
+
+    def _record(self) -> None:
+        """Keep what is written, as it is at that moment."""
+        write = self._handler.write
+
+        def recorded(value: Any, *more: Any) -> None:  # noqa: ANN401 - as `write` takes them
+            write(value, *more)
+            self._values.append(deepcopy(value))
+
+        self._handler.write = recorded  # type: ignore[method-assign, assignment]
+
+
+@overload
+def harness(stage: type[S], *arguments: Any, **given: Any) -> Harness[S]: ...  # noqa: ANN401
+@overload
+def harness(stage: type[P], *arguments: Any, **given: Any) -> SourceHarness[P]: ...  # noqa: ANN401
+def harness(stage: type[Stage], *arguments: Any, **given: Any) -> Any:
+    """Make a replica of `stage` that needs no broker.
+
+    Queues that neither the arguments nor the environment name are called `input` and `output`.
+
+    Args:
+        stage: the class: a worker or a sink, to `send` to; or a source, to `run`.
+        arguments: as the class's constructor takes them.
+        given: likewise.
+    """
+    queues = {"INPUT_QUEUE": "input", "OUTPUT_QUEUE": "output"}
+    missing = {name: queue for name, queue in queues.items() if name not in os.environ}
+    with patch.dict(os.environ, missing):
+        return replica_of(stage(*arguments, **given))
+
+
+def replica_of(stage: Stage) -> Harness[Any] | SourceHarness[Any]:
+    """Return what feeds or runs a stage that is built already."""
+    if isinstance(stage, Consumer):
+        return Harness(stage)
+    if isinstance(stage, Producer):
+        return SourceHarness(stage)
+    msg = f"{type(stage).__name__} is neither a Producer nor a Worker nor a Consumer"
+    raise TypeError(msg)
+
+
+def _as_delivered(output: Output, edge: Edge | None) -> Message:
+    """Return what a consumer gets of an output: of an edge, or of an exchange that it names."""
+    key = edge.key(output.key) if edge else output.key or ""
+    return Message(output.body, output.properties, redelivered=False, routing_key=key)
+
+
+def _counted(headers: dict[str, Any] | None, attempt: int | None) -> dict[str, Any] | None:
+    """Return headers that say which attempt it is."""
+    if attempt is None:
+        return headers
+    if attempt < 1:
+        msg = f"attempt: {attempt!r} is below 1, which is the first"
+        raise ValueError(msg)
+    return {**(headers or {}), ATTEMPTS_HEADER: attempt - 1}
+
+
+def _ends_the_test(error: BaseException) -> bool:
+    """Tell whether an error is meant for who tests: a failing assertion, Ctrl-C, pytest.fail()."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_ends_the_test, error.exceptions))
+    return isinstance(error, AssertionError) or not isinstance(error, Exception)
