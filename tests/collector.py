@@ -53,12 +53,14 @@ class Collector:
     Attributes:
         spans: all that have come.
         environment: by which a stage finds it.
+        status: what it answers; with another one than 200 it drops what has come.
+        asked: released with each request.
     """
 
     def __init__(self) -> None:
         """Begin with no spans."""
         self.spans: list[Received] = []
-        self.is_down = False
+        self.status = 200
         self.asked = threading.Semaphore(0)
         self._answers = threading.Event()
         self._answers.set()
@@ -100,7 +102,7 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 collector.asked.release()
                 collector._answers.wait()
-                status = 404 if self.path != "/v1/traces" else 503 if collector.is_down else 200
+                status = collector.status if self.path.startswith("/v1/traces") else 404
                 if status == 200:
                     collector.spans += _spans(ExportTraceServiceRequest.FromString(body))
                 answer = ExportTraceServiceResponse().SerializeToString()

@@ -13,11 +13,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rabbit import Worker
 from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.amqp.properties import decode_headers, text_properties
+from rabbit.logs import logger
 from rabbit.message import Message, Output
 from rabbit.runtime.handler import Handler
 from rabbit.runtime.telemetry import Telemetry
 from rabbit.settings import Settings
 from rabbit.topology import Edge
+from tests.collector import Collector
 from tests.unit.scripted import log
 
 TRACE, SENDER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -209,6 +211,31 @@ def test_a_message_that_is_not_finished_is_told(
 
     assert span.status.description == "the stage has ended before the message was handled"
     assert context.get_current() == {}
+
+
+def test_a_collector_that_refuses_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And once that it takes spans again; what it could quote of its address is not told."""
+    settings = Settings.load(replica="r1")
+    with Collector() as collector:
+        address = collector.environment["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{address}/v1/traces?key=s3cret")
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=theirs,team=a")
+        made = Telemetry(settings, "relay", Edge("in"), None, logger(settings), is_process=False)
+        made.begin()
+        for collector.status in (403, 403, 200, 200):
+            assert handler(made, lambda *_: None).run(message()).error is None
+            assert made._provider  # noqa: SLF001 - a span at a time
+            made._provider.force_flush()  # noqa: SLF001 - likewise
+        made.end(10)
+
+    assert [(span.service, span.instance) for span in collector.spans] == [("theirs", "r1")] * 2
+    refused, again = capsys.readouterr().err.splitlines()
+    assert f"collector={address.removeprefix('http://')}" in refused
+    assert "code: 403, reason: Forbidden" in refused
+    assert "s3cret" not in refused
+    assert again.endswith("spans are exported again lost=2")
 
 
 class Relay(Worker):
