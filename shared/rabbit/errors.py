@@ -13,7 +13,8 @@
     └── DrainTimeoutError      gave up waiting while halting            exit code 1
 
 Four stand apart. A handler raises `Reject` to give a message up, and `UndecodableError` is what
-the dead letter of a message says whose properties are beyond us. `Halted` is no error but the way
+the dead letter of a message says whose properties or body are beyond us; `InvalidPayloadError` is
+one of these: the body is not what `work` takes. `Halted` is no error but the way
 a source leaves its work when it is stopped. `ProtocolError` ends a connection, and nothing else.
 """
 
@@ -96,7 +97,11 @@ class Reject(Exception):  # noqa: N818 - an order, not a mishap
 
 
 class UndecodableError(ValueError):
-    """The properties of a message cannot be decoded."""
+    """The properties or the body of a message cannot be decoded."""
+
+
+class InvalidPayloadError(UndecodableError):
+    """The body of a message is not what `work` is annotated to take."""
 
 
 class Halted(BaseException):

@@ -1,22 +1,29 @@
-"""What a handler holds, and what it gives: messages in, outputs out."""
+"""What a handler holds: one message as it came, and what it hands on to its outputs."""
 
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from rabbit import topology
 from rabbit.amqp.properties import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    EXPIRATION,
+    PRIORITY,
+    REPLY_TO,
+    TIMESTAMP,
     decode_headers,
+    headers_table,
+    is_simple,
     read_ids,
-    split_text,
-    text_begin,
-    text_properties,
-    with_id,
+    read_property,
+    short_string,
+    without_headers,
 )
+from rabbit.amqp.sent_properties import Origin, split_sent
 from rabbit.errors import UndecodableError
 
 #: Namespace of the message ids that are derived from an input's id (RFC 9562, version 5).
@@ -30,6 +37,27 @@ MOST_ATTEMPTS = 1_000_000
 
 #: What RFC 9562 makes of the digit that carries the variant: its two highest bits are 10.
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+_DEATH = ("exchange", "queue", "reason")
+#: What the broker adds to a message that it delivers again or dead-letters, or acts upon, and what
+#: we add: no part of what was published. Others that merely begin like these are the sender's.
+ADDED_HEADERS = frozenset(
+    {
+        "x-death",
+        *(f"x-{which}-death-{of}" for which in ("first", "last") for of in _DEATH),
+        "x-delivery-count",
+        "x-acquired-count",
+        ATTEMPTS_HEADER,
+        "x-error-type",
+        "x-error-message",
+        "x-failed-stage",
+        "x-failed-replica",
+        "x-failed-at",
+    }
+)
+#: The broker sends a message to these routing keys, too (sender-selected distribution), and we keep
+#: here what a message that waits cannot have: neither is for what is made of it.
+NOT_HANDED_ON = ADDED_HEADERS | {"CC", "BCC", "x-original-expiration", "x-original-user-id"}
 
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
@@ -45,19 +73,20 @@ def derived_id(input_id: str, stage: str, index: int) -> str:
     It is `uuid5(OUTPUT_NAMESPACE, "input_id/stage/index")`: a redelivered input gives the same ids.
     `derived_output` gives an output this id; who wants to know an id beforehand can ask here.
     """
-    return _uuid5(input_id.encode() + _place(stage, index))
+    return derived_id_bytes(input_id.encode(), stage, index).decode()
+
+
+def derived_id_bytes(input_id: bytes, stage: str, index: int) -> bytes:
+    """Return the same, of bytes and as bytes, in a third of the time: this runs once per output."""
+    name = _NAMESPACE + input_id + _place(stage, index)
+    text = hashlib.sha1(name, usedforsecurity=False).hexdigest()
+    variant = _VARIANT[text[16]]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}".encode()
 
 
 @lru_cache(maxsize=1000)
 def _place(stage: str, index: int) -> bytes:
     return f"/{stage}/{index}".encode()
-
-
-def _uuid5(name: bytes) -> str:
-    """Do what uuid.uuid5 does, in a third of the time: this runs once per message."""
-    text = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
-    variant = _VARIANT[text[16]]
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
 
 
 class Message:
@@ -73,7 +102,15 @@ class Message:
     #: Whether a count of attempts in its headers is ours, and not made up by its sender.
     is_counted: ClassVar[bool] = True
 
-    __slots__ = ("_headers", "_ids", "body", "properties", "redelivered", "routing_key")
+    __slots__ = (
+        "_headers",
+        "_ids",
+        "_origin",
+        "body",
+        "properties",
+        "redelivered",
+        "routing_key",
+    )
 
     def __init__(
         self, body: bytes, properties: bytes, *, redelivered: bool, routing_key: str
@@ -85,6 +122,7 @@ class Message:
         self.routing_key = routing_key
         self._ids: tuple[str, str] | None = None
         self._headers: Mapping[str, Any] | None = None
+        self._origin: Origin | None = None
 
     @property
     def text(self) -> str:
@@ -111,13 +149,36 @@ class Message:
         return self._ids
 
     @property
-    def origin(self) -> tuple[bytes, bytes]:
-        """What its outputs are derived from: their properties up to the message id, and its id."""
-        split = split_text(self.properties)
-        if split is None:  # not from a stage of ours
+    def origin(self) -> Origin:
+        """What it hands on to its outputs: its ids, and the headers that its sender has given it.
+
+        Raises:
+            UndecodableError: its headers cannot be decoded.
+        """
+        origin = self._origin
+        if origin is None:
+            origin = split_sent(self.properties) or self._foreign_origin()
+            if origin[2]:
+                correlation_id, message_id, headers = origin
+                origin = correlation_id, message_id, self._passed_on(headers)
+            self._origin = origin
+        return origin
+
+    def _foreign_origin(self) -> Origin:
+        """Return the same, with all headers, of a message that no stage of ours has sent."""
+        try:
             message_id, correlation_id = self.ids
-            split = text_begin(correlation_id), message_id.encode()
-        return split
+            table = headers_table(self.properties)
+        except ValueError as error:
+            raise _undecodable(error) from error
+        return short_string(correlation_id), message_id.encode(), table
+
+    def _passed_on(self, table: bytes) -> bytes:
+        """Return the headers that go on to every output, of all that there are."""
+        if not is_simple(table):
+            _ = self.headers  # or raise
+        may_be_others = b"x-" in table or b"CC" in table
+        return without_headers(table, NOT_HANDED_ON.__contains__) if may_be_others else table
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -130,9 +191,51 @@ class Message:
             try:
                 self._headers = decode_headers(self.properties) or _NO_HEADERS
             except ValueError as error:
-                msg = f"properties that cannot be decoded: {error!r}"
-                raise UndecodableError(msg) from error
+                raise _undecodable(error) from error
         return self._headers
+
+    @property
+    def content_type(self) -> str | None:
+        """What its sender says the body is, such as application/json."""
+        return self._text(CONTENT_TYPE)
+
+    @property
+    def content_encoding(self) -> str | None:
+        """How its sender says the body is packed (gzip, deflate), or which characters it has."""
+        return self._text(CONTENT_ENCODING)
+
+    @property
+    def reply_to(self) -> str | None:
+        """The queue that an answer is expected in; see `rabbit.MessageQueue`."""
+        return self._text(REPLY_TO)
+
+    @property
+    def priority(self) -> int | None:
+        """What it was published with, 0 to 255; none goes on to outputs."""
+        value = read_property(self.properties, PRIORITY)
+        return value if isinstance(value, int) else None
+
+    @property
+    def expiration(self) -> float | None:
+        """How long it might have waited in its queue, in seconds; none goes on to outputs.
+
+        None after a failed attempt, too: what is tried again does not expire.
+        """
+        value = self._text(EXPIRATION)
+        return int(value) / 1000 if value and value.isdecimal() else None
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When its sender says it was made; None, too, if no calendar has that time."""
+        value = read_property(self.properties, TIMESTAMP)
+        try:
+            return None if value is None else datetime.fromtimestamp(int(value), UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+
+    def _text(self, flag: int) -> str | None:
+        value = read_property(self.properties, flag)
+        return value if isinstance(value, str) else None
 
     @property
     def attempt(self) -> int:
@@ -155,80 +258,16 @@ class Message:
         return _count(self.headers, ATTEMPTS_HEADER) if self.is_counted else 0
 
 
+def _undecodable(error: ValueError) -> UndecodableError:
+    return UndecodableError(f"properties that cannot be decoded: {error!r}")
+
+
+def is_added(header: str) -> bool:
+    """Tell whether a header is not the sender's, but was added on the way (`ADDED_HEADERS`)."""
+    return header in ADDED_HEADERS
+
+
 def _count(headers: Mapping[str, Any], name: str) -> int:
     """Return a header that counts something; what somebody else has put there may be no number."""
     value = headers.get(name)
     return min(value, MOST_ATTEMPTS) if isinstance(value, int) and value > 0 else 0
-
-
-def check_key(key: str | None) -> str | None:
-    """Return a routing key that AMQP can carry: a short string. Raises ValueError otherwise."""
-    return None if key is None else topology.check_key(key)
-
-
-@dataclass(slots=True)  # not frozen, which would make it slower to make
-class Output:
-    """One message to publish.
-
-    Attributes:
-        body: the bytes to send.
-        properties: to send with it, flags first, as in a content header.
-        key: the routing key that was asked for; None for a work queue.
-        exchange: another one than that of the publisher's edge; `key` is taken as it is then.
-    """
-
-    body: bytes
-    properties: bytes
-    key: str | None = None
-    exchange: str | None = None
-
-    @property
-    def id(self) -> str:
-        """The message id that stands in the properties; "" if there is none."""
-        return read_ids(self.properties)[0] or ""
-
-
-def text_output(
-    body: bytes,
-    message_id: str,
-    correlation_id: str,
-    key: str | None = None,
-    reply_to: str | None = None,
-) -> Output:
-    """Return an output that is a persistent UTF-8 text.
-
-    Args:
-        body: the text.
-        message_id: its id.
-        correlation_id: the id carried through from the source.
-        key: the routing key that was asked for; None for a work queue.
-        reply_to: where an answer is expected; only commands have it.
-    """
-    return Output(body, text_properties(message_id, correlation_id, reply_to), key)
-
-
-def encoded(text: str) -> bytes:
-    """Return the body of a message that is this text. Raises TypeError for what is none."""
-    if not isinstance(text, str):
-        msg = f"a message is a text, not {type(text).__name__}: make it one first, say with str()"
-        raise TypeError(msg)
-    return str.encode(text)  # of a subclass, too
-
-
-def derived_output(
-    message: Message, stage: str, index: int, body: bytes, key: str | None = None
-) -> Output:
-    """Return a stage's output number `index` for an input, a persistent UTF-8 text.
-
-    Its id is that of `derived_id`; the correlation id is carried through.
-
-    Args:
-        message: the input.
-        stage: the stage's name.
-        index: how many outputs of this input there are before it.
-        body: the text.
-        key: the routing key that was asked for; None for a work queue.
-    """
-    begin, input_id = message.origin
-    output_id = _uuid5(input_id + _place(stage, index)).encode()
-    return Output(body, with_id(begin, output_id), key)

@@ -9,23 +9,27 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Self, TypeAlias, get_args
+
+from pydantic import BaseModel
 
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.amqp.pika_types import Deliver, Properties, decode_properties
 from rabbit.errors import ClosedError, ConfigurationError, RabbitError
 from rabbit.logs import logger
-from rabbit.message import Output, encoded, new_id, text_output
+from rabbit.message import new_id
 from rabbit.messaging.consumer import Delivery
 from rabbit.messaging.retry import RetryPolicy
+from rabbit.output import Extras, Output, make_extras, new_output
+from rabbit.payloads import MOST_UNPACKED_BYTES, Payload, encoded
 from rabbit.runtime.blocking_publisher import BlockingPublisher, PendingConfirms
 from rabbit.runtime.callback_consumer import CallbackConsumer, Received
 from rabbit.runtime.handler import is_async
 from rabbit.settings import Settings
-from rabbit.topology import LONGEST_SHORT_STRING_BYTES, Edge, Kind, check_declarations, check_name
+from rabbit.topology import Edge, Kind, check_declarations, check_name
 
 #: `publish_many` waits while so many messages are not confirmed, and hands over so many at a time.
 WINDOW = 1000
@@ -137,7 +141,7 @@ class MessageQueue:
         self._prefetch = prefetch
         self._log = logger(self._settings, queue=name)
         self._callback: Callback | None = None
-        self._type: type[str | bytes] = str
+        self._payload = Payload(str)
         self._is_stopping = False
         self._begin_anew()
         _queues.add(self)
@@ -161,10 +165,13 @@ class MessageQueue:
 
     def publish(
         self,
-        text: str,
+        text: object,
         key: str | None = None,
         timeout: float | None = None,
         *,
+        headers: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        expiration: float | None = None,
         message_id: str | None = None,
     ) -> None:
         """Publish one message; return once the broker has confirmed it.
@@ -174,10 +181,15 @@ class MessageQueue:
         `message_id`, by which a consumer can drop the second one.
 
         Args:
-            text: any text.
+            text: a text, bytes, or what is sent as JSON: a pydantic model, a dataclass, a dict, a
+                list or a tuple.
             key: the routing key, for direct and topic.
             timeout: seconds to wait, above 0; None: for as long as it takes. While the broker is
                 away, refuses us or has an alarm, the log says so.
+            headers: its headers, by name.
+            priority: 0 to 255, for a queue that has priorities.
+            expiration: seconds, 0 to 4294967, after which the broker takes it out of its queue if
+                nobody has handled it: then it is a dead letter.
             message_id: 1 to 255 bytes; None: a new one.
 
         Raises:
@@ -189,18 +201,19 @@ class MessageQueue:
             TopologyError: the broker refuses the queue itself.
             ValueError, TypeError: an argument is wrong; nothing was published.
         """
-        output = self._output(text, key, _check_id(message_id))
+        extras = make_extras(headers, priority, expiration, message_id)
+        output = self._output(text, key, extras)
         self._publish(iter([output]), _check_timeout(timeout))
 
     def publish_many(
-        self, texts: Iterable[str], key: str | None = None, timeout: float | None = None
+        self, texts: Iterable[object], key: str | None = None, timeout: float | None = None
     ) -> int:
         """Publish all of `texts` in order, many at a time; return how many were confirmed: all.
 
         Each gets a message id of its own; see `publish` for one of yours.
 
         Args:
-            texts: any texts; read only as fast as they are confirmed.
+            texts: as for `publish`; read only as fast as they are confirmed.
             key: the routing key, for direct and topic.
             timeout: seconds without progress after which to give up; None: never.
 
@@ -209,23 +222,25 @@ class MessageQueue:
             TopologyError, ValueError, TypeError: as `publish`; messages after the first that
                 failed may or may not have been published.
         """
-        if isinstance(texts, str | bytes):
-            msg = "publish_many() takes texts, and publish() one text"
+        if isinstance(texts, str | bytes | Mapping | BaseModel):
+            msg = "publish_many() takes many messages, and publish() one"
             raise TypeError(msg)
-        outputs = (self._output(text, key, new_id()) for text in texts)
+        outputs = (self._output(text, key) for text in texts)
         return self._publish(outputs, _check_timeout(timeout))
 
-    def register(self, callback: Callback, type: type[str | bytes] = str) -> None:  # noqa: A002 - as it will be called for stages
+    def register(self, callback: Callback, type: object = str) -> None:  # noqa: A002 - the word for it
         """Set what `start` calls per message: `callback(channel, method, properties, message)`.
 
         Args:
             callback: a plain function; each message is acked by `ack`, or by its channel.
-            type: what a message is: str, or bytes. With str, what is no UTF-8 never reaches the
-                callback; likewise what has properties that cannot be decoded, with either. It is a
+            type: what a message is: str, bytes, or what pydantic reads JSON into: a model, a
+                dataclass, a TypedDict, dict, list[...]. What is something else, say no UTF-8, never
+                reaches the callback; likewise what has properties that cannot be decoded. It is a
                 dead letter at once; a queue of one process only has none, and drops it.
 
         Raises:
-            TypeError: `callback` cannot be called, or is an `async def`; or it is another type.
+            TypeError: `callback` cannot be called, or is an `async def`.
+            ConfigurationError: nothing can be read into that type.
         """
         if not callable(callback):
             msg = f"{callback!r} cannot be called: register a function"
@@ -233,10 +248,7 @@ class MessageQueue:
         if is_async(callback):
             msg = f"{callback!r} {_ASYNC}"
             raise TypeError(msg)
-        if type not in (str, bytes):
-            msg = f"type: {type!r} is neither str nor bytes"
-            raise TypeError(msg)
-        self._callback, self._type = callback, type
+        self._callback, self._payload = callback, Payload(type)
 
     def ack(self, method: Deliver) -> None:
         """Ack the message that came with `method`; a message that is not acked comes again.
@@ -375,8 +387,9 @@ class MessageQueue:
     def _call_back(
         self, callback: Callback, consuming: CallbackConsumer, delivery: Delivery
     ) -> None:
+        most_bytes = self._settings.max_message_bytes or MOST_UNPACKED_BYTES
         try:
-            message = delivery.text if self._type is str else delivery.body
+            message = self._payload.read(delivery, most_bytes)
             properties = decode_properties(delivery.properties)
         except ValueError as error:
             consuming.give_up(delivery, error)
@@ -389,12 +402,15 @@ class MessageQueue:
             msg = f"{callback!r} {_ASYNC}"
             raise TypeError(msg)
 
-    def _output(self, text: str, key: str | None, message_id: str) -> Output:
+    def _output(self, value: object, key: str | None, extras: Extras | None = None) -> Output:
         if key is not None and not isinstance(key, str):
             msg = f"a routing key is a text, not {type(key).__name__}"
             raise TypeError(msg)
         checked = self._edge.check_key(key)
-        return text_output(encoded(text), message_id, message_id, checked)
+        own = extras.message_id if extras else None
+        message_id = own.decode() if own else new_id()
+        body, content = encoded(value)
+        return new_output(body, message_id, message_id, checked, content, extras)
 
     def _leave_to_parent(self) -> None:
         """Use nothing that the parent process has, in a child that was forked."""
@@ -445,19 +461,6 @@ def _check_timeout(timeout: float | None) -> float | None:
         msg = f"timeout: {timeout!r} is not above 0; None waits for as long as it takes"
         raise ValueError(msg)
     return min(timeout, threading.TIMEOUT_MAX)
-
-
-def _check_id(message_id: str | None) -> str:
-    if message_id is None:
-        return new_id()
-    if not isinstance(message_id, str):
-        msg = f"message_id: {message_id!r} is not a text"
-        raise TypeError(msg)
-    size = len(message_id.encode())
-    if not 1 <= size <= LONGEST_SHORT_STRING_BYTES:
-        msg = f"message_id: {size} bytes; 1 to {LONGEST_SHORT_STRING_BYTES} are allowed"
-        raise ValueError(msg)
-    return message_id
 
 
 def _close_soon(loop_thread: LoopThread) -> None:

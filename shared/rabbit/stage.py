@@ -17,6 +17,8 @@ from rabbit.errors import ConfigurationError, RabbitError
 from rabbit.logs import Logger, capture_logging, logger
 from rabbit.message import Message
 from rabbit.messaging.retry import RetryPolicy
+from rabbit.output import make_extras
+from rabbit.payloads import Payload, annotation_of
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, check_work
 from rabbit.runtime.replica import Replica
@@ -155,7 +157,7 @@ class Stage(ABC):
             return object.__getattribute__(self, name)  # raises, also what a property has raised
 
     @abstractmethod
-    def work(self, *arguments: Any) -> None:  # noqa: ANN401 - none, or a message
+    def work(self, *arguments: Any) -> Any:  # noqa: ANN401 - none, or a message; and None
         """Do what the stage is for."""
 
     def start(self) -> None:
@@ -294,12 +296,20 @@ class Consumer(Stage):
                 "by key, and the pill has none to be handed on with: use `make halt`"
             )
         self.__rabbit_handler__ = known.traced(Handler)(
-            self.work, known.stage, known.settings.max_message_bytes, output
+            self.work,
+            known.stage,
+            known.settings.max_message_bytes,
+            output,
+            Payload(annotation_of(self.work, type(self).__name__)),
         )
 
     @abstractmethod
-    def work(self, message: str) -> None:
+    def work(self, message: Any, /) -> Any:  # noqa: ANN401 - what a subclass says, and None
         """Handle one message.
+
+        What its argument is annotated with is what it gets: str; bytes; or what pydantic reads JSON
+        into, such as a model, a dataclass, a TypedDict, dict or list[...]. A message that is
+        something else is a dead letter at once.
 
         Whatever it raises, the message comes again after each of the RETRY_DELAYS, on any replica;
         then it is a dead letter. `raise Reject("why")` makes it one at once. It returns nothing:
@@ -339,22 +349,43 @@ class Worker(Consumer):
         """
         super().__init__(name, input, output_queue=output, **given)
 
-    def write(self, text: str, key: str | None = None) -> None:
+    def write(
+        self,
+        text: object,
+        key: str | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        expiration: float | None = None,
+        message_id: str | None = None,
+    ) -> None:
         """Add an output to the message being handled, any number of times.
 
-        It leaves when `work` has returned; a `work` that raises has written nothing.
+        It leaves when `work` has returned; a `work` that raises has written nothing. The headers
+        that the input's sender has set go on to it.
 
         Args:
-            text: any text.
+            text: a text, bytes, or what is sent as JSON: a pydantic model, a dataclass, a dict, a
+                list or a tuple.
             key: the routing key, for an output of kind direct or topic.
+            headers: headers of its own, in place of those that the input has by the same name; a
+                value of None: that of the input does not go on.
+            priority: 0 to 255, for a queue that has priorities.
+            expiration: seconds, 0 to 4294967, after which the broker takes it out of its queue if
+                nobody has handled it: then it is a dead letter.
+            message_id: 1 to 255 bytes; None: one that is the same when the input comes again.
 
         Raises:
             RuntimeError: outside of `work`.
-            TypeError: it is no text.
+            TypeError: it cannot be sent, or an argument is of a wrong type.
             ValueError: a key for an output of kind work, which has none; none for direct or topic,
-                which route by it; or one that is too long.
+                which route by it; or an argument that is out of range.
         """
-        self.__rabbit_handler__.write(text, key)
+        if headers is None and priority is None and expiration is None and message_id is None:
+            self.__rabbit_handler__.write(text, key)
+            return
+        extras = make_extras(headers, priority, expiration, message_id)
+        self.__rabbit_handler__.write(text, key, extras)
 
 
 class Producer(Stage):
@@ -378,24 +409,40 @@ class Producer(Stage):
     def work(self) -> None:
         """Write all messages and return nothing; the source ends when they are all confirmed."""
 
-    def write(self, text: str, key: str | None = None) -> None:
+    def write(
+        self,
+        text: object,
+        key: str | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        expiration: float | None = None,
+        message_id: str | None = None,
+    ) -> None:
         """Publish one message; waits while many are not confirmed yet.
 
         Args:
-            text: any text.
+            text: a text, bytes, or what is sent as JSON: a pydantic model, a dataclass, a dict, a
+                list or a tuple.
             key: the routing key, for an output of kind direct or topic.
+            headers: its headers, by name.
+            priority: 0 to 255, for a queue that has priorities.
+            expiration: seconds, 0 to 4294967, after which the broker takes it out of its queue if
+                nobody has handled it: then it is a dead letter.
+            message_id: 1 to 255 bytes; None: a new one.
 
         Raises:
             Halted: when the source is being stopped; let it pass.
             RuntimeError: outside of `work`, or after it has returned: it waits for its threads.
-            TypeError: it is no text.
+            TypeError: it cannot be sent, or an argument is of a wrong type.
             ValueError: a key for an output of kind work, which has none; none for direct or topic,
-                which route by it; or one that is too long.
+                which route by it; or an argument that is out of range.
         """
         if self.__rabbit_source__ is None:
             msg = "write() is for work(), which runs between start() and halt"
             raise RuntimeError(msg)
-        self.__rabbit_source__.write(text, key)
+        extras = make_extras(headers, priority, expiration, message_id)
+        self.__rabbit_source__.write(text, key, extras)
 
     @property
     def confirmed(self) -> int:

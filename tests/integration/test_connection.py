@@ -17,8 +17,8 @@ from pika import frame, spec
 from rabbit.amqp.channel import ChannelListener
 from rabbit.amqp.loop_thread import LoopThread
 from rabbit.logs import logger
-from rabbit.message import text_output
 from rabbit.messaging.publisher import Publisher
+from rabbit.output import new_output
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 from tests.broker import Broker
@@ -524,7 +524,7 @@ def test_a_late_nack_of_a_channel_that_was_left_is_no_news(broker: Broker, uniqu
 
     def publish() -> None:
         Publisher._begin(publisher)  # noqa: SLF001
-        publisher.send([text_output(b"a", "id", "id")], "a")
+        publisher.send([new_output(b"a", "id", "id")], "a")
         nack = spec.Basic.Nack(1)  # type: ignore[no-untyped-call]
         late = frame.Method(channels[0].channel_number, nack)
         connection._pika._process_frame(late)  # type: ignore[union-attr]  # noqa: SLF001

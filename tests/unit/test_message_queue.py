@@ -50,7 +50,11 @@ def test_a_wrong_argument(given: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "given", "error", "told"),
     [
-        ("work", {"text": b"bytes"}, TypeError, "not bytes"),
+        ("work", {"text": None}, TypeError, "not NoneType"),
+        ("work", {"text": {"a": object()}}, TypeError, "JSON"),
+        ("work", {"text": "a", "headers": {"x-death": 1}}, ValueError, "another name"),
+        ("work", {"text": "a", "priority": 256}, ValueError, "0 to 255"),
+        ("work", {"text": "a", "expiration": -1}, ValueError, "0 to 4294967"),
         ("work", {"text": 7}, TypeError, "not int"),
         ("work", {"text": "half\ud800"}, ValueError, "surrogates"),
         ("work", {"text": "a", "key": "k"}, ValueError, "no keys"),
@@ -77,7 +81,7 @@ def test_a_wrong_publish(
 
 def test_one_text_is_no_list_of_texts() -> None:
     """`publish_many("hello")` would publish five messages."""
-    with pytest.raises(TypeError, match="one text"):
+    with pytest.raises(TypeError, match=r"publish\(\) one"):
         MessageQueue("letters").publish_many("hello")
 
 

@@ -1,8 +1,8 @@
 """Message properties as they stand in a content header: flags first, then the values.
 
-AMQP 0-9-1, sections 4.2.6.1 and 4.2.5, and the basic class. A pipeline writes the same few for
-every message and reads two ids, so these are written and read in place. Who shows a message as
-pika would has the rest from `rabbit.amqp.pika_types`. Pure: bytes in, bytes and values out.
+AMQP 0-9-1, sections 4.2.6.1 and 4.2.5, and the basic class. What our own stages write is in
+`rabbit.amqp.sent_properties`. Who shows a message as pika would has the rest from
+`rabbit.amqp.pika_types`. Pure: bytes in, bytes and values out.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,87 +11,45 @@ from typing import Any
 from rabbit.amqp.field_table import decode_table
 
 # Which properties are there, as bits; they follow in this order.
-_CONTENT_TYPE = 1 << 15
-_CONTENT_ENCODING = 1 << 14
-_HEADERS = 1 << 13
-_DELIVERY_MODE = 1 << 12
-_PRIORITY = 1 << 11
-_CORRELATION_ID = 1 << 10
-_REPLY_TO = 1 << 9
-_EXPIRATION = 1 << 8
-_MESSAGE_ID = 1 << 7
-_TIMESTAMP = 1 << 6
-_USER_ID = 1 << 4
+CONTENT_TYPE = 1 << 15
+CONTENT_ENCODING = 1 << 14
+HEADERS = 1 << 13
+DELIVERY_MODE = 1 << 12
+PRIORITY = 1 << 11
+CORRELATION_ID = 1 << 10
+REPLY_TO = 1 << 9
+EXPIRATION = 1 << 8
+MESSAGE_ID = 1 << 7
+TIMESTAMP = 1 << 6
+USER_ID = 1 << 4
 #: The bit in the first byte that says that there are headers.
-HEADERS_BIT = _HEADERS >> 8
+HEADERS_BIT = HEADERS >> 8
+#: Likewise that there is a content encoding.
+ENCODING_BIT = CONTENT_ENCODING >> 8
 
-_BEFORE_HEADERS = (_CONTENT_TYPE, _CONTENT_ENCODING)
-_OCTETS = {_DELIVERY_MODE, _PRIORITY}
+_BEFORE_HEADERS = (CONTENT_TYPE, CONTENT_ENCODING)
+_OCTETS = {DELIVERY_MODE, PRIORITY}
 _UP_TO_THE_ID = [1 << bit for bit in range(15, 6, -1)]
 _ALL = [1 << bit for bit in range(15, 1, -1)]
 #: The broker drops a message that has expired, and refuses one with another user's id.
-_ACTED_UPON = {_EXPIRATION: "x-original-expiration", _USER_ID: "x-original-user-id"}
+_ACTED_UPON = {EXPIRATION: "x-original-expiration", USER_ID: "x-original-user-id"}
 
 #: How many bytes a header's value takes, by its type; the others begin with their length.
 _VALUE_BYTES = dict(
     zip(b"tbBsuUIifDlLdTV", (1, 1, 1, 2, 2, 2, 4, 4, 4, 5, 8, 8, 8, 8, 0), strict=True)
 )
 _WITH_LENGTH = b"SxFA"
+_TEXT = ord("S")
+#: How many bytes a number takes, with its type; of a time or a decimal not each can be decoded.
+_SIMPLE_BYTES = {kind: 1 + _VALUE_BYTES[kind] for kind in b"tbBsuUIilLfdV"}
 _SIGNED = b"bsIl"
 _NUMBERS = _SIGNED + b"Bui"
 
-_LENGTHS = [bytes([length]) for length in range(256)]
-_TEXT_FLAGS = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _CORRELATION_ID | _MESSAGE_ID
-_TEXT_VALUES = b"\x0atext/plain\x05utf-8\x02"  # persistent
-_TEXT = _TEXT_FLAGS.to_bytes(2, "big") + _TEXT_VALUES
-_TEXT_WITH_REPLY_TO = (_TEXT_FLAGS | _REPLY_TO).to_bytes(2, "big") + _TEXT_VALUES
 
-
-def text_properties(message_id: str, correlation_id: str, reply_to: str | None = None) -> bytes:
-    """Return the properties of a persistent UTF-8 text, as they stand in a content header.
-
-    Args:
-        message_id: at most 255 bytes, as the others.
-        correlation_id: likewise.
-        reply_to: where an answer is expected, or None.
-    """
-    if reply_to is None:
-        begin = text_begin(correlation_id)
-    else:
-        begin = _TEXT_WITH_REPLY_TO + _encode(correlation_id) + _encode(reply_to)
-    return begin + _encode(message_id)
-
-
-def text_begin(correlation_id: str) -> bytes:
-    """Return what stands before the message id in the properties of a persistent UTF-8 text."""
-    return _TEXT + _encode(correlation_id)
-
-
-def with_id(begin: bytes, message_id: bytes) -> bytes:
-    """Return the properties that begin with what `text_begin` or `split_text` returns."""
-    return begin + _LENGTHS[len(message_id)] + message_id
-
-
-def split_text(properties: bytes) -> tuple[bytes, bytes] | None:
-    """Return what stands before the message id, and the id, of a text as our stages send it.
-
-    Args:
-        properties: as they came, flags first.
-
-    Returns:
-        None if it is another message, if an id is empty, or if one is not ASCII.
-    """
-    if not properties.startswith(_TEXT):
-        return None
-    try:
-        length = properties[len(_TEXT)]
-        end = len(_TEXT) + 1 + length
-        message_id = properties[end + 1 :]
-        is_whole = properties[end] == len(message_id)
-    except IndexError:
-        return None
-    is_known = length and message_id and is_whole and properties[len(_TEXT) :].isascii()
-    return (properties[:end], message_id) if is_known else None
+def short_string(text: str) -> bytes:
+    """Return a text of up to 255 bytes as it stands in a frame (section 4.2.5.3)."""
+    raw = text.encode()
+    return bytes([len(raw)]) + raw
 
 
 def read_ids(properties: bytes) -> tuple[str | None, str | None]:
@@ -108,13 +66,32 @@ def read_ids(properties: bytes) -> tuple[str | None, str | None]:
     for flag in _UP_TO_THE_ID:
         if not flags & flag:
             continue
-        if flag == _HEADERS:
+        if flag == HEADERS:
             _, at = _long_string(properties, at)
         elif flag in _OCTETS:
             at += 1
         else:
             found[flag], at = _short_string(properties, at)
-    return found.get(_MESSAGE_ID), found.get(_CORRELATION_ID)
+    return found.get(MESSAGE_ID), found.get(CORRELATION_ID)
+
+
+def read_property(properties: bytes, flag: int) -> str | int | None:
+    """Return one property, which is not the headers: a text or a number; None: there is none.
+
+    Args:
+        properties: flags first.
+        flag: which one, such as `REPLY_TO`.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    flags = int.from_bytes(properties[:2], "big")
+    for each, begin, end in _spans(properties, flags) if flags & flag else ():
+        if each == flag:
+            if flag in _OCTETS or flag == TIMESTAMP:
+                return int.from_bytes(properties[begin:end], "big")
+            return _short_string(properties, begin)[0]
+    return None
 
 
 def read_headers(properties: bytes) -> dict[str, str | int]:
@@ -152,6 +129,51 @@ def decode_headers(properties: bytes) -> dict[str, Any]:
     return decode_table(_cut(properties)[1]) if properties[0] & HEADERS_BIT else {}
 
 
+def headers_table(properties: bytes) -> bytes:
+    """Return the headers as they stand there, without their length; none: nothing.
+
+    Args:
+        properties: flags first.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    return _cut(properties)[1] if properties[0] & HEADERS_BIT else b""
+
+
+def is_simple(table: bytes) -> bool:
+    """Tell whether headers are texts and numbers only, and can all be decoded: quicker than that.
+
+    Args:
+        table: the headers, without their length.
+    """
+    at, size = 0, len(table)
+    try:
+        while at < size:
+            at += 1 + table[at]
+            kind = table[at]
+            if kind == _TEXT:
+                at += 5 + int.from_bytes(table[at + 1 : at + 5], "big")
+            else:
+                at += _SIMPLE_BYTES[kind]
+    except (IndexError, KeyError):
+        return False
+    return at == size
+
+
+def without_headers(table: bytes, is_left_out: Callable[[str], bool]) -> bytes:
+    """Return headers without some of them; the others stay as they are, byte for byte.
+
+    Args:
+        table: the headers, without their length.
+        is_left_out: tells it by a header's name.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    return b"".join([entry for name, entry in _entries(table) if not is_left_out(name)])
+
+
 def split_headers(properties: bytes) -> tuple[bytes, bytes]:
     """Return the properties without headers, and the table of these: see `decode_table`.
 
@@ -162,7 +184,7 @@ def split_headers(properties: bytes) -> tuple[bytes, bytes]:
         ValueError: there is something that cannot be read.
     """
     before, table, after = _cut(properties)
-    flags = int.from_bytes(properties[:2], "big") & ~_HEADERS
+    flags = int.from_bytes(properties[:2], "big") & ~HEADERS
     return flags.to_bytes(2, "big") + before + after, table
 
 
@@ -202,11 +224,11 @@ def with_message_id(properties: bytes, message_id: str) -> bytes:
     """
     flags = int.from_bytes(properties[:2], "big")
     values = {flag: properties[at:end] for flag, at, end in _spans(properties, flags)}
-    if values.get(_MESSAGE_ID, b"\0") != b"\0":
+    if values.get(MESSAGE_ID, b"\0") != b"\0":
         return properties
-    values[_MESSAGE_ID] = _encode(message_id)
+    values[MESSAGE_ID] = short_string(message_id)
     ordered = (values[flag] for flag in _ALL if flag in values)
-    return b"".join([(flags | _MESSAGE_ID).to_bytes(2, "big"), *ordered])
+    return b"".join([(flags | MESSAGE_ID).to_bytes(2, "big"), *ordered])
 
 
 def _spans(properties: bytes, flags: int) -> Iterator[tuple[int, int, int]]:
@@ -216,11 +238,11 @@ def _spans(properties: bytes, flags: int) -> Iterator[tuple[int, int, int]]:
         if not flags & flag:
             continue
         begin = at
-        if flag == _HEADERS:
+        if flag == HEADERS:
             _, at = _long_string(properties, at)
         elif flag in _OCTETS:
             at += 1
-        elif flag == _TIMESTAMP:
+        elif flag == TIMESTAMP:
             at += 8
         else:
             _, at = _short_string(properties, at)
@@ -241,10 +263,10 @@ def with_headers(
         ValueError: there is something that cannot be read.
     """
     before, old, after = _cut(properties)
-    kept = [entry for name, entry in _entries(old) if name not in headers and not without(name)]
-    new = b"".join([*kept, *(_entry(name, value) for name, value in headers.items())])
+    kept = without_headers(old, lambda name: name in headers or without(name))
+    new = b"".join([kept, *(_entry(name, value) for name, value in headers.items())])
     table = len(new).to_bytes(4, "big") + new
-    flags = int.from_bytes(properties[:2], "big") | _HEADERS
+    flags = int.from_bytes(properties[:2], "big") | HEADERS
     return flags.to_bytes(2, "big") + before + table + after
 
 
@@ -254,7 +276,7 @@ def _cut(properties: bytes) -> tuple[bytes, bytes, bytes]:
     for flag in _BEFORE_HEADERS:
         if flags & flag:
             begin = _short_string(properties, begin)[1]
-    table, end = _long_string(properties, begin) if flags & _HEADERS else (b"", begin)
+    table, end = _long_string(properties, begin) if flags & HEADERS else (b"", begin)
     return properties[2:begin], table, properties[end:]
 
 
@@ -285,12 +307,6 @@ def _entry(name: str, value: str | int) -> bytes:
         return b"%c%bl%b" % (len(key), key, value.to_bytes(8, "big", signed=True))
     text = value.encode()
     return b"%c%bS%b%b" % (len(key), key, len(text).to_bytes(4, "big"), text)
-
-
-def _encode(text: str) -> bytes:
-    """Return a short string (section 4.2.5.3)."""
-    raw = text.encode()
-    return _LENGTHS[len(raw)] + raw
 
 
 def _long_string(data: bytes, at: int) -> tuple[bytes, int]:

@@ -11,10 +11,11 @@ from rabbit.amqp.loop_thread import LoopThread
 from rabbit.control.messages import Command, Report, bounded
 from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError, UnroutableError
 from rabbit.logs import Logger
-from rabbit.message import new_id, text_output
+from rabbit.message import new_id
 from rabbit.messaging.consumer import QueueConsumer
 from rabbit.messaging.prefetch import FixedPrefetch
 from rabbit.messaging.publisher import Publication, Publisher
+from rabbit.output import new_output
 from rabbit.settings import Settings
 from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Edge, Exchange
 
@@ -156,7 +157,7 @@ class ControlClient:
         """Broadcast a command; return whether the broker has taken it, within a few seconds."""
         message_id = new_id()
         body = command.model_dump_json().encode()
-        output = text_output(body, message_id, message_id, reply_to=self.id)
+        output = new_output(body, message_id, message_id, reply_to=self.id)
         self._loop_thread.call(self._commands.send, [output], command.id)
         self._loop_thread.see_through(self._taking(command.id), CONFIRM_SECONDS)
         is_taken = command.id in self._taken

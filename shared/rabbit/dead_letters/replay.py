@@ -11,10 +11,10 @@ from rabbit.dead_letters.browser import QueueBrowser
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.errors import PublishError, RabbitError
 from rabbit.logs import Logger
-from rabbit.message import Message, Output
+from rabbit.message import Message, is_added
 from rabbit.messaging.consumer import Delivery
 from rabbit.messaging.publisher import Publication, Publisher
-from rabbit.messaging.retry import is_added
+from rabbit.output import Output
 from rabbit.topology import Edge
 
 Selects: TypeAlias = Callable[[DeadLetter], bool]

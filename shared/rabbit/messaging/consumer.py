@@ -60,6 +60,7 @@ class Delivery(Message):
         self.redelivered = redelivered
         self._ids = None
         self._headers = None
+        self._origin = None
 
 
 class Again(Delivery):

@@ -17,8 +17,8 @@ from rabbit.errors import (
     UnroutableError,
 )
 from rabbit.logs import Logger
-from rabbit.message import Output
 from rabbit.messaging.unsettled import UnconfirmedPublishes
+from rabbit.output import Output
 from rabbit.topology import Declaration, Edge
 
 Owner = TypeVar("Owner")

@@ -9,29 +9,12 @@ from typing import NamedTuple
 
 from rabbit.amqp.properties import set_aside, with_headers, with_message_id
 from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
-from rabbit.message import ATTEMPTS_HEADER, Message, Output
+from rabbit.message import ATTEMPTS_HEADER, Message, is_added
+from rabbit.output import Output
 from rabbit.topology import Edge
 
 #: How much of what an error says is kept, in characters.
 LONGEST_ERROR = 500
-
-_DEATH = ("exchange", "queue", "reason")
-#: What the broker adds to a message that it delivers again or dead-letters, and what we do: no
-#: part of what was published. Others that merely begin like these are the sender's.
-ADDED_HEADERS = frozenset(
-    {
-        "x-death",
-        *(f"x-{which}-death-{of}" for which in ("first", "last") for of in _DEATH),
-        "x-delivery-count",
-        "x-acquired-count",
-        ATTEMPTS_HEADER,
-        "x-error-type",
-        "x-error-message",
-        "x-failed-stage",
-        "x-failed-replica",
-        "x-failed-at",
-    }
-)
 
 #: Errors that another attempt does not cure; a handler need not even have been called.
 _HOPELESS = (Reject, TooLargeError, UndecodableError)
@@ -101,11 +84,6 @@ def describe(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001 - of a class that we do not know
         text = "(an error that cannot be shown)"
     return text[:LONGEST_ERROR].encode(errors="backslashreplace").decode()
-
-
-def is_added(header: str) -> bool:
-    """Tell whether a header is not the sender's, but was added on the way (`ADDED_HEADERS`)."""
-    return header in ADDED_HEADERS
 
 
 def _failures(message: Message) -> int:

@@ -9,8 +9,8 @@ from time import monotonic
 from rabbit.amqp.loop_thread import WAIT_SECONDS, LoopThread
 from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError
 from rabbit.logs import Logger
-from rabbit.message import Output
 from rabbit.messaging.publisher import Publication, Publisher
+from rabbit.output import Output
 from rabbit.topology import Edge
 
 

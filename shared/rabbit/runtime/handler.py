@@ -8,8 +8,11 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rabbit.amqp.properties import HEADERS_BIT
+from rabbit.amqp.sent_properties import PLAIN_TEXT, TEXT
 from rabbit.errors import ConfigurationError, TooLargeError
-from rabbit.message import Message, Output, check_key, derived_output, encoded
+from rabbit.message import Message
+from rabbit.output import Extras, Output, check_key, derived_output
+from rabbit.payloads import MOST_UNPACKED_BYTES, Payload, encoded
 from rabbit.runtime.forks import end_child, keep_from_children
 from rabbit.topology import Edge
 
@@ -50,10 +53,11 @@ class Handler:
 
     def __init__(
         self,
-        work: Callable[[str], None],
+        work: Callable[[Any], object],
         stage: str,
         max_message_bytes: int | None = None,
         output: Edge | None = None,
+        payload: Payload | None = None,
     ) -> None:
         """Run `work`.
 
@@ -62,11 +66,15 @@ class Handler:
             stage: the stage's name.
             max_message_bytes: no body may be larger.
             output: where outputs go, and which keys they may have; None: any that can be sent.
+            payload: what `work` takes; None: text.
         """
-        self._work: Callable[[str], object] = work
+        self._work = work
+        self._payload = payload or Payload()
+        self._is_text = self._payload.is_text
         self._check_key = output.check_key if output else check_key
         self._needs_key = output is not None and output.needs_key
         self._most_bytes = sys.maxsize if max_message_bytes is None else max_message_bytes
+        self._most_unpacked = max_message_bytes or MOST_UNPACKED_BYTES
         self._stage = stage
         self._current = _Current()
         self._is_disowned = False
@@ -84,13 +92,15 @@ class Handler:
         call = self._current.call
         return None if call is None else call.message
 
-    def write(self, text: str, key: str | None) -> None:
+    def write(self, value: object, key: str | None, extras: Extras | None = None) -> None:
         """Add an output; it leaves when `work` has returned."""
         call = self._current.call or self._call
         outputs = call.outputs
         checked = self._check_key(key) if self._needs_key or key is not None else None
-        body = encoded(text)
-        outputs.append(derived_output(call.message, self._stage, len(outputs), body, checked))
+        body, content = (value.encode(), TEXT) if type(value) is str else encoded(value)
+        outputs.append(
+            derived_output(call.message, self._stage, len(outputs), body, checked, content, extras)
+        )
 
     def forward(self, message: Message) -> Output:
         """Return an output that is the same text."""
@@ -99,13 +109,17 @@ class Handler:
     def run(self, message: M) -> Call[M]:
         """Handle one message. All or nothing: a call that fails has no outputs.
 
-        What is too large, is no UTF-8, or has headers that cannot be decoded, `work` never sees.
+        What is too large, is not what it takes, or has headers that cannot be decoded, `work` never
+        sees.
         """
         self._current.call = call = Call(message)
         try:
-            if message.properties[0] & HEADERS_BIT or len(message.body) > self._most_bytes:
-                self._check(message)
-            returned = self._work(message.text)
+            body = message.body
+            is_plain = self._is_text and message.properties.startswith(PLAIN_TEXT)
+            if is_plain and len(body) <= self._most_bytes:
+                returned = self._work(body.decode())
+            else:
+                returned = self._work(self._read(message))
             if returned is not None:
                 raise unmeant(returned)  # noqa: TRY301 - a failure as any other
         except BaseException as error:  # noqa: BLE001 - sys.exit() must not end just this thread
@@ -131,13 +145,15 @@ class Handler:
             raise RuntimeError(msg)
         return self._current.call
 
-    def _check(self, message: Message) -> None:
-        """Raise TooLargeError or UndecodableError if `work` could do nothing with this message."""
+    def _read(self, message: Message) -> Any:  # noqa: ANN401 - what `work` takes
+        """Return what `work` takes; raise an error if it could do nothing with this message."""
         size = len(message.body)
         if size > self._most_bytes:
             msg = f"a message of {size} bytes: MAX_MESSAGE_BYTES allows {self._most_bytes}"
             raise TooLargeError(msg)
-        _ = message.headers
+        if message.properties[0] & HEADERS_BIT:
+            _ = message.origin  # its headers are checked there
+        return self._payload.read(message, self._most_unpacked)
 
 
 def is_async(function: Callable[..., object]) -> bool:

@@ -9,8 +9,9 @@ from rabbit.amqp.outage_log import OutageLog
 from rabbit.control.messages import Command, Report, State
 from rabbit.errors import RabbitError
 from rabbit.logs import Logger
-from rabbit.message import new_id, text_output
+from rabbit.message import new_id
 from rabbit.messaging.publisher import Publisher
+from rabbit.output import new_output
 from rabbit.runtime.runner import Runner
 from rabbit.topology import REPLIES_EXCHANGE, Edge
 
@@ -118,7 +119,7 @@ class Reporter:
         )
         message_id = new_id()
         body = report.model_dump_json().encode()
-        self._replies.send([text_output(body, message_id, message_id, reply_to)], None)
+        self._replies.send([new_output(body, message_id, message_id, reply_to)], None)
 
 
 def _no_matter(*_: object) -> None:

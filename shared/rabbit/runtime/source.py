@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from rabbit.errors import Halted, PublishError, TooLargeError
 from rabbit.logs import Logger
-from rabbit.message import Output, encoded, new_id, text_output
+from rabbit.message import new_id
 from rabbit.messaging.publisher import Publication, Publisher
+from rabbit.output import Extras, Output, new_output
+from rabbit.payloads import encoded
 from rabbit.runtime.forks import end_child, keep_from_children
 from rabbit.runtime.handler import unmeant
 from rabbit.runtime.health import WatchedCall
@@ -86,16 +88,19 @@ class Source(Runner):
         """Count what has been written and is not confirmed."""
         return self._written - self.handled
 
-    def write(self, text: str, key: str | None) -> None:
+    def write(self, value: object, key: str | None, extras: Extras | None = None) -> None:
         """Queue one message; wait while too many are not confirmed. For any thread.
 
         Raises:
             Halted: when the source is being stopped.
             RuntimeError: the work has returned already: nothing would be waited for.
+            TypeError: it is nothing that `encoded` takes.
             ValueError: a key that the edge does not have.
         """
-        message_id = new_id()
-        output = text_output(encoded(text), message_id, message_id, self._edge.check_key(key))
+        message_id = extras.message_id.decode() if extras and extras.message_id else new_id()
+        body, content = encoded(value)
+        checked = self._edge.check_key(key)
+        output = new_output(body, message_id, message_id, checked, content, extras)
         with self._room:
             while self.in_flight >= WINDOW and not (self._halting or self._returned):
                 self._room.wait()

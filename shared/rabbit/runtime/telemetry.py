@@ -24,9 +24,10 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from rabbit.amqp.properties import HEADERS_BIT, read_headers, read_ids, with_headers
 from rabbit.logs import LONGEST_VALUE, Logger
-from rabbit.message import Message, Output
+from rabbit.message import Message
 from rabbit.messaging.publisher import Owner, Publication, Publisher
 from rabbit.messaging.retry import describe
+from rabbit.output import Output
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, M
 from rabbit.runtime.source import Source

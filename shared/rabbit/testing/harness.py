@@ -8,8 +8,10 @@ from unittest.mock import patch
 
 from rabbit.amqp import frames
 from rabbit.amqp.pika_types import Properties, encode_properties
-from rabbit.message import ATTEMPTS_HEADER, Message, Output, new_id
+from rabbit.message import ATTEMPTS_HEADER, Message, new_id
 from rabbit.messaging.retry import RetryPolicy
+from rabbit.output import Output
+from rabbit.payloads import encoded
 from rabbit.runtime.dispatcher import log_failure
 from rabbit.stage import Consumer, Producer, Stage, checked
 from rabbit.testing.source import SourceHarness
@@ -68,7 +70,7 @@ class Harness(Generic[S]):
 
     def send(
         self,
-        text: str | bytes,
+        text: object,
         *,
         message_id: str | None = None,
         correlation_id: str | None = None,
@@ -83,7 +85,8 @@ class Harness(Generic[S]):
         ends a test, such as a failing assertion or KeyboardInterrupt, ends the test.
 
         Args:
-            text: the message; bytes are sent as they are, to try what is not UTF-8.
+            text: the message, as `write` takes it: a text, bytes, or what is sent as JSON, such as
+                a model. Bytes are sent as they are, to try what is no UTF-8, or no JSON.
             message_id: default: a new one. The same id gives outputs with the same ids.
             correlation_id: default: the message id, as at a source.
             headers: the message's headers.
@@ -102,7 +105,7 @@ class Harness(Generic[S]):
         )
         return self.deliver(
             Message(
-                text if isinstance(text, bytes) else text.encode(),
+                encoded(text)[0],
                 encode_properties(properties),
                 redelivered=redelivered,
                 routing_key=self._input.key(routing_key) if routing_key is None else routing_key,

@@ -117,11 +117,11 @@ class Pipeline:
         for before, after in pairwise(harnesses):
             _check_edge(before.stage, after.stage)
 
-    def send(self, text: str | bytes, **given: Any) -> Passed:  # noqa: ANN401 - as `Harness.send`
+    def send(self, text: object, **given: Any) -> Passed:  # noqa: ANN401 - as `Harness.send`
         """Let the stages handle one message, and all that comes of it; return what did.
 
         Args:
-            text: the message, for the first stage.
+            text: the message, for the first stage; see `Harness.send`.
             given: what else is known of it; see `Harness.send`.
 
         Raises:

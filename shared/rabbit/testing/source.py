@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from rabbit.errors import Halted
-from rabbit.message import Message, encoded, new_id, text_output
+from rabbit.message import Message, new_id
+from rabbit.output import Extras, new_output
+from rabbit.payloads import encoded
 from rabbit.runtime.handler import unmeant
 from rabbit.runtime.source import Source
 from rabbit.stage import Producer, check_unchanged
@@ -99,10 +101,13 @@ class _Source:
         """How many messages are confirmed."""
         return len(self._owner.written.messages)
 
-    def write(self, text: str, key: str | None) -> None:
+    def write(self, value: object, key: str | None, extras: Extras | None = None) -> None:
         """Keep one message."""
-        message_id = new_id()
-        output = text_output(encoded(text), message_id, message_id, self._edge.check_key(key))
+        own = extras.message_id if extras else None
+        message_id = own.decode() if own else new_id()
+        body, content = encoded(value)
+        checked = self._edge.check_key(key)
+        output = new_output(body, message_id, message_id, checked, content, extras)
         with self._lock:
             if self.has_returned:
                 msg = "write() after work() has returned: it has to wait for its threads"
@@ -110,7 +115,7 @@ class _Source:
             if self._is_halted:
                 raise Halted
             written = self._owner.written
-            written.outputs.append(deepcopy(text))
+            written.outputs.append(deepcopy(value))
             written.keys.append(output.key)
             written.ids.append(message_id)
             message = Message(

@@ -14,7 +14,7 @@ from pika import frame, spec
 
 from rabbit.amqp import frames
 from rabbit.amqp.channel import ChannelListener
-from rabbit.amqp.properties import read_ids, text_properties
+from rabbit.amqp.properties import read_ids
 from rabbit.errors import ProtocolError
 from tests.unit.texts import texts
 
@@ -165,23 +165,6 @@ def test_frames_are_joined_without_a_copy_of_a_large_body(given_bodies: list[byt
     views = [piece for piece in pieces if isinstance(piece, memoryview)]
     assert {id(view.obj) for view in views} == {id(body) for body in large}
     assert len(pieces) == 2 * len(views) + 1
-
-
-@given(names, names, st.none() | names)
-def test_text_properties_are_what_pika_sends(
-    message_id: str, correlation_id: str, reply_to: str | None
-) -> None:
-    """A persistent text in UTF-8, with its ids."""
-    expected = spec.BasicProperties(
-        content_type="text/plain",
-        content_encoding="utf-8",
-        delivery_mode=2,
-        message_id=message_id,
-        correlation_id=correlation_id,
-        reply_to=reply_to,
-    )
-
-    assert raw(expected) == text_properties(message_id, correlation_id, reply_to)
 
 
 def test_a_routing_key_that_is_not_utf_8_goes_on_with_the_same_bytes() -> None:

@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 
-from rabbit.amqp.properties import text_properties
 from rabbit.errors import TooLargeError, UndecodableError
-from rabbit.message import Message, derived_id, text_output
+from rabbit.message import Message, derived_id
+from rabbit.output import new_output
 from rabbit.runtime.handler import Handler
+
+
+def properties(message_id: str) -> bytes:
+    """Return those of a text of ours."""
+    return new_output(b"", message_id, "c").properties
 
 
 def message(body: bytes, message_id: str = "m") -> Message:
     """Return a message as a delivery brings it."""
-    return Message(body, text_properties(message_id, "c"), redelivered=False, routing_key="")
+    return Message(body, properties(message_id), redelivered=False, routing_key="")
 
 
 def test_outputs_are_what_was_written_in_order() -> None:
@@ -29,14 +34,14 @@ def test_outputs_are_what_was_written_in_order() -> None:
     handler = Handler(work, "to_upper")
 
     outputs = [
-        text_output(b"HELLO", derived_id("m", "to_upper", 0), "c", None),
-        text_output(b"again", derived_id("m", "to_upper", 1), "c", "red"),
+        new_output(b"HELLO", derived_id("m", "to_upper", 0), "c", None),
+        new_output(b"again", derived_id("m", "to_upper", 1), "c", "red"),
     ]
     call = handler.run(message(b"hello"))
     assert (outputs, None) == (call.outputs, call.error)
 
 
-@pytest.mark.parametrize("nothing", [None, 5, b"bytes"])
+@pytest.mark.parametrize("nothing", [None, 5, 5.0, {1}])
 def test_what_is_no_text_is_not_written(nothing: Any) -> None:
     """It is told as such, not as an attribute that is missing."""
     handler = Handler(lambda _text: handler.write(nothing, None), "stage")
@@ -90,7 +95,7 @@ def test_a_failed_call_leaves_nothing_to_the_next() -> None:
     handler.run(message(b"bad"))
     outputs = handler.run(message(b"good")).outputs
 
-    assert [text_output(b"good", derived_id("m", "stage", 0), "c", None)] == outputs
+    assert [new_output(b"good", derived_id("m", "stage", 0), "c", None)] == outputs
 
 
 class Weak(Message):
@@ -103,7 +108,7 @@ def test_a_failed_message_is_let_go_of_at_once() -> None:
     def work(_text: str) -> None:
         raise ValueError
 
-    failing = Weak(b"hello", text_properties("m", "c"), redelivered=False, routing_key="")
+    failing = Weak(b"hello", properties("m"), redelivered=False, routing_key="")
     seen = weakref.ref(failing)
     call = Handler(work, "stage").run(failing)
     gc.disable()
@@ -212,4 +217,4 @@ def test_a_message_is_forwarded_as_it_is() -> None:
     """The same bytes, also when they are no text, with an id derived from the input's."""
     forwarded = Handler(print, "stage").forward(message(b"\xff"))
 
-    assert text_output(b"\xff", derived_id("m", "stage", 0), "c", None) == forwarded
+    assert new_output(b"\xff", derived_id("m", "stage", 0), "c", None) == forwarded

@@ -12,9 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from rabbit import Worker
 from rabbit.amqp.pika_types import Properties, encode_properties
-from rabbit.amqp.properties import decode_headers, text_properties
+from rabbit.amqp.properties import decode_headers
 from rabbit.logs import logger
-from rabbit.message import Message, Output
+from rabbit.message import Message
+from rabbit.output import Output, new_output
 from rabbit.runtime.handler import Handler
 from rabbit.runtime.telemetry import Telemetry
 from rabbit.settings import Settings
@@ -196,7 +197,7 @@ def test_messages_go_on_when_spans_fail(
 
     assert call.error is None
     assert [output.properties for output in call.outputs] == [
-        text_properties(call.outputs[0].id, "c1")
+        new_output(b"", call.outputs[0].id, "c1").properties
     ]
 
 

@@ -17,10 +17,10 @@ class Recorder(Producer):
         super().__init__(lines)
         self.written: list[str] = []
 
-    def write(self, text: str, key: str | None = None) -> None:
+    def write(self, text: object, key: str | None = None, **_: object) -> None:
         """Keep it."""
         assert key is None
-        self.written.append(text)
+        self.written.append(str(text))
 
 
 @pytest.fixture(autouse=True)

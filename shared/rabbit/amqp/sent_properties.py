@@ -1,0 +1,159 @@
+"""The properties of what our stages send: made, and found again, in one go.
+
+A content type, headers, the delivery mode (persistent), the correlation id and the message id, in
+the order of AMQP 0-9-1 (section 4.2.6.1). What else can be asked for takes the longer way. Pure.
+"""
+
+from typing import NamedTuple, TypeAlias
+
+from rabbit.amqp.properties import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    CORRELATION_ID,
+    DELIVERY_MODE,
+    EXPIRATION,
+    HEADERS,
+    MESSAGE_ID,
+    PRIORITY,
+    REPLY_TO,
+    short_string,
+)
+
+_LENGTHS = [bytes([length]) for length in range(256)]
+_PERSISTENT = b"\x02"
+_ALWAYS = DELIVERY_MODE | CORRELATION_ID | MESSAGE_ID
+
+
+class Content(NamedTuple):
+    """What a body is.
+
+    Attributes:
+        plain: how the properties begin, up to the correlation id, where there are no headers.
+        headed: how they begin, up to the headers, where there are some.
+        flags: which of the properties there are, without headers.
+        values: what stands before the headers.
+    """
+
+    plain: bytes
+    headed: bytes
+    flags: int
+    values: bytes
+
+
+def _content(kind: str, encoding: str | None = None) -> Content:
+    flags = _ALWAYS | CONTENT_TYPE | (CONTENT_ENCODING if encoding else 0)
+    values = short_string(kind) + (short_string(encoding) if encoding else b"")
+    return Content(
+        flags.to_bytes(2, "big") + values + _PERSISTENT,
+        (flags | HEADERS).to_bytes(2, "big") + values,
+        flags,
+        values,
+    )
+
+
+#: What `write` makes of a text, of what is sent as JSON, and of bytes.
+TEXT = _content("text/plain", "utf-8")
+JSON = _content("application/json")
+OCTETS = _content("application/octet-stream")
+
+#: How the properties of a text begin, without headers (most messages) and with some.
+PLAIN_TEXT, HEADED_TEXT = TEXT.plain, TEXT.headed
+_PLAIN_TEXT_BYTES = len(PLAIN_TEXT)
+
+
+#: What a message hands on to its outputs: its correlation id, as a short string; its message id,
+#: from which theirs are derived; and its headers, as a table without its length.
+Origin: TypeAlias = tuple[bytes, bytes, bytes]
+
+
+def sent_properties(
+    content: Content, correlation_id: bytes, message_id: bytes, headers: bytes = b""
+) -> bytes:
+    """Return the properties of a persistent message, flags first.
+
+    Args:
+        content: what its body is.
+        correlation_id: as a short string, with its length.
+        message_id: up to 255 bytes.
+        headers: a table, without its length; empty: none.
+    """
+    end = correlation_id + _LENGTHS[len(message_id)] + message_id
+    if not headers:
+        return content.plain + end
+    return content.headed + len(headers).to_bytes(4, "big") + headers + _PERSISTENT + end
+
+
+def sent_properties_with(
+    content: Content,
+    correlation_id: bytes,
+    message_id: bytes,
+    headers: bytes = b"",
+    *,
+    priority: int | None = None,
+    reply_to: str | None = None,
+    expiration: str | None = None,
+) -> bytes:
+    """Return the same with more properties, where these are given.
+
+    Args:
+        content: what its body is.
+        correlation_id: as a short string, with its length.
+        message_id: up to 255 bytes.
+        headers: a table, without its length; empty: none.
+        priority: 0 to 255.
+        reply_to: where an answer is expected.
+        expiration: milliseconds, as a text.
+    """
+    flags, values = content.flags, [content.values]
+    if headers:
+        flags |= HEADERS
+        values += [len(headers).to_bytes(4, "big"), headers]
+    values.append(_PERSISTENT)
+    if priority is not None:
+        flags |= PRIORITY
+        values.append(_LENGTHS[priority])
+    values.append(correlation_id)
+    if reply_to is not None:
+        flags |= REPLY_TO
+        values.append(short_string(reply_to))
+    if expiration is not None:
+        flags |= EXPIRATION
+        values.append(short_string(expiration))
+    values += [_LENGTHS[len(message_id)], message_id]
+    return flags.to_bytes(2, "big") + b"".join(values)
+
+
+def split_sent(properties: bytes) -> Origin | None:
+    """Return what a message that our stages have sent hands on to its outputs.
+
+    Args:
+        properties: as they came, flags first.
+
+    Returns:
+        None if it is another message, if an id is empty, or if one is not ASCII.
+    """
+    if properties.startswith(PLAIN_TEXT):
+        headers, at = b"", _PLAIN_TEXT_BYTES
+    else:
+        headers, at = _split_headers(properties)
+    try:
+        end = at + 1 + properties[at]
+        message_id = properties[end + 1 :]
+        is_whole = properties[end] == len(message_id)
+    except IndexError:
+        return None
+    is_known = end > at + 1 and message_id and is_whole and properties[at:].isascii()
+    return (properties[at:end], message_id, headers) if is_known else None
+
+
+def _split_headers(properties: bytes) -> tuple[bytes, int]:
+    """Return the headers of a message of ours, and where its correlation id begins."""
+    for content in (TEXT, JSON, OCTETS):
+        if properties.startswith(content.headed):
+            begin = len(content.headed) + 4
+            end = begin + int.from_bytes(properties[begin - 4 : begin], "big")
+            if properties[end : end + 1] == _PERSISTENT:
+                return properties[begin:end], end + 1
+        elif properties.startswith(content.plain):
+            return b"", len(content.plain)
+    return b"", len(properties)  # of another message
