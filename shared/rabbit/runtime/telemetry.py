@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from rabbit.amqp.properties import HEADERS_BIT, read_headers, read_ids, with_headers
 from rabbit.logs import LONGEST_VALUE, Logger
@@ -81,6 +82,8 @@ class Telemetry:
         self._provider: TracerProvider | None = None
         self._exporter: _Exporter | None = None
         self._handled: set[Span] = set()  # not ended yet
+        self._about_input = lru_cache(maxsize=1000)(self._of_input)
+        self._about_output = lru_cache(maxsize=1000)(self._of_output)
         # By these headers a trace goes on: `traceparent` and `tracestate`, or those of
         # OTEL_PROPAGATORS. Baggage is no part of it.
         self._trace_headers = set(propagate.get_global_textmap().fields) - {"baggage"}
@@ -139,30 +142,30 @@ class Telemetry:
         """
         with self._harmless():
             parent = propagate.extract(_carrier(message.properties))
-            return self._handling(parent, [parent], self._of_input(message))
+            begun = self._handling(parent, [parent], message.routing_key)
+            if begun[0].is_recording():
+                begun[0].set_attributes(_of_one(message.body, message.id, message.correlation_id))
+            return begun
         return None
 
     def handling_batch(self, messages: Sequence[Message]) -> tuple[Span, object] | None:
         """Begin the span of messages that are handled at once: linked to each, a child of none."""
         with self._harmless():
-            sizes = sum(len(message.body) for message in messages)
-            edge = self._input
-            destination = dict.fromkeys([edge.name, edge.queue] if edge else [])
-            said = self._of("process", "process", list(destination), "", sizes)
-            said["messaging.batch.message_count"] = len(messages)
             senders = [propagate.extract(_carrier(message.properties)) for message in messages]
-            return self._handling(context.Context(), senders, said)
+            begun = self._handling(context.Context(), senders, "")
+            sizes = sum(len(message.body) for message in messages)
+            begun[0].set_attribute("messaging.batch.message_count", len(messages))
+            begun[0].set_attribute("messaging.message.body.size", sizes)
+            return begun
         return None
 
     def _handling(
-        self,
-        parent: context.Context,
-        senders: list[context.Context],
-        said: dict[str, str | int],
+        self, parent: context.Context, senders: list[context.Context], key: str
     ) -> tuple[Span, object]:
         linked = [trace.get_current_span(each).get_span_context() for each in senders]
+        name, said = self._about_input(key)
         span = self._tracer.start_span(
-            f"process {self._input.name if self._input else ''}",
+            name,
             parent,
             SpanKind.CONSUMER,
             said,
@@ -205,25 +208,30 @@ class Telemetry:
         """
         with self._harmless():
             had = _carrier(output.properties)
-            came = {} if received is None else _carrier(received.properties)
-            # What came and is passed through is the sender's. Another one was set by `work`, whose
-            # it is then: "custom creation context" in the conventions.
-            own = trace.get_current_span(propagate.extract(had)).get_span_context()
-            is_set = own.is_valid and any(
-                had.get(name) != came.get(name) for name in self._trace_headers
-            )
-            span = self._tracer.start_span(
-                f"publish {self._output.name if self._output else ''}",
-                None,
-                SpanKind.PRODUCER,
-                self._of_output(output),
-                [Link(own)] if is_set else [],
-            )
+            own = self._set_by_work(had, received)
+            name, said = self._about_output(output.key)
+            links = [Link(own)] if own else []
+            span = self._tracer.start_span(name, None, SpanKind.PRODUCER, said, links)
+            if span.is_recording():
+                span.set_attributes(_of_one(output.body, *read_ids(output.properties)))
             properties = output.properties
-            if not is_set:
+            if own is None:
                 properties = self._with_context(span, properties, had)
             return _TracedOutput.of(output, properties, span)
         return output
+
+    def _set_by_work(self, had: Mapping[str, str], received: Message | None) -> SpanContext | None:
+        """Return a context that `work` has given to an output: it stays, as the conventions ask.
+
+        One that came, and is passed through, is the sender's.
+        """
+        if self._trace_headers.isdisjoint(had):
+            return None
+        came = {} if received is None else _carrier(received.properties)
+        if all(had.get(name) == came.get(name) for name in self._trace_headers):
+            return None
+        own = trace.get_current_span(propagate.extract(had)).get_span_context()
+        return own if own.is_valid else None
 
     def _with_context(self, span: Span, properties: bytes, had: Mapping[str, str]) -> bytes:
         carrier: dict[str, str] = {}
@@ -245,41 +253,24 @@ class Telemetry:
 
     # What they say
 
-    def _of_input(self, message: Message) -> dict[str, str | int]:
-        edge, key = self._input, message.routing_key
-        queue = edge.queue if edge else ""
-        return {
-            **self._of(
-                "process",
-                "process",
-                [edge.name if edge else "", key, "" if queue == key else queue],
-                key,
-                len(message.body),
-            ),
-            "messaging.message.id": message.id,
-            "messaging.message.conversation_id": message.correlation_id,
-        }
+    def _of_input(self, key: str) -> tuple[str, dict[str, str | int]]:
+        """Return the name of a span, and what samplers may look at."""
+        name, queue = (self._input.name, self._input.queue) if self._input else ("", "")
+        # A queue that is called like its exchange or the key is named once.
+        parts = [name, key, *({queue} - ({key} if key else {name}))]
+        return f"process {name}", self._of("process", "process", parts, key)
 
-    def _of_output(self, output: Output) -> dict[str, str | int]:
-        edge = self._output
-        key = edge.key(output.key) if edge else ""
-        found = self._of("publish", "send", [edge.name if edge else "", key], key, len(output.body))
-        message_id, correlation_id = read_ids(output.properties)
-        if message_id:
-            found["messaging.message.id"] = message_id
-        if correlation_id:
-            found["messaging.message.conversation_id"] = correlation_id
-        return found
+    def _of_output(self, asked: str | None) -> tuple[str, dict[str, str | int]]:
+        """Return the same."""
+        name, key = (self._output.name, self._output.key(asked)) if self._output else ("", "")
+        return f"publish {name}", self._of("publish", "send", [name, key], key)
 
-    def _of(
-        self, name: str, kind: str, destination: list[str], key: str, size: int
-    ) -> dict[str, str | int]:
-        found = {
+    def _of(self, name: str, kind: str, parts: list[str], key: str) -> dict[str, str | int]:
+        found: dict[str, str | int] = {
             **self._system,
             "messaging.operation.name": name,
             "messaging.operation.type": kind,
-            "messaging.destination.name": ":".join(filter(None, destination)),
-            "messaging.message.body.size": size,
+            "messaging.destination.name": ":".join(filter(None, parts)),
         }
         if key:
             found["messaging.rabbitmq.destination.routing_key"] = key
@@ -467,6 +458,18 @@ def _carrier(properties: bytes) -> dict[str, str]:
     except ValueError:  # `work` never sees it
         return {}
     return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _of_one(
+    body: bytes, message_id: str | None, correlation_id: str | None
+) -> dict[str, str | int]:
+    """Return what is said of one message."""
+    found: dict[str, str | int] = {"messaging.message.body.size": len(body)}
+    if message_id:
+        found["messaging.message.id"] = message_id
+    if correlation_id:
+        found["messaging.message.conversation_id"] = correlation_id
+    return found
 
 
 def _fail(span: Span, kind: str, said: str) -> None:
