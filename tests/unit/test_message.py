@@ -127,7 +127,7 @@ def test_the_correlation_id_is_carried() -> None:
 
 
 def test_attempts_count_from_one() -> None:
-    """RetryPolicy make it more: those of handlers, and those that the broker has counted since."""
+    """Counted are those of handlers that failed, and those that the broker has counted since."""
     assert message().attempt == 1
     again = {"x-delivery-count": 2}
     assert message(headers=again).attempt == 1  # it says so, but was not delivered before

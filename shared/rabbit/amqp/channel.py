@@ -112,7 +112,9 @@ class ChannelListener:
         """Take a message that no queue is bound for (basic.return), by its properties."""
 
     def closed_by_broker(self, code: int, text: str) -> bool:
-        """Tell whether a channel that the broker has closed needs nothing more: by default it does.
+        """Tell whether all is done about a channel that the broker has closed.
+
+        By default nothing is: it is opened again, or `failed` is called.
 
         Args:
             code: AMQP's reply code; `lost` has been called before.

@@ -52,7 +52,7 @@ class OutageLog:
         """Note why the broker has closed a channel that is opened again.
 
         Args:
-            who: the channel's user.
+            who: the channel.
             reason: in the broker's words.
         """
         if self._refused.get(who) != reason[:LONGEST_REASON]:

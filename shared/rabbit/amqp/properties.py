@@ -97,7 +97,7 @@ def read_property(properties: bytes, flag: int) -> str | int | None:
 def read_headers(properties: bytes) -> dict[str, str | int]:
     """Return those headers that are texts or whole numbers; the others are passed over.
 
-    Unlike `rabbit.table`, which decodes all of them or fails.
+    Unlike `decode_headers`, which decodes all of them or fails.
 
     Args:
         properties: flags first.

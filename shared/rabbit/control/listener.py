@@ -30,7 +30,7 @@ class ControlListener(ChannelListener):
         on_command: Callable[[Command, str | None], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
-        """Live on `connection`, whose user this becomes.
+        """Live on `connection`, on a channel of its own.
 
         Args:
             connection: a connection that nothing is published on.

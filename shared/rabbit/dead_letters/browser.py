@@ -143,7 +143,7 @@ class QueueBrowser(ChannelListener):
         act: Callable[[Delivery], None],
         tell: Callable[[int, int], None],
     ) -> None:
-        """Live on `connection`, whose user this becomes.
+        """Live on `connection`, on a channel of its own.
 
         Args:
             connection: one that nothing is published on; it is not connected yet.

@@ -99,7 +99,7 @@ class QueueConsumer(ChannelListener):
         on_lost: Callable[[], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
-        """Live on `connection`, whose user this becomes.
+        """Live on `connection`, on a channel of its own.
 
         Args:
             connection: a connection that nothing is published on.

@@ -51,7 +51,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         on_nacked: Callable[[Publication[Owner], PublishError], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
-        """Live on `connection`, whose user this becomes.
+        """Live on `connection`, on a channel of its own.
 
         Args:
             connection: a connection that nothing is consumed on: an alarm blocks it.

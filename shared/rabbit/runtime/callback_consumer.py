@@ -52,7 +52,12 @@ class CallbackConsumer:
     """
 
     def __init__(
-        self, loop_thread: LoopThread, edge: Edge, prefetch: int, failures: RetryPolicy, log: Logger
+        self,
+        loop_thread: LoopThread,
+        edge: Edge,
+        prefetch: int,
+        retry_policy: RetryPolicy,
+        log: Logger,
     ) -> None:
         """Connect and consume."""
         self.edge = edge
@@ -62,7 +67,7 @@ class CallbackConsumer:
         self.thread = threading.current_thread()
         self.left = threading.Event()
         self._loop_thread = loop_thread
-        self._failures = failures
+        self._retry_policy = retry_policy
         self._log = log
         self._prefetch = prefetch
         self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
@@ -212,7 +217,7 @@ class CallbackConsumer:
             self._failure_publisher = self._connect_failures()
         most = frames.most_property_bytes(self._connections[0].frame_max)
         self._failure_publisher.send(
-            [self._failures.decide(delivery, error, most).output], delivery
+            [self._retry_policy.decide(delivery, error, most).output], delivery
         )
 
     def _connect_failures(self) -> FailurePublisher[Delivery]:

@@ -82,7 +82,7 @@ class Dispatcher(Runner):
         )
         self._confirmed: list[Delivery] = []  # whose output was, once for each
         self._moved: list[Delivery] = []  # to where they wait for another attempt, or are kept
-        self._failures: FailurePublisher[Delivery] = FailurePublisher(
+        self._failure_publisher: FailurePublisher[Delivery] = FailurePublisher(
             connections.publishing,
             edge,
             log,
@@ -100,7 +100,7 @@ class Dispatcher(Runner):
                 on_nacked=self._output_nacked,
                 on_failed=self.fail,
             )
-        self.publishers = [self._failures, *([self._publisher] if self._publisher else [])]
+        self.publishers = [self._failure_publisher, *([self._publisher] if self._publisher else [])]
         self._is_moving = False  # since the last look was planned
         self._is_looking = False
         self._pill = settings.poison_pill.encode() if settings.poison_pill else None
@@ -129,7 +129,7 @@ class Dispatcher(Runner):
             if call.error is None:
                 self._publish(call)
             else:
-                self._fail(call.message, call.error)
+                self._message_failed(call.message, call.error)
         if self._publisher and calls:
             self._publisher.pump()
 
@@ -162,11 +162,13 @@ class Dispatcher(Runner):
         if not outputs:
             self.handled += self._consumer.ack(delivery)
         elif self._publisher is None:
-            self._fail(delivery, RuntimeError("an output was written, and no edge takes it"))
+            self._message_failed(
+                delivery, RuntimeError("an output was written, and no edge takes it")
+            )
         elif self._consumer.expect(delivery, len(outputs)):  # else both come again
             self._publisher.put(outputs, delivery)
 
-    def _fail(self, delivery: Delivery, error: BaseException) -> None:
+    def _message_failed(self, delivery: Delivery, error: BaseException) -> None:
         """Send a message to where it waits for another attempt, or is kept as a dead letter.
 
         It is acked when the broker has confirmed that.
@@ -174,11 +176,13 @@ class Dispatcher(Runner):
         if not self._consumer.is_current(delivery):
             return  # it comes again
         self.failed += 1
-        decided = self._retry_policy.decide(delivery, error, self._failures.most_property_bytes)
+        decided = self._retry_policy.decide(
+            delivery, error, self._failure_publisher.most_property_bytes
+        )
         self.retried += decided.delay is not None
         self.dead_lettered += decided.delay is None
         log_failure(self._log, delivery, decided, error)
-        self._failures.send([decided.output], delivery)
+        self._failure_publisher.send([decided.output], delivery)
 
     def _output_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish an output again while its input is ours, which stays unacked meanwhile.
@@ -192,7 +196,7 @@ class Dispatcher(Runner):
             self._publisher.retry(publication, error)
         elif self._consumer.withdraw(delivery):  # confirms of its other outputs do not ack it now
             self._publisher.discard(lambda owner: owner is delivery)
-            self._fail(delivery, error)
+            self._message_failed(delivery, error)
 
     def _failure_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish a failed message again while it is ours: it is not lost either.
@@ -203,7 +207,7 @@ class Dispatcher(Runner):
         if not self._consumer.is_current(delivery):
             return
         if not isinstance(error, TooLargeError):
-            self._failures.retry(publication, error)
+            self._failure_publisher.retry(publication, error)
             return
         if output.exchange != self._consumer.edge.dead:  # there is no other attempt
             self.retried -= 1
@@ -251,7 +255,7 @@ class Dispatcher(Runner):
             f"work() has not returned within HANDLER_TIMEOUT={self._handler_timeout:g} s for "
             f"message {delivery.id}; it counts as failed, and this replica ends"
         )
-        self._fail(delivery, error)
+        self._message_failed(delivery, error)
         self.fail(error)
 
     def _without_late(self, calls: list[Call[Delivery]]) -> list[Call[Delivery]]:
