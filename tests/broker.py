@@ -229,11 +229,13 @@ class Operator:
 
     def declare(self, queue: str, vhost: str = "/", queue_type: QueueType = "quorum") -> str:
         """Make the edge of a work queue, as a stage does; return its name."""
-        with self.channel(vhost) as channel:
-            declare(
-                cast("pika.channel.Channel", channel), Edge(queue, type=queue_type).for_consuming()
-            )
+        self.declare_edge(Edge(queue, type=queue_type), vhost)
         return queue
+
+    def declare_edge(self, edge: Edge, vhost: str = "/") -> None:
+        """Make an edge, as a stage that consumes it does."""
+        with self.channel(vhost) as channel:
+            declare(cast("pika.channel.Channel", channel), edge.for_consuming())
 
     def declare_direct(self, name: str, key: str) -> None:
         """Make a direct exchange and a queue of the same name, bound with one key."""
