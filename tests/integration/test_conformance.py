@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from pydantic import BaseModel
 
 from rabbit import Consumer, Message, Reject, Worker
 from rabbit.message import derived_id
@@ -14,7 +15,7 @@ from rabbit.topology import Edge
 from tests.broker import Broker
 from tests.conftest import Unique
 from tests.integration.background import Running
-from tests.integration.letters import letters
+from tests.integration.letters import DeadLetter, letters
 from tests.waiting import wait_until
 
 #: Two attempts more; the first delay is long enough for a test to find the message there.
@@ -62,7 +63,7 @@ class Obey(Worker):
             case "key":
                 self.write(message, key="red")
             case "number":
-                self.write(1)  # type: ignore[arg-type]
+                self.write(1)
         return None
 
 
@@ -73,6 +74,31 @@ class Route(Worker):
         """Write them, the last one without a key if it is `none`."""
         for word in message.split():
             self.write(word, key=None if word == "none" else word)
+
+
+class Order(BaseModel):
+    """A payload."""
+
+    id: int
+    tags: list[str] = []
+
+
+class Price(Worker):
+    """Takes a model, and writes one, a dict and bytes."""
+
+    def work(self, order: Order) -> None:
+        """Write them."""
+        self.write(Order(id=order.id + 1, tags=["priced"]))
+        self.write({"of": order.id}, headers={"n": None, "currency": "EUR"})
+        self.write(b"\x00", message_id="chosen", priority=3, expiration=600)
+
+
+class Raw(Worker):
+    """Takes bytes."""
+
+    def work(self, body: bytes) -> None:
+        """Write how many, and in which way they came."""
+        self.write(f"{len(body)} {self.message.content_type}")
 
 
 class Keep(Consumer):
@@ -92,7 +118,8 @@ class Case:
         stage: what handles it.
         body: of the message.
         settled: how it is settled.
-        outputs: the text and the routing key of each output.
+        outputs: of each output the text, the routing key, and what else differs from a plain text
+            with the headers of its input.
         error: the class's name of what was raised, or is wrong.
         attempt: which attempt it is.
         redelivered: whether it was delivered before.
@@ -103,7 +130,7 @@ class Case:
     stage: type[Consumer]
     body: str | bytes
     settled: str = "acked"
-    outputs: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[tuple[Any, ...], ...] = ()
     error: str = ""
     attempt: int = 1
     redelivered: bool = False
@@ -111,12 +138,25 @@ class Case:
     correlation_id: str | None = None
 
 
+class Written(NamedTuple):
+    """One output."""
+
+    text: str
+    key: str
+    id: str
+    correlation_id: str
+    headers: Mapping[str, Any]
+    content_type: str
+    priority: int | None
+    expiration: float | None
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What has come of one message: of each output text, key, ids; what is kept of what failed."""
+    """What has come of one message: each output; what is kept of what failed."""
 
     settled: str
-    outputs: list[tuple[str, str, str, str]]
+    outputs: list["Written"]
     kept: tuple[bytes, Mapping[str, Any]] | None
 
 
@@ -153,6 +193,36 @@ CASES = {
     "too large": Case(Obey, LARGE, "dead-lettered", error="TooLargeError"),
     "by key": Case(Route, "a.b c", outputs=(("a.b", "a.b"), ("c", "c"))),
     "a key is missing": Case(Route, "a.b none", "retried", error="ValueError"),
+    "model": Case(
+        Price,
+        '{"id": 1}',
+        headers={"n": 1, "tenant": "a"},
+        outputs=(
+            ('{"id":2,"tags":["priced"]}', "", {"content_type": "application/json"}),
+            (
+                '{"of":1}',
+                "",
+                {
+                    "content_type": "application/json",
+                    "headers": {"tenant": "a", "currency": "EUR"},
+                },
+            ),
+            (
+                "\x00",
+                "",
+                {
+                    "content_type": "application/octet-stream",
+                    "id": "chosen",
+                    "priority": 3,
+                    "expiration": 600.0,
+                },
+            ),
+        ),
+    ),
+    "no model": Case(Price, '{"id": "a secret"}', "dead-lettered", error="InvalidPayloadError"),
+    "no JSON": Case(Price, "a", "dead-lettered", error="InvalidPayloadError"),
+    "bytes": Case(Raw, b"\xff\x00", outputs=(("2 application/octet-stream", ""),)),
+    "text as bytes": Case(Raw, "ü", outputs=(("2 text/plain", ""),)),
     "sink": Case(Keep, "good"),
     "sink fails": Case(Keep, "bad", "retried", error="LookupError"),
 }
@@ -181,14 +251,19 @@ def _expected(name: str, source: str, target: str) -> Outcome:
     """
     case, id_ = CASES[name], _id(name)
     stage = case.stage.__name__.lower()
+    handed_on = {name: value for name, value in case.headers.items() if name != "x-attempts"}
     outputs = [
-        (
+        Written(
             text.replace('"ID"', f'"{id_}"').replace('"KEY"', f'"{source}"'),
             key or target,
             derived_id(id_, stage, index),
             case.correlation_id or id_,
-        )
-        for index, (text, key) in enumerate(case.outputs)
+            handed_on,
+            "text/plain",
+            None,
+            None,
+        )._replace(**dict(*other))
+        for index, (text, key, *other) in enumerate(case.outputs)
     ]
     if case.settled == "acked":
         return Outcome("acked", outputs, None)
@@ -207,6 +282,19 @@ def _kept(body: bytes, headers: Mapping[str, Any]) -> tuple[bytes, dict[str, Any
     return body, own
 
 
+def _written(message: Message) -> Written:
+    return Written(
+        message.text,
+        message.routing_key,
+        message.id,
+        message.correlation_id,
+        _own(message.headers),
+        message.content_type or "",
+        message.priority,
+        message.expiration,
+    )
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_without_a_broker(name: str) -> None:
     """Each case has its outcome in the harness."""
@@ -222,11 +310,8 @@ def test_without_a_broker(name: str) -> None:
         attempt=None if case.attempt == 1 else case.attempt,
     )
 
-    def output(each: Message) -> tuple[str, str, str, str]:
-        return each.text, each.routing_key, each.id, each.correlation_id
-
     kept = _kept(sent.kept.body, sent.kept.headers) if sent.kept else None
-    outcome = Outcome(sent.settled, [output(each) for each in sent.messages], kept)
+    outcome = Outcome(sent.settled, [_written(each) for each in sent.messages], kept)
     assert outcome == _expected(name, "input", "output")
     assert type(sent.error).__name__ == (case.error or "NoneType")
 
@@ -247,6 +332,22 @@ def test_live(broker: Broker, unique: Unique) -> None:
     }
     assert expected.keys() == CASES.keys()
     assert outcomes == expected
+
+
+def _read(output: DeadLetter) -> Written:
+    """Return an output as the management API shows it."""
+    properties = output.properties
+    expiration = properties.get("expiration")
+    return Written(
+        output.body.decode(),
+        output.key,
+        properties["message_id"],
+        properties["correlation_id"],
+        _own(output.headers),
+        properties["content_type"],
+        properties.get("priority"),
+        int(expiration) / 1000 if expiration else None,
+    )
 
 
 class _Live:
@@ -287,6 +388,8 @@ class _Live:
             for name in sorted(self.cases, key=lambda name: not self.cases[name].redelivered):
                 case = self.cases[name]
                 attempts = {} if case.attempt == 1 else {"x-attempts": case.attempt - 1}
+                content = {} if isinstance(case.body, bytes) else {"content_encoding": "utf-8"}
+                kind = "text/plain" if content else "application/octet-stream"
                 self._broker.send(
                     channel,
                     self.source if case.attempt == 1 else self._back,
@@ -295,6 +398,8 @@ class _Live:
                     message_id=_id(name),
                     correlation_id=case.correlation_id,
                     headers={**case.headers, **attempts},
+                    content_type=kind,
+                    **content,
                 )
         with self._broker.channel() as channel:
             again = sum(case.redelivered for case in self.cases.values())
@@ -330,11 +435,7 @@ class _Live:
     def _outcome(self, name: str, outputs: list[Any], kept: Mapping[str, list[Any]]) -> Outcome:
         id_ = _id(name)
         correlation = self.cases[name].correlation_id or id_
-        made = [
-            (each.body.decode(), each.key, each.properties["message_id"], correlation)
-            for each in outputs
-            if each.properties["correlation_id"] == correlation
-        ]
+        made = [_read(each) for each in outputs if each.properties["correlation_id"] == correlation]
         found = [
             (settled, _kept(each.body, each.headers))
             for settled, all_kept in kept.items()

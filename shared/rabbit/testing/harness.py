@@ -3,14 +3,15 @@
 import os
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from unittest.mock import patch
 
 from rabbit.amqp import frames
-from rabbit.amqp.pika_types import Properties, encode_properties
+from rabbit.amqp.pika_types import decode_properties, encode_properties
 from rabbit.message import ATTEMPTS_HEADER, Message, new_id
 from rabbit.messaging.retry import RetryPolicy
-from rabbit.output import Output
+from rabbit.output import Output, new_output
 from rabbit.payloads import encoded
 from rabbit.runtime.dispatcher import log_failure
 from rabbit.stage import Consumer, Producer, Stage, checked
@@ -21,6 +22,17 @@ Settled: TypeAlias = Literal["acked", "retried", "dead-lettered"]
 
 S = TypeVar("S", bound=Consumer)
 P = TypeVar("P", bound=Producer)
+
+
+class Given(TypedDict, total=False):
+    """What else a message may be published with; see `rabbit.Message`."""
+
+    content_type: str
+    content_encoding: str
+    reply_to: str
+    priority: int
+    expiration: float
+    timestamp: datetime
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,7 @@ class Harness(Generic[S]):
         routing_key: str | None = None,
         redelivered: bool = False,
         attempt: int | None = None,
+        **given: Unpack[Given],
     ) -> Sent:
         """Let the stage handle one message, in this thread; return what came of it.
 
@@ -93,24 +106,19 @@ class Harness(Generic[S]):
             routing_key: what it was published with; default: that of a work queue, or "".
             redelivered: as if the broker had delivered it before.
             attempt: which attempt this is, from 1: it has failed so many times less one before.
+            given: what else it was published with: `content_type` (default: as `write` says it),
+                `content_encoding`, `reply_to`, `priority`, `expiration` in seconds, `timestamp`.
 
         Raises:
+            TypeError: the message is nothing that can be sent, or there is no such property.
             ValueError: `attempt` is below 1.
         """
         message_id = message_id or new_id()
-        properties = Properties(  # type: ignore[no-untyped-call]
-            message_id=message_id,
-            correlation_id=correlation_id or message_id,
-            headers=_counted(headers, attempt),
-        )
-        return self.deliver(
-            Message(
-                encoded(text)[0],
-                encode_properties(properties),
-                redelivered=redelivered,
-                routing_key=self._input.key(routing_key) if routing_key is None else routing_key,
-            )
-        )
+        body, content = encoded(text)
+        written = new_output(body, message_id, correlation_id or message_id, content=content)
+        properties = _with_others(written.properties, _counted(headers, attempt), given)
+        key = self._input.key(None) if routing_key is None else routing_key
+        return self.deliver(Message(body, properties, redelivered=redelivered, routing_key=key))
 
     def deliver(self, message: Message) -> Sent:
         """Let the stage handle a message that there is already; see `send`.
@@ -195,6 +203,23 @@ def _counted(headers: dict[str, Any] | None, attempt: int | None) -> dict[str, A
         msg = f"attempt: {attempt!r} is below 1, which is the first"
         raise ValueError(msg)
     return {**(headers or {}), ATTEMPTS_HEADER: attempt - 1}
+
+
+def _with_others(written: bytes, headers: dict[str, Any] | None, given: Given) -> bytes:
+    """Return the properties of a message with headers, and with what else is given."""
+    unknown = ", ".join(given.keys() - Given.__annotations__.keys())
+    if unknown:
+        msg = f"no property of a message: {unknown}"
+        raise TypeError(msg)
+    properties = decode_properties(written)
+    properties.headers = headers
+    for name, value in given.items():
+        setattr(properties, name, value)
+    if "expiration" in given:
+        properties.expiration = str(round(given["expiration"] * 1000))
+    if "timestamp" in given:
+        properties.timestamp = int(given["timestamp"].timestamp())
+    return encode_properties(properties)
 
 
 def _ends_the_test(error: BaseException) -> bool:

@@ -1,10 +1,14 @@
 """Stages without a broker."""
 
+import zlib
+from datetime import UTC, datetime
+
 import pytest
+from pydantic import BaseModel
 
 from rabbit import ConfigurationError, Message, MessageQueue, Reject, Worker
 from rabbit.message import derived_id
-from rabbit.testing import Sent, harness
+from rabbit.testing import Sent, harness, pipeline
 from services.to_upper import ToUpper
 
 
@@ -140,6 +144,64 @@ def test_the_stage_sees_its_message() -> None:
     assert told.outputs == ["m c red True", "3 {'a': 1, 'x-attempts': 2}"]
     assert default.outputs == ["m m here False", "1 {}"]
     assert by_key.outputs[0] == "m m  False"
+
+
+def test_what_else_a_message_is_published_with() -> None:
+    """By default, it is what a stage writes; else it is as given, or said not to be a property."""
+
+    class Seen(Worker):
+        def work(self, _: bytes) -> None:
+            known = self.message
+            self.write([known.content_type, known.content_encoding, known.reply_to])
+            self.write([known.priority, known.expiration, known.timestamp])
+
+    fed = harness(Seen)
+    given = fed.send(
+        zlib.compress(b"a"),
+        content_type="image/png",
+        content_encoding="deflate",
+        reply_to="me",
+        priority=3,
+        expiration=1.5,
+        timestamp=datetime(2026, 11, 25, tzinfo=UTC),
+    )
+
+    assert fed.send("a").outputs == [["text/plain", "utf-8", None], 3 * [None]]
+    assert fed.send(b"a").outputs[0] == ["application/octet-stream", None, None]
+    assert fed.send({"a": 1}).outputs[0] == ["application/json", None, None]
+    assert given.outputs == [
+        ["image/png", "deflate", "me"],
+        [3, 1.5, datetime(2026, 11, 25, tzinfo=UTC)],
+    ]
+    with pytest.raises(TypeError, match="no property of a message: colour"):
+        fed.send("a", colour="red")  # type: ignore[call-arg]
+
+
+class Order(BaseModel):
+    """A payload."""
+
+    pieces: int
+
+
+class Price(Worker):
+    """Takes a model, and writes one."""
+
+    def work(self, order: Order) -> None:
+        """Write twice as many; then what has been written must not change what is told of it."""
+        order.pieces *= 2
+        self.write(order)
+        order.pieces = 0
+
+
+def test_it_takes_and_gives_the_types_of_the_stage() -> None:
+    """A model in, or JSON; the model that was written out; what is none is a dead letter."""
+    fed = harness(Price)
+
+    assert fed.send(Order(pieces=2)).outputs == [Order(pieces=4)]
+    assert fed.send('{"pieces": 3}').outputs == [Order(pieces=6)]
+    assert fed.send(Order(pieces=1)).messages[0].text == '{"pieces":2}'
+    assert fed.send({"pieces": "many"}).settled == "dead-lettered"
+    assert pipeline(Price, Price).send({"pieces": 1}).outputs == [Order(pieces=4)]
 
 
 def test_outputs_are_what_the_next_stage_gets() -> None:
