@@ -6,7 +6,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
@@ -20,7 +20,7 @@ from rabbit.messaging.retry import RetryPolicy
 from rabbit.output import make_extras
 from rabbit.payloads import Payload, annotation_of
 from rabbit.runtime.dispatcher import Dispatcher
-from rabbit.runtime.handler import Call, Handler, check_work
+from rabbit.runtime.handler import Call, Handler, check_work, is_coroutine_function
 from rabbit.runtime.replica import Replica
 from rabbit.runtime.reporter import Identity
 from rabbit.runtime.runner import Connections, Runner
@@ -70,7 +70,7 @@ class _Known:
     user_log: Logger
     input: Edge | None
     output: Edge | None
-    work: Callable[..., None]
+    work: Callable[..., object]
     running: threading.Lock = field(default_factory=threading.Lock)
     is_stopped: bool = False
     replica: Replica | None = None
@@ -209,8 +209,10 @@ class Stage(ABC):
             replica.stop()
         if known.telemetry:
             known.telemetry.begin()
+        handler: Handler | None = vars(self).get("__rabbit_handler__")
         try:
-            replica.run()
+            with handler.running() if handler else nullcontext():
+                replica.run()
         finally:
             if known.telemetry:
                 known.telemetry.end(replica.seconds_left)
@@ -295,7 +297,7 @@ class Consumer(Stage):
                 f"POISON_PILL is set, but {output.name!r} is of kind {output.kind}, which routes "
                 "by key, and the pill has none to be handed on with: use `make halt`"
             )
-        self.__rabbit_handler__ = known.traced(Handler)(
+        self.__rabbit_handler__ = known.traced(_handler_class(self.work))(
             self.work,
             known.stage,
             known.settings.max_message_bytes,
@@ -305,7 +307,7 @@ class Consumer(Stage):
 
     @abstractmethod
     def work(self, message: Any, /) -> Any:  # noqa: ANN401 - what a subclass says, and None
-        """Handle one message.
+        """Handle one message, in a handler thread; an `async def work` on the event loop.
 
         What its argument is annotated with is what it gets: str; bytes; or what pydantic reads JSON
         into, such as a model, a dataclass, a TypedDict, dict or list[...]. A message that is
@@ -318,11 +320,11 @@ class Consumer(Stage):
 
     @property
     def message(self) -> Message:
-        """What else is known of the message that this thread is handling."""
+        """What else is known of the message that this thread, or task, is handling."""
         return self.__rabbit_handler__.message
 
     def handle(self, message: Message) -> Call[Message]:
-        """Run `work` on one message, in this thread; see `rabbit.testing`."""
+        """Run `work` on one message, in this thread or its event loop; see `rabbit.testing`."""
         return self.__rabbit_handler__.run(message)
 
 
@@ -493,6 +495,15 @@ def _telemetry(known: _Known) -> "Telemetry | None":
         known.log,
         is_process=_main.is_running,
     )
+
+
+def _handler_class(work: Callable[..., object]) -> type[Handler]:
+    """Return what runs such a `work`: in threads, or on an event loop."""
+    if not is_coroutine_function(work):
+        return Handler
+    from rabbit.runtime.async_handlers import AsyncHandler  # noqa: PLC0415 - asyncio takes long
+
+    return AsyncHandler
 
 
 def _settings_class(stage: type[Stage]) -> type[_settings.Settings]:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 #: Work to hold in advance, in seconds of handler time.
 HORIZON_SECONDS = 0.25
 
-#: The most messages that are ever held in advance; more of them add no throughput, measured.
+#: The most messages that are ever held; more of them add no throughput, measured. With so many
+#: handlers at a time that this is too few for all of them, it is two for each.
 DEEPEST = 1000
 
 #: The most bytes of memory for what is held in advance.
@@ -39,6 +40,8 @@ _FLOOR_SECONDS = 0.001
 #: Go deeper, or less deep, only for a difference of so many times: a change costs a round trip.
 _DEEPER = 2
 _LESS_DEEP = 4
+#: The same where nothing is held in advance yet: each handler waits a round trip for each message.
+_FIRST = 1.25
 
 
 class FixedPrefetch:
@@ -86,6 +89,7 @@ class AutoPrefetch:
         self.is_slow = False
         self.due = 0
         self._concurrency = concurrency
+        self._deepest = max(DEEPEST, 2 * concurrency)
         self._mean = 0.0
         self._mean_bytes = 0.0
         self._samples = 0
@@ -173,7 +177,8 @@ class AutoPrefetch:
     def wanted(self) -> int:
         """Return how many messages to hold now."""
         ideal = self._ideal()
-        deeper = ideal >= self.depth * _DEEPER or self.depth < ideal == DEEPEST
+        factor = _FIRST if self.depth == self._concurrency else _DEEPER
+        deeper = ideal >= self.depth * factor or self.depth < ideal == self._deepest
         may_deepen = not self.due and self._samples >= self._enough
         if (deeper and may_deepen) or ideal * _LESS_DEEP <= self.depth:
             self.depth = ideal
@@ -182,4 +187,4 @@ class AutoPrefetch:
     def _ideal(self) -> int:
         in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
         in_memory = int(self.most_bytes / max(self._mean_bytes, 1.0))
-        return max(self._concurrency, min(DEEPEST, in_time, in_memory))
+        return max(self._concurrency, min(self._deepest, in_time, in_memory))

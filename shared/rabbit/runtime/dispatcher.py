@@ -12,7 +12,7 @@ from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.messaging.retry import Disposition, RetryPolicy, describe
 from rabbit.runtime.handler import Call, Handler
-from rabbit.runtime.handler_threads import HandlerThreads, HandlerWatchdog
+from rabbit.runtime.handler_threads import Handlers
 from rabbit.runtime.runner import Connections, Runner
 from rabbit.settings import Settings
 from rabbit.topology import Edge
@@ -43,7 +43,7 @@ class Dispatcher(Runner):
             edge: what to consume.
             output: what to publish to; None: nothing is written.
             settings: prefetch, concurrency, the poison pill and the handlers' time limit.
-            handler: runs in the handler threads.
+            handler: runs in the handler threads, or on an event loop: as `work` is.
             retry_policy: decides what becomes of a message whose handler failed.
             log: told of each handler call that fails.
         """
@@ -67,18 +67,13 @@ class Dispatcher(Runner):
             on_failed=self.fail,
         )
         self._handler_timeout = settings.handler_timeout
-        self._watchdog: HandlerWatchdog[Delivery, Call[Delivery]] | None = (
-            HandlerWatchdog(handler.run, settings.handler_timeout)
-            if settings.handler_timeout
-            else None
-        )
         self._timed_out: set[Delivery] = set()  # whose handler has not returned yet
-        self._threads: HandlerThreads[Delivery, Call[Delivery]] = HandlerThreads(
-            self._watchdog.handle if self._watchdog else handler.run,
+        self._handlers: Handlers[Delivery, Call[Delivery]] = handler.start(
             concurrency=settings.concurrency,
-            name="handler",
+            limit=settings.handler_timeout,
             wake=loop.wake,
-            fail=lambda error: loop.call(self.fail, _thread_failed(error)),
+            fail=lambda error: loop.call(self.fail, _handlers_failed(error)),
+            log=log,
         )
         self._confirmed: list[Delivery] = []  # whose output was, once for each
         self._moved: list[Delivery] = []  # to where they wait for another attempt, or are kept
@@ -117,10 +112,10 @@ class Dispatcher(Runner):
         # Deliver: what has come (basic.deliver). The consumer has noted each as unacked already.
         arrived = self._consumer.take_arrived()
 
-        # Work: in the handler threads, in this order. What it writes waits until it has returned:
-        # of a handler that fails half-way, nothing is published.
+        # Work: in the handler threads or on the event loop, in this order. What it writes waits
+        # until it has returned: of a handler that fails half-way, nothing is published.
         if arrived:
-            self._threads.submit(self._until_pill(arrived) if self._pill else arrived)
+            self._handlers.submit(self._until_pill(arrived) if self._pill else arrived)
         calls = self._take_calls()
 
         # Publish: all that was written. What a handler has failed with goes, as it came, to where
@@ -148,7 +143,7 @@ class Dispatcher(Runner):
 
     def _take_calls(self) -> list[Call[Delivery]]:
         """Return the calls that have returned since the last turn."""
-        calls, seconds = self._threads.take_results()
+        calls, seconds = self._handlers.take_results()
         if self._timed_out:
             calls = self._without_late(calls)
         if calls:
@@ -216,7 +211,7 @@ class Dispatcher(Runner):
 
     def _lost(self) -> None:
         """Drop what is void: the broker gives it out again."""
-        self._threads.take_unstarted()
+        self._handlers.take_unstarted()
         self._pill_delivery = None
         for publisher in self.publishers:
             publisher.discard(lambda delivery: not self._consumer.is_current(delivery))
@@ -234,22 +229,22 @@ class Dispatcher(Runner):
             self._is_looking = False
 
         self._is_moving = self._is_moving or has_moved
-        if self._is_moving and self._threads.busy and not self._is_looking:
+        if self._is_moving and self._handlers.busy and not self._is_looking:
             self._is_moving, self._is_looking = False, True
             self._loop.call_later(LOOK_SECONDS, look)
 
     def tick(self) -> None:
         """Notice, now and then, handlers that take long."""
-        self._prefetch.running(self._threads.longest_running(), self.in_flight)
-        for delivery in self._watchdog.overdue() if self._watchdog else ():
+        self._prefetch.running(self._handlers.longest_running(), self.in_flight)
+        for delivery in self._handlers.overdue():
             self._time_out(delivery)
 
     def take_long(self) -> list[str]:
         """Return the ids of the messages that have been with a handler for long, now or lately."""
-        return [delivery.id for delivery in self._threads.take_long()]
+        return [delivery.id for delivery in self._handlers.take_long()]
 
     def _time_out(self, delivery: Delivery) -> None:
-        """Wait no longer for a handler: a thread cannot be ended, so the process ends."""
+        """Wait no longer for a handler: nothing has ended it, so the process ends."""
         self._timed_out.add(delivery)
         error = HandlerTimeoutError(
             f"work() has not returned within HANDLER_TIMEOUT={self._handler_timeout:g} s for "
@@ -291,7 +286,7 @@ class Dispatcher(Runner):
         if self._pill_delivery is not None:
             yield from self._pass_pill_on(self._pill_delivery)
         yield from self._consumer.close()
-        self._threads.stop()
+        self._handlers.stop()
 
     def give_up(self) -> str:
         """Requeue what is in flight, finished or not; say what that is."""
@@ -301,15 +296,15 @@ class Dispatcher(Runner):
 
     def release(self) -> None:
         """Let the handler threads end; what is in flight comes again."""
-        self._threads.take_unstarted()
-        self._threads.stop()
+        self._handlers.take_unstarted()
+        self._handlers.stop()
 
     def _is_busy(self) -> bool:
         held = 0 if self._pill_delivery is None else 1
-        return self._threads.busy > len(self._timed_out) or self._consumer.in_flight > held
+        return self._handlers.busy > len(self._timed_out) or self._consumer.in_flight > held
 
     def _requeue_unstarted(self) -> None:
-        for delivery in [*self._threads.take_unstarted(), *self._consumer.take_arrived()]:
+        for delivery in [*self._handlers.take_unstarted(), *self._consumer.take_arrived()]:
             self._consumer.requeue(delivery)
 
     def _requeue_stuck(self) -> None:
@@ -367,8 +362,8 @@ def log_failure(log: Logger, message: Message, decided: Disposition, error: Base
     )
 
 
-def _thread_failed(cause: BaseException) -> RabbitError:
-    """Say that a handler thread has ended; what it was handling comes again."""
+def _handlers_failed(cause: BaseException) -> RabbitError:
+    """Say that what runs the handlers has ended; what they were handling comes again."""
     error = RabbitError(f"a handler thread has failed: {cause!r}")
     error.__cause__ = cause
     return error

@@ -4,16 +4,19 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rabbit.amqp.properties import HEADERS_BIT
 from rabbit.amqp.sent_properties import PLAIN_TEXT, TEXT
 from rabbit.errors import ConfigurationError, TooLargeError
+from rabbit.logs import Logger
 from rabbit.message import Message
 from rabbit.output import Extras, Output, check_key, derived_output
 from rabbit.payloads import MOST_UNPACKED_BYTES, Payload, encoded
 from rabbit.runtime.forks import end_child, keep_from_children
+from rabbit.runtime.handler_threads import Handlers, HandlerThreads
 from rabbit.topology import Edge
 
 M = TypeVar("M", bound=Message)
@@ -42,7 +45,17 @@ class Call(Generic[M]):
         self.error = error
 
 
-class _Current(threading.local):
+class Current(Protocol):
+    """What the code that asks is working on.
+
+    Attributes:
+        call: None outside of `work`.
+    """
+
+    call: Call[Any] | None
+
+
+class _CurrentInThread(threading.local):
     """What one handler thread is working on."""
 
     call: Call[Any] | None = None
@@ -50,6 +63,12 @@ class _Current(threading.local):
 
 class Handler:
     """Runs a stage's `work`, in any thread, and keeps the threads apart."""
+
+    #: Where there is a message.
+    _where = "in the thread that work() was called in"
+
+    #: Held by who adds an output, where several threads may do so for one message.
+    writing: AbstractContextManager[object] = nullcontext()
 
     def __init__(
         self,
@@ -76,7 +95,7 @@ class Handler:
         self._most_bytes = sys.maxsize if max_message_bytes is None else max_message_bytes
         self._most_unpacked = max_message_bytes or MOST_UNPACKED_BYTES
         self._stage = stage
-        self._current = _Current()
+        self._current: Current = _CurrentInThread()
         self._is_disowned = False
         keep_from_children(self)
 
@@ -134,6 +153,24 @@ class Handler:
             end_child(None)
         return call
 
+    def start(
+        self,
+        *,
+        concurrency: int,
+        limit: float | None,
+        wake: Callable[[], None],
+        fail: Callable[[BaseException], None],
+        log: Logger,  # noqa: ARG002 - of use to those that run on an event loop
+    ) -> Handlers[M, Call[M]]:
+        """Return what runs so many of these at a time; see `HandlerThreads`."""
+        return HandlerThreads(
+            self.run, concurrency=concurrency, name="handler", wake=wake, fail=fail, limit=limit
+        )
+
+    def running(self) -> AbstractContextManager[object]:
+        """Return what there is to be while the stage runs: nothing, for threads."""
+        return nullcontext()
+
     def disown(self) -> None:
         """Have a child that `work` has forked end with `work`: what follows is its parent's."""
         self._is_disowned = self._current.call is not None
@@ -141,7 +178,7 @@ class Handler:
     @property
     def _call(self) -> Call[Any]:
         if self._current.call is None:
-            msg = "there is a message only within work(), in the thread that work() was called in"
+            msg = f"there is a message only within work(), {self._where}"
             raise RuntimeError(msg)
         return self._current.call
 
@@ -156,15 +193,23 @@ class Handler:
         return self._payload.read(message, self._most_unpacked)
 
 
+def is_coroutine_function(function: Callable[..., object]) -> bool:
+    """Tell whether it is an `async def`, wrapped or not, or an object that is called as one."""
+    return _is_any(function, inspect.iscoroutinefunction)
+
+
 def is_async(function: Callable[..., object]) -> bool:
     """Tell whether calling it runs nothing: coroutines and generators, wrapped or not."""
+    return is_coroutine_function(function) or _is_generator(function)
+
+
+def _is_generator(function: Callable[..., object]) -> bool:
+    return _is_any(function, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
+
+def _is_any(function: Callable[..., object], *kinds: Callable[[object], bool]) -> bool:
     while isinstance(function, partial):
         function = function.func
-    kinds = (
-        inspect.iscoroutinefunction,
-        inspect.isgeneratorfunction,
-        inspect.isasyncgenfunction,
-    )
     called = getattr(function, "__call__", None)  # noqa: B004 - of an object, or of a function
     return any(is_kind(each) for is_kind in kinds for each in (function, called))
 
@@ -175,14 +220,19 @@ def check_work(work: Callable[..., object], owner: str, *arguments: str) -> None
     Args:
         work: as it will be called.
         owner: whose it is, for a person.
-        arguments: what it will be called with, by their names.
+        arguments: what it will be called with, by their names; none: it is a source's.
     """
     if not callable(work):
         raise ConfigurationError(f"{owner}: work is no function: define work(self, ...)")
-    if is_async(work):
+    if _is_generator(work):
         raise ConfigurationError(
-            f"{owner}: work is an async def or a generator, which nobody runs: "
-            "make it a plain function (asyncio.run runs a coroutine in it)"
+            f"{owner}: work is a generator, which nobody runs: make it a function, "
+            "and write outputs with self.write(text)"
+        )
+    if not arguments and is_coroutine_function(work):
+        raise ConfigurationError(
+            f"{owner}: work is an async def, and that of a source cannot be, since its write() "
+            "waits: make it a plain function (asyncio.run runs a coroutine in it)"
         )
     try:
         signature = inspect.signature(work)
@@ -201,7 +251,10 @@ def unmeant(returned: object) -> TypeError:
     if inspect.iscoroutine(returned):
         returned.close()
     if inspect.isawaitable(returned) or hasattr(returned, "__next__"):
-        return TypeError(f"work() has returned a {kind}, which nobody runs: do the work in work()")
+        return TypeError(
+            f"work() has returned a {kind}, which nobody runs: await it in an async def work, or "
+            "do the work in work()"
+        )
     return TypeError(
         f"work() has returned a {kind}, which goes nowhere: outputs are written with "
         "self.write(text), and work() returns nothing"

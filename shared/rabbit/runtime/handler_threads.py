@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, perf_counter
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from rabbit.runtime.health import LONG_SECONDS
 
@@ -14,6 +14,41 @@ QUICK_SECONDS = 0.001
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+class Handlers(Protocol[Job, Result]):
+    """What runs jobs, so many at a time, and starts them in order: threads, or an event loop.
+
+    Its methods are for the loop's thread.
+    """
+
+    @property
+    def busy(self) -> int:
+        """Count the jobs whose result has not been taken."""
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs."""
+
+    def take_results(self) -> tuple[list[Result], float]:
+        """Return what has been finished since the last call, and how many seconds it took."""
+
+    def take_unstarted(self) -> list[Job]:
+        """Take back the jobs that have not been started."""
+
+    def longest_running(self) -> float:
+        """Return for how many seconds the oldest job has been running; 0.0 if there is none."""
+
+    def take_long(self) -> list[Job]:
+        """Return the jobs that take long by now, or have ended so since this was called."""
+
+    def overdue(self) -> list[Job]:
+        """Return the jobs whose time is up and which nothing can end, each of them once.
+
+        It is to be called now and then.
+        """
+
+    def stop(self) -> None:
+        """Start nothing more, and end when what runs has ended."""
 
 
 class HandlerThreads(Generic[Job, Result]):
@@ -31,6 +66,7 @@ class HandlerThreads(Generic[Job, Result]):
         name: str,
         wake: Callable[[], None],
         fail: Callable[[BaseException], None],
+        limit: float | None = None,
     ) -> None:
         """Start the threads.
 
@@ -40,8 +76,10 @@ class HandlerThreads(Generic[Job, Result]):
             name: what the threads are called.
             wake: called in a handler thread when there are results to take.
             fail: called in a handler thread that ends by an error; it takes no more jobs.
+            limit: seconds that a job may take; None: as long as it likes.
         """
-        self._handle = handle
+        self._watchdog = HandlerWatchdog(handle, limit) if limit else None
+        self._handle = self._watchdog.handle if self._watchdog else handle
         self._wake = wake
         self._fail = fail
         self._jobs: deque[Job] = deque()
@@ -103,6 +141,10 @@ class HandlerThreads(Generic[Job, Result]):
         running = [job for job, since in self._calls() if since < latest]
         ended = [self._long.popleft() for _ in range(len(self._long))]
         return list(dict.fromkeys([*running, *ended]))
+
+    def overdue(self) -> list[Job]:
+        """Return the jobs whose time is up, each of them once: a thread cannot be ended."""
+        return self._watchdog.overdue() if self._watchdog else []
 
     def stop(self) -> None:
         """Let the threads end when they have finished what they are doing."""

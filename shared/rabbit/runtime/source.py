@@ -36,7 +36,7 @@ class Source(Runner):
         connections: Connections,
         edge: Edge,
         settings: Settings,
-        work: Callable[[], None],
+        work: Callable[[], object],
         log: Logger,
     ) -> None:
         """Run `work`, whose writes wait for room.

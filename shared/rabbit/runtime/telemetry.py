@@ -330,11 +330,19 @@ class _TracedHandler(_Traced, Handler):
         self.telemetry.handled(begun, call.error)
         return call
 
+    async def run_async(self, message: M) -> Call[M]:
+        """Do the same where `work` is an `async def`."""
+        begun = self.telemetry.handling(message)
+        call: Call[M] = await super().run_async(message)  # type: ignore[misc]
+        self.telemetry.handled(begun, call.error)
+        return call
+
     def write(self, *arguments: Any, **given: Any) -> None:  # noqa: ANN401 - as they are
         """Add an output, with its span's context."""
-        super().write(*arguments, **given)
-        call = self._call
-        call.outputs[-1] = self.telemetry.publishing(call.outputs[-1], call.message)
+        with self.writing:
+            super().write(*arguments, **given)
+            call = self._call
+            call.outputs[-1] = self.telemetry.publishing(call.outputs[-1], call.message)
 
 
 class _TracedSource(_Traced, Source):

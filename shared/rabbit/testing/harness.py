@@ -153,8 +153,9 @@ class Harness(Generic[S]):
         write = self._handler.write
 
         def recorded(value: Any, *more: Any) -> None:  # noqa: ANN401 - as `write` takes them
-            write(value, *more)
-            self._values.append(deepcopy(value))
+            with self._handler.writing:
+                write(value, *more)
+                self._values.append(deepcopy(value))
 
         self._handler.write = recorded  # type: ignore[method-assign, assignment]
 
@@ -226,4 +227,6 @@ def _ends_the_test(error: BaseException) -> bool:
     """Tell whether an error is meant for who tests: a failing assertion, Ctrl-C, pytest.fail()."""
     if isinstance(error, BaseExceptionGroup):
         return any(map(_ends_the_test, error.exceptions))
+    if type(error).__name__ == "CancelledError":  # of asyncio: a task of the stage's has ended
+        return False
     return isinstance(error, AssertionError) or not isinstance(error, Exception)

@@ -63,7 +63,7 @@ class Desk:
     def settle_work(self) -> None:
         """Take turns until no handler is at work."""
         self.turn()
-        while self.dispatcher._threads.busy:  # noqa: SLF001 - what a halt waits for
+        while self.dispatcher._handlers.busy:  # noqa: SLF001 - what a halt waits for
             assert self.loop.woken.acquire(timeout=PATIENCE_SECONDS)
             self.turn()
 

@@ -45,14 +45,16 @@ async def decorated(*_: object) -> None:
     """Do nothing when it is called."""
 
 
-WRONG: list[Callable[..., object]] = [
-    a_coroutine,
+GENERATORS: list[Callable[..., object]] = [
     an_async_generator,
     a_generator,
+    functools.partial(functools.partial(a_generator), 1),
+]
+COROUTINES: list[Callable[..., object]] = [
+    a_coroutine,
     Late(),
     decorated,
     functools.partial(a_coroutine, 1),
-    functools.partial(functools.partial(a_generator), 1),
     staticmethod(a_coroutine),
 ]
 
@@ -63,7 +65,7 @@ def made(base: type, **of: Any) -> type[Any]:
 
 
 @pytest.mark.parametrize("base", [Worker, Consumer, Producer])
-@pytest.mark.parametrize("work", WRONG)
+@pytest.mark.parametrize("work", GENERATORS)
 def test_work_that_nobody_would_run_is_refused(
     base: type, work: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,8 +73,27 @@ def test_work_that_nobody_would_run_is_refused(
     monkeypatch.setenv("INPUT_QUEUE", "in")
     monkeypatch.setenv("OUTPUT_QUEUE", "out")
 
-    with pytest.raises(ConfigurationError, match=r"^Odd: work is an async def or .*plain function"):
+    with pytest.raises(ConfigurationError, match=r"^Odd: work is a generator, which nobody runs"):
         made(base, work=work)()
+
+
+@pytest.mark.parametrize("work", COROUTINES)
+def test_a_coroutine_is_no_work_of_a_source(
+    work: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its `write` waits, which nothing on an event loop may; a worker's does not."""
+    monkeypatch.setenv("OUTPUT_QUEUE", "out")
+
+    with pytest.raises(ConfigurationError, match=r"^Odd: work is an async def, .*plain function"):
+        made(Producer, work=work)()
+
+
+@pytest.mark.parametrize("work", COROUTINES)
+def test_a_coroutine_is_work(work: Callable[..., object]) -> None:
+    """However it is wrapped, it is awaited."""
+    sent = harness(made(Worker, work=work)).send("a")
+
+    assert (sent.settled, sent.error) == ("acked", None)
 
 
 @pytest.mark.parametrize(
