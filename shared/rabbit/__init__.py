@@ -31,12 +31,13 @@ from rabbit.errors import (
 from rabbit.message import Message
 from rabbit.message_queue import MessageQueue
 from rabbit.settings import Settings
-from rabbit.stage import Consumer, Producer, Worker
+from rabbit.stage import BatchConsumer, Consumer, Producer, Worker
 
 #: The one place where the version stands; of the library, and of the pipeline around it.
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchConsumer",
     "BrokerUnavailableError",
     "ClosedError",
     "ConfigurationError",

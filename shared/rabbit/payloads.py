@@ -105,12 +105,13 @@ class Payload:
         return frozenset(_texts(self._adapter.core_schema))
 
 
-def annotation_of(work: Callable[..., object], owner: str) -> object:
-    """Return what the first parameter of `work` is annotated with; nothing: str.
+def annotation_of(work: Callable[..., object], owner: str, default: object = str) -> object:
+    """Return what the first parameter of `work` is annotated with.
 
     Args:
         work: as it will be called, with one argument.
         owner: whose it is, for a person.
+        default: returned where nothing is annotated.
 
     Raises:
         ConfigurationError: it is a name that cannot be found.
@@ -118,9 +119,9 @@ def annotation_of(work: Callable[..., object], owner: str) -> object:
     try:
         (name, parameter), *_ = inspect.signature(work).parameters.items()
     except (ValueError, TypeError):  # it takes none, or is not written in Python
-        return str
+        return default
     if parameter.annotation is parameter.empty:
-        return str
+        return default
     if not isinstance(parameter.annotation, str) and not _has_names(parameter.annotation):
         return parameter.annotation
     function = inspect.unwrap(work)

@@ -206,6 +206,10 @@ class Settings(BaseSettings):
         "auto", description="auto, or a number of messages, 1 to 65535"
     )
     concurrency: int = Field(1, ge=1, le=1000, description="a number of threads, 1 to 1000")
+    batch_size: int = Field(500, ge=1, le=65535, description="a number of messages, 1 to 65535")
+    batch_seconds: float = Field(
+        0.2, ge=0, le=86400, allow_inf_nan=False, description="seconds, 0 to 86400"
+    )
     poison_pill: str | None = Field(
         None, min_length=1, description="a text that halts the replica that receives it"
     )

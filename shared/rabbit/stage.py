@@ -5,10 +5,10 @@ import re
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, get_args, get_origin
 
 from rabbit import settings as _settings
 from rabbit import terminal
@@ -19,6 +19,7 @@ from rabbit.message import Message
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.output import make_extras
 from rabbit.payloads import Payload, annotation_of
+from rabbit.runtime.batches import BatchHandler, BatchSize
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, check_work, is_coroutine_function
 from rabbit.runtime.replica import Replica
@@ -124,7 +125,8 @@ class Stage(ABC):
         self.stage = stage = settings.stage or _snake_case(type(self).__name__)
         check_replica(stage, self.name)
         reads, writes = isinstance(self, Consumer), isinstance(self, Worker | Producer)
-        check_work(self.work, type(self).__name__, *(["message"] if reads else []))
+        argument = "messages" if isinstance(self, BatchConsumer) else "message"
+        check_work(self.work, type(self).__name__, *([argument] if reads else []))
         self.__rabbit__ = _Known(
             stage,
             self.name,
@@ -194,13 +196,10 @@ class Stage(ABC):
         if known.replica:
             known.replica.stop()
 
-    def __message_fields(self) -> Mapping[str, str]:
+    def __message_fields(self) -> Mapping[str, object]:
         """Return what a line of the log is bound to while this thread handles a message."""
         handler: Handler | None = vars(self).get("__rabbit_handler__")
-        message = handler.current if handler else None
-        if message is None:
-            return {}
-        return {"message_id": message.id, "correlation_id": message.correlation_id}
+        return handler.log_fields() if handler else {}
 
     def __run(self, known: _Known) -> None:
         identity = Identity(known.stage, known.name, known.input, known.output)
@@ -297,13 +296,7 @@ class Consumer(Stage):
                 f"POISON_PILL is set, but {output.name!r} is of kind {output.kind}, which routes "
                 "by key, and the pill has none to be handed on with: use `make halt`"
             )
-        self.__rabbit_handler__ = known.traced(_handler_class(self.work))(
-            self.work,
-            known.stage,
-            known.settings.max_message_bytes,
-            output,
-            Payload(annotation_of(self.work, type(self).__name__)),
-        )
+        self.__rabbit_handler__ = _handler_of(self, known)
 
     @abstractmethod
     def work(self, message: Any, /) -> Any:  # noqa: ANN401 - what a subclass says, and None
@@ -326,6 +319,40 @@ class Consumer(Stage):
     def handle(self, message: Message) -> Call[Message]:
         """Run `work` on one message, in this thread or its event loop; see `rabbit.testing`."""
         return self.__rabbit_handler__.run(message)
+
+
+class BatchConsumer(Consumer):
+    """A sink that handles many messages at a time. Subclass it and define `work`.
+
+    Its argument is a list of what each message is read as: list[str], list[Order] and so on.
+
+    A batch has up to BATCH_SIZE messages. It is handed over when there are so many, BATCH_SECONDS
+    after its first message has come, or when nothing more can come: in a halt, say, or when
+    PREFETCH is reached. A replica begins with one message at a time; so it does where messages
+    come that were delivered before, which may have ended a process.
+    """
+
+    @abstractmethod
+    def work(self, messages: list[Any], /) -> Any:  # noqa: ANN401 - what a subclass says, and None
+        """Handle messages, in the order in which they came; they are acked when it has returned.
+
+        If it raises, it is called again for each of these messages alone, so that one bad message
+        harms no other: then what it raises is about this one, as in a `Consumer`. So all that it
+        has done with a batch should be undone if it raises (a transaction), or do no harm when it
+        is done again. With HANDLER_TIMEOUT, what has failed before is handled alone, too.
+        """
+
+    @property
+    def batch_size(self) -> int:
+        """How many messages a batch may have: BATCH_SIZE, unless a subclass knows better."""
+        return self.settings.batch_size
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """What else is known of the messages that this thread is handling, in the same order."""
+        handler = self.__rabbit_handler__
+        assert isinstance(handler, BatchHandler)  # noqa: S101 - `_handler_of`
+        return handler.messages
 
 
 class Worker(Consumer):
@@ -504,6 +531,41 @@ def _handler_class(work: Callable[..., object]) -> type[Handler]:
     from rabbit.runtime.async_handlers import AsyncHandler  # noqa: PLC0415 - asyncio takes long
 
     return AsyncHandler
+
+
+def _handler_of(stage: Consumer, known: _Known) -> Handler:
+    """Return what runs a stage's `work`. Raises ConfigurationError if that cannot be."""
+    name = type(stage).__name__
+    given = (known.work, known.stage, known.settings.max_message_bytes, known.output)
+    if not isinstance(stage, BatchConsumer):
+        return known.traced(_handler_class(known.work))(
+            *given, Payload(annotation_of(known.work, name))
+        )
+    if is_coroutine_function(known.work):
+        raise ConfigurationError(
+            f"{name}: work is an async def, and that of a BatchConsumer cannot be: make it a plain "
+            "function (asyncio.run runs a coroutine in it)"
+        )
+    if isinstance(stage, Worker):
+        raise ConfigurationError(f"{name}: a BatchConsumer is a sink: it cannot be a Worker too")
+    size: object = stage.batch_size
+    if not isinstance(size, int) or size < 1:
+        raise ConfigurationError(f"{name}.batch_size is {size!r}: make it a number, 1 or more")
+    batches = BatchSize(size, known.settings.batch_seconds)
+    payload = Payload(_element_of(annotation_of(known.work, name, list[str]), name))
+    return known.traced(BatchHandler)(*given, payload, size=batches, log=known.log)
+
+
+def _element_of(annotation: object, name: str) -> object:
+    """Return what each message of a list is. Raises ConfigurationError if it is no list."""
+    if annotation in (list, Any, object):
+        return str
+    if get_origin(annotation) is list:
+        return get_args(annotation)[0]
+    raise ConfigurationError(
+        f"{name}: work is called with a list of messages: annotate it with list[str], say, or "
+        "list[Order]"
+    )
 
 
 def _settings_class(stage: type[Stage]) -> type[_settings.Settings]:

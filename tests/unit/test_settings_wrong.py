@@ -42,6 +42,8 @@ WRONG: dict[str, list[str]] = {
     "QUEUE_TYPE": ["garbage", "", "stream"],
     "PREFETCH": [*NUMBER, "65536"],
     "CONCURRENCY": [*NUMBER, "1001"],
+    "BATCH_SIZE": [*NUMBER, "65536"],
+    "BATCH_SECONDS": ["garbage", "", "-1", "nan", "inf", "86401"],
     "POISON_PILL": [""],
     "RETRY_DELAYS": ["garbage", "0", "1,-1", "1;5", "nan", "inf", "1,86401", ",".join(21 * "1")],
     "HANDLER_TIMEOUT": SECONDS,

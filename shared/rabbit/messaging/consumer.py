@@ -156,6 +156,15 @@ class QueueConsumer(ChannelListener):
         return len(self._unacked)
 
     @property
+    def is_full(self) -> bool:
+        """Whether nothing more can come before something of what is held is settled."""
+        if self._state is _State.PAUSING:
+            return not self.prefetch.fits(len(self._unacked))
+        if self._state is _State.CONSUMING:
+            return len(self._unacked) >= self._depth
+        return self._state in _STOPPING
+
+    @property
     def _outstanding(self) -> int:
         """Count the deliveries that the broker awaits an ack or nack for."""
         return len(self._unacked) + self._unacked.to_ack

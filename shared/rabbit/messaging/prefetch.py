@@ -12,8 +12,12 @@ from collections.abc import Sequence
 HORIZON_SECONDS = 0.25
 
 #: The most messages that are ever held; more of them add no throughput, measured. With so many
-#: handlers at a time that this is too few for all of them, it is two for each.
+#: handlers at a time that this is too few for all of them, it is two for each; and with batches,
+#: two batches.
 DEEPEST = 1000
+
+#: The most that the broker can be asked to hold back (basic.qos).
+MOST_MESSAGES = 65535
 
 #: The most bytes of memory for what is held in advance.
 MOST_BYTES = 16 * 1024 * 1024
@@ -83,18 +87,27 @@ class AutoPrefetch:
 
     most_bytes = MOST_BYTES // _COPIES
 
-    def __init__(self, concurrency: int = 1) -> None:
-        """Begin with one message for each of `concurrency` handler threads."""
+    def __init__(self, concurrency: int = 1, batch: int = 1) -> None:
+        """Begin with one message for each of `concurrency` handler threads.
+
+        Args:
+            concurrency: how many handler calls run at a time.
+            batch: how many messages one of them can take. Where work is slow, so many are held for
+                each, however slow it is; but not before a few have been handled, and none of those
+                that come was delivered before.
+        """
         self.depth = concurrency
+        self._batches = min(batch * concurrency, MOST_MESSAGES)
+        self._deepest = min(max(DEEPEST, 2 * self._batches), MOST_MESSAGES)
+        self._is_batching = batch > 1
         self.is_slow = False
         self.due = 0
         self._concurrency = concurrency
-        self._deepest = max(DEEPEST, 2 * concurrency)
         self._mean = 0.0
         self._mean_bytes = 0.0
         self._samples = 0
         self._caution = _SAMPLES_TO_DEEPEN
-        self._enough = self._caution
+        self._enough = 1 if self._is_batching else self._caution
         self._seconds, self._messages = 0.0, 0  # since the last pace
         self._pace = 0.0  # seconds of handler time a message
 
@@ -187,4 +200,6 @@ class AutoPrefetch:
     def _ideal(self) -> int:
         in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))
         in_memory = int(self.most_bytes / max(self._mean_bytes, 1.0))
+        if self._is_batching:
+            in_time = max(in_time, self._batches)
         return max(self._concurrency, min(self._deepest, in_time, in_memory))

@@ -11,6 +11,7 @@ from rabbit.messaging.failure_publisher import FailurePublisher
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.messaging.retry import Disposition, RetryPolicy, describe
+from rabbit.runtime.batches import BatchThreads
 from rabbit.runtime.handler import Call, Handler
 from rabbit.runtime.handler_threads import Handlers
 from rabbit.runtime.runner import Connections, Runner
@@ -52,11 +53,7 @@ class Dispatcher(Runner):
         self._handler = handler
         self._retry_policy = retry_policy
         self._log = log
-        self._prefetch = (
-            AutoPrefetch(settings.concurrency)
-            if settings.prefetch == "auto"
-            else FixedPrefetch(settings.prefetch)
-        )
+        self._prefetch = self._chosen_prefetch(settings)
         self._consumer = QueueConsumer(
             connections.consuming,
             edge,
@@ -75,6 +72,8 @@ class Dispatcher(Runner):
             fail=lambda error: loop.call(self.fail, _handlers_failed(error)),
             log=log,
         )
+        batches = self._handlers if isinstance(self._handlers, BatchThreads) else None
+        self._batches: BatchThreads[Delivery] | None = batches
         self._confirmed: list[Delivery] = []  # whose output was, once for each
         self._moved: list[Delivery] = []  # to where they wait for another attempt, or are kept
         self._failure_publisher: FailurePublisher[Delivery] = FailurePublisher(
@@ -100,6 +99,16 @@ class Dispatcher(Runner):
         self._is_looking = False
         self._pill = settings.poison_pill.encode() if settings.poison_pill else None
         self._pill_delivery: Delivery | None = None
+
+    def _chosen_prefetch(self, settings: Settings) -> AutoPrefetch | FixedPrefetch:
+        batch = self._handler.batch_size
+        if settings.prefetch == "auto":
+            return AutoPrefetch(settings.concurrency, batch)
+        if settings.prefetch < batch:
+            self._log.info(
+                f"PREFETCH={settings.prefetch} is less than BATCH_SIZE={batch}: no batch is larger"
+            )
+        return FixedPrefetch(settings.prefetch)
 
     # A message's way
 
@@ -139,6 +148,8 @@ class Dispatcher(Runner):
 
         # Ack: what has all its outputs confirmed, and nothing else: `UnackedDeliveries.confirmed`.
         self._consumer.flush()
+        if self._batches:
+            self._batches.expect_more(more=not self._consumer.is_full)
         self._look_again(has_moved=bool(arrived or calls))
 
     def _take_calls(self) -> list[Call[Delivery]]:

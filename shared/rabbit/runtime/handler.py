@@ -64,6 +64,9 @@ class _CurrentInThread(threading.local):
 class Handler:
     """Runs a stage's `work`, in any thread, and keeps the threads apart."""
 
+    #: How many messages it can handle at once.
+    batch_size = 1
+
     #: Where there is a message.
     _where = "in the thread that work() was called in"
 
@@ -110,6 +113,13 @@ class Handler:
         """The same, and None outside of `work`."""
         call = self._current.call
         return None if call is None else call.message
+
+    def log_fields(self) -> dict[str, object]:
+        """Return what tells what this thread is handling."""
+        message = self.current
+        if message is None:
+            return {}
+        return {"message_id": message.id, "correlation_id": message.correlation_id}
 
     def write(self, value: object, key: str | None, extras: Extras | None = None) -> None:
         """Add an output; it leaves when `work` has returned."""

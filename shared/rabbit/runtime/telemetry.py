@@ -29,6 +29,7 @@ from rabbit.message import Message
 from rabbit.messaging.publisher import Owner, Publication, Publisher
 from rabbit.messaging.retry import describe
 from rabbit.output import Output
+from rabbit.runtime.batches import BatchHandler
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, M
 from rabbit.runtime.source import Source
@@ -122,12 +123,13 @@ class Telemetry:
     def traced(self, kind: type[K]) -> type[K]:
         """Return what is to run in place of a class: a subclass of it that makes spans."""
         mixins: dict[type, type] = {
+            BatchHandler: _TracedBatchHandler,
             Handler: _TracedHandler,
             Dispatcher: _Traced,
             Source: _TracedSource,
             Publisher: _TracedPublisher,
         }
-        (mixin,) = (mixin for base, mixin in mixins.items() if issubclass(kind, base))
+        mixin = next(mixin for base, mixin in mixins.items() if issubclass(kind, base))
         its: dict[str, object] = {"telemetry": self}
         if issubclass(kind, Dispatcher | Source):
             its["publisher_class"] = self.traced(Publisher)
@@ -343,6 +345,17 @@ class _TracedHandler(_Traced, Handler):
             super().write(*arguments, **given)
             call = self._call
             call.outputs[-1] = self.telemetry.publishing(call.outputs[-1], call.message)
+
+
+class _TracedBatchHandler(_Traced, BatchHandler):
+    def _call_work(self, messages: Sequence[Message], values: list[Any]) -> BaseException | None:
+        if len(messages) == 1:
+            begun = self.telemetry.handling(messages[0])
+        else:
+            begun = self.telemetry.handling_batch(messages)
+        error = super()._call_work(messages, values)
+        self.telemetry.handled(begun, error)
+        return error
 
 
 class _TracedSource(_Traced, Source):
