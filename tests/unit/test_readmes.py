@@ -2,7 +2,10 @@
 
 import ast
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -151,6 +154,20 @@ def test_stage_that_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "measured" in line
     assert "length=5" in line
     assert "message_id=m1" in line
+
+
+def test_stage_that_handles_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that comes twice is stored once."""
+    names: dict[str, Any] = {}
+    exec(LIBRARY.block_with("class Store"), names)  # noqa: S102 - our own README
+    monkeypatch.chdir(tmp_path)
+    store = harness(names["Store"])
+    for text, message_id in (("a", "1"), ("b", "2"), ("a", "1")):
+        assert store.send(text, message_id=message_id).settled == "acked"
+
+    with closing(sqlite3.connect("texts.db")) as database:
+        rows = database.execute("SELECT id, text FROM texts ORDER BY id").fetchall()
+    assert rows == [("1", "a"), ("2", "b")]
 
 
 def test_tests_of_stages() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rabbit import ConfigurationError, Consumer, Producer, Worker
+from rabbit import BatchConsumer, ConfigurationError, Consumer, Producer, Worker
 from rabbit.stage import Stage
 from rabbit.testing import harness
 
@@ -232,3 +232,41 @@ def test_what_is_built_in_a_program_leaves_its_logging(monkeypatch: pytest.Monke
     Printer(input="q")
 
     assert logging.root.handlers == []
+
+
+class Batched(BatchConsumer):
+    """Does nothing with many."""
+
+    def work(self, messages: list[str]) -> None:
+        """Do nothing."""
+
+
+def _batch_of(annotation: object, **attributes: object) -> type[BatchConsumer]:
+    """Return a class whose `work` takes that."""
+
+    def work(self: BatchConsumer, messages: Any) -> None:
+        """Do nothing."""
+
+    work.__annotations__["messages"] = annotation
+    return type("Odd", (BatchConsumer,), {"work": work, **attributes})
+
+
+@pytest.mark.parametrize("annotation", [list, list[str], list[bytes], list[dict[str, int]], Any])
+def test_a_batch_is_a_list_of_anything(annotation: object) -> None:
+    """Of what a message can be read as."""
+    assert _batch_of(annotation)(input="q").batch_size == 500
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (_batch_of(str), r"Odd: work is called with a list of messages: annotate it with list"),
+        (_batch_of(tuple[str, ...]), r"annotate it with list\[str\]"),
+        (_batch_of(list[str], batch_size=0), r"Odd\.batch_size is 0: make it a number, 1 or more"),
+        (type("Both", (Batched, Worker), {}), r"Both: a BatchConsumer is a sink"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused(stage: type[BatchConsumer], said: str) -> None:
+    """When the stage is built, in one line."""
+    with pytest.raises(ConfigurationError, match=said):
+        stage(input="q", output="r") if issubclass(stage, Worker) else stage(input="q")

@@ -248,7 +248,7 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
         taken = [self._timed.pop(slot, (0.0, []))[1] for slot in late]
         return [message for batch in taken for message in batch]
 
-    def _calls(self) -> list[tuple[Delivery, float]]:
+    def _calls(self) -> list[tuple[M, float]]:
         running = list(self._batches.values())
         return [(message, since) for since, batch in running for message in batch]
 
