@@ -12,12 +12,14 @@
     ├── HandlerTimeoutError    a handler ran longer than HANDLER_TIMEOUT
     └── DrainTimeoutError      gave up waiting while halting            exit code 1
 
-Four stand apart. A handler raises `Reject` to give a message up, and `UndecodableError` is what
+Five stand apart. A handler raises `Reject` to give a message up and `Retry` to say when it is to
+come again, and `UndecodableError` is what
 the dead letter of a message says whose properties or body are beyond us; `InvalidPayloadError` is
 one of these: the body is not what `work` takes. `Halted` is no error but the way
 a source leaves its work when it is stopped. `ProtocolError` ends a connection, and nothing else.
 """
 
+import sys
 from typing import ClassVar
 
 
@@ -94,6 +96,38 @@ class Reject(Exception):  # noqa: N818 - an order, not a mishap
 
     It becomes a dead letter without any further attempt.
     """
+
+
+class Retry(Exception):  # noqa: N818 - likewise
+    """Raised in `work`: handle this message again, after a time.
+
+    It counts as an attempt that has failed, as any other. The message waits for the shortest of the
+    RETRY_DELAYS that is long enough, or for the longest, if none is. After as many failures as
+    there are delays it is a dead letter all the same.
+
+    Attributes:
+        after: seconds.
+    """
+
+    def __init__(self, reason: str = "", *, after: float) -> None:
+        """Ask for another attempt.
+
+        Args:
+            reason: for the log, and for the dead letter that it may become.
+            after: seconds, 0 or more.
+
+        Raises:
+            TypeError: `after` is no number.
+            ValueError: it is negative, or no finite number.
+        """
+        if isinstance(after, bool) or not isinstance(after, int | float):
+            msg = f"Retry(after=...) takes a number of seconds, not a {type(after).__name__}"
+            raise TypeError(msg)
+        if not 0 <= after <= sys.float_info.max:
+            msg = f"Retry(after=...) takes seconds, 0 or more and finite, not {after}"
+            raise ValueError(msg)
+        super().__init__(f"{reason or 'to be handled again'} (after {after:g} s)")
+        self.after = after
 
 
 class UndecodableError(ValueError):

@@ -16,7 +16,7 @@ from rabbit.edges import check_replica, input_edge, output_edge
 from rabbit.errors import ConfigurationError, RabbitError
 from rabbit.logs import Logger, capture_logging, logger
 from rabbit.message import Message
-from rabbit.messaging.retry import RetryPolicy
+from rabbit.messaging.retry import RetryPolicy, check_give_up_on
 from rabbit.output import make_extras
 from rabbit.payloads import Payload, annotation_of
 from rabbit.runtime.batches import BatchHandler, BatchSize
@@ -61,6 +61,7 @@ class _Known:
         replica: that of the last start.
         work: what is run, as it was when the stage was built.
         has_run: `start` was called.
+        give_up_on: errors that no attempt cures.
         telemetry: what makes spans, where they are exported.
     """
 
@@ -76,7 +77,13 @@ class _Known:
     is_stopped: bool = False
     replica: Replica | None = None
     has_run: bool = False
+    give_up_on: tuple[type[BaseException], ...] = ()
     telemetry: "Telemetry | None" = None
+
+    def retry_policy(self) -> RetryPolicy:
+        """Return what decides about a message whose `work` has failed."""
+        assert self.input is not None  # noqa: S101 - a consumer has one
+        return RetryPolicy(self.input, self.stage, self.name, self.give_up_on)
 
     def traced(self, kind: type[T]) -> type[T]:
         """Return the class that runs in place of `kind`: another one where spans are exported."""
@@ -231,7 +238,7 @@ class Stage(ABC):
             known.output,
             known.settings,
             self.__rabbit_handler__,
-            RetryPolicy(known.input, known.stage, known.name),
+            known.retry_policy(),
             known.log,
         )
 
@@ -273,6 +280,10 @@ class Stage(ABC):
 class Consumer(Stage):
     """A sink: takes messages from its input queue. Subclass it and define `work`."""
 
+    #: Errors that another attempt does not cure: a `work` that raises one of these classes, or of
+    #: their subclasses, has its message made a dead letter at once.
+    give_up_on: ClassVar[tuple[type[BaseException], ...]] = ()
+
     def __init__(self, name: str | None = None, input: str | None = None, **given: Any) -> None:  # noqa: A002, ANN401
         """Read the settings.
 
@@ -290,6 +301,7 @@ class Consumer(Stage):
                 f"{type(self).__name__}: handle() is not what a running stage calls: define work()"
             )
         known = self.__rabbit__
+        known.give_up_on = check_give_up_on(type(self).give_up_on, type(self).__name__)
         output = known.output
         if known.settings.poison_pill and output and output.needs_key:
             raise ConfigurationError(
@@ -307,7 +319,8 @@ class Consumer(Stage):
         something else is a dead letter at once.
 
         Whatever it raises, the message comes again after each of the RETRY_DELAYS, on any replica;
-        then it is a dead letter. `raise Reject("why")` makes it one at once. It returns nothing:
+        then it is a dead letter. `raise Reject("why")` makes it one at once, and so does an error
+        of `give_up_on`; `raise Retry(after=60)` chooses the delay. It returns nothing:
         a value that is returned (a text that was meant for `write`, a coroutine) is an error too.
         """
 

@@ -89,6 +89,26 @@ def test_what_fails_comes_again_after_each_delay_while_others_flow(
     assert all(depth == 0 for depth in depths(broker, unique("in")).values())
 
 
+def test_a_stage_chooses_the_delay_and_what_it_gives_up_on(
+    broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
+) -> None:
+    """The shortest delay that is long enough; a dead letter at once; one line for what is asked."""
+    broker.put(unique("in"), ["retry 0.4", "lookup gone", "a"])
+    worker = start(*FALLIBLE, **edges)
+
+    [letter] = letters(broker, f"{unique('in')}.dead", 1)
+    outputs = [output.text for output in broker.take(unique("out"), 2)]
+
+    assert outputs == ["a", "retry 0.4"]
+    assert letter.body == b"lookup gone"
+    assert (letter.headers["x-error-type"], letter.headers["x-attempts"]) == ("KeyError", 1)
+    assert [each["attempt"] for each in worker.objects if each["text"] == "retry 0.4"] == [1, 2]
+    assert worker.halt() == 0
+    assert "again in 0.6 s" in worker.log
+    assert "(after 0.4 s)" in worker.log
+    assert worker.log.count("Traceback") == 1
+
+
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_attempts_that_a_sender_has_made_up_do_not_count(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], queue_type: QueueType

@@ -170,6 +170,15 @@ def test_stage_that_handles_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert rows == [("1", "a"), ("2", "b")]
 
 
+def test_stage_that_chooses_its_delay() -> None:
+    """It asks for a minute, and gives up on what is unknown."""
+    convert = harness(_example("Convert"), retry_delays=(1, 90))
+
+    assert convert.send("EUR").outputs == ["1"]
+    assert convert.send("USD").delay == 90
+    assert convert.send("XXX").settled == "dead-lettered"
+
+
 def test_tests_of_stages() -> None:
     """The example of tests without a broker passes."""
     names: dict[str, Any] = {}

@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from rabbit.amqp.properties import set_aside, with_headers, with_message_id
-from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
+from rabbit.errors import (
+    ConfigurationError,
+    HandlerTimeoutError,
+    Reject,
+    Retry,
+    TooLargeError,
+    UndecodableError,
+)
 from rabbit.message import ATTEMPTS_HEADER, Message, is_added
 from rabbit.output import Output
 from rabbit.topology import Edge
@@ -39,9 +46,23 @@ class Disposition(NamedTuple):
 class RetryPolicy:
     """Decides what becomes of the messages of one edge that a stage fails to handle."""
 
-    def __init__(self, edge: Edge, stage: str, replica: str) -> None:
-        """Send them to the queues of `edge`; a dead letter says which replica has given it up."""
+    def __init__(
+        self,
+        edge: Edge,
+        stage: str,
+        replica: str,
+        give_up_on: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """Send them to the queues of `edge`; a dead letter says which replica has given it up.
+
+        Args:
+            edge: where they have come from.
+            stage: the stage's name.
+            replica: the replica's name.
+            give_up_on: errors of these classes are given no further attempt.
+        """
         self._edge = edge
+        self._give_up_on = give_up_on
         self._origin = {"x-failed-stage": stage, "x-failed-replica": replica}
 
     def decide(
@@ -49,9 +70,10 @@ class RetryPolicy:
     ) -> Disposition:
         """Decide: after each failure comes the next delay, after the last of them the dead letter.
 
-        What no attempt can cure is a dead letter at once, and so is what has no room for the count
-        of its attempts. A dead letter without room for what is told of it goes without. A message
-        that came without an id keeps the one that it was given here.
+        `Retry` chooses among the delays, and has no more attempts than there are of them. What no
+        attempt can cure is a dead letter at once, and so is what has no room for the count of its
+        attempts. A dead letter without room for what is told of it goes without. A message that
+        came without an id keeps the one that it was given here.
 
         Args:
             message: what could not be handled.
@@ -60,12 +82,14 @@ class RetryPolicy:
         """
         failures = _failures(message) + 1
         is_hopeless = isinstance(error, _HOPELESS) or _is_no_text(message, error)
-        trace = not (is_hopeless or isinstance(error, HandlerTimeoutError))
+        trace = not (is_hopeless or isinstance(error, HandlerTimeoutError) or _is_plain(error))
+        if isinstance(error, self._give_up_on) and not isinstance(error, Retry):
+            is_hopeless = True
         properties, aside = _at_rest(message.properties)
         named = _with_id(message, properties)
         attempts: dict[str, str | int] = {ATTEMPTS_HEADER: failures, **aside}
         if not is_hopeless and failures <= len(self._edge.delays):
-            delay = self._edge.delays[failures - 1]
+            delay = self._delay(failures, error)
             changed = _fitting(named, [attempts], most_property_bytes)
             if changed is not None:
                 output = _output(message, changed, self._edge.retry(delay))
@@ -75,6 +99,33 @@ class RetryPolicy:
         kept = _fitting(named, [{**told, **said}, told, {}], most_property_bytes)
         output = _output(message, kept or properties, self._edge.dead)
         return Disposition(output, failures, None, trace)
+
+    def _delay(self, failures: int, error: BaseException) -> float:
+        delays = self._edge.delays
+        if not isinstance(error, Retry):
+            return delays[failures - 1]
+        enough = [delay for delay in delays if delay >= error.after]
+        return min(enough) if enough else max(delays)
+
+
+def check_give_up_on(given: object, owner: str) -> tuple[type[BaseException], ...]:
+    """Return what a class says no attempt can cure.
+
+    Raises:
+        ConfigurationError: it is no tuple of error classes.
+    """
+    if isinstance(given, tuple):
+        classes = [each for each in given if isinstance(each, type)]
+        if len(classes) == len(given) and all(issubclass(each, BaseException) for each in classes):
+            return given
+    raise ConfigurationError(
+        f"{owner}: give_up_on is no tuple of error classes: write give_up_on = (ValueError,)"
+    )
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Tell whether it is an order that says all by itself, not raised from another error."""
+    return isinstance(error, Retry) and error.__cause__ is None
 
 
 def describe(error: BaseException) -> str:

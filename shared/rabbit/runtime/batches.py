@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rabbit.amqp.properties import HEADERS_BIT
 from rabbit.amqp.sent_properties import PLAIN_TEXT
-from rabbit.errors import Reject
+from rabbit.errors import Reject, Retry
 from rabbit.logs import Logger
 from rabbit.message import Message
 from rabbit.messaging.retry import describe
@@ -163,7 +163,7 @@ class BatchHandler(Handler):
         return readable, values, failed
 
     def _tell(self, error: BaseException, count: int) -> None:
-        trace = not isinstance(error, Reject)
+        trace = not isinstance(error, Reject | Retry)
         self._log.warning(
             "batch failed, its messages are handled one by one",
             messages=count,

@@ -10,7 +10,6 @@ from unittest.mock import patch
 from rabbit.amqp import frames
 from rabbit.amqp.pika_types import decode_properties, encode_properties
 from rabbit.message import ATTEMPTS_HEADER, Message, new_id
-from rabbit.messaging.retry import RetryPolicy
 from rabbit.output import Output, new_output
 from rabbit.payloads import encoded
 from rabbit.runtime.dispatcher import log_failure
@@ -76,7 +75,7 @@ class Harness(Generic[S]):
         self._known = known = stage.__rabbit__
         assert known.input is not None  # noqa: S101 - a consumer has one
         self._input = known.input
-        self._retry_policy = RetryPolicy(known.input, known.stage, known.name)
+        self._retry_policy = known.retry_policy()
         self._values: list[Any] = []
         self._record()
 

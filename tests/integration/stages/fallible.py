@@ -6,11 +6,13 @@ import signal
 import sys
 import threading
 
-from rabbit import Reject, Worker
+from rabbit import Reject, Retry, Worker
 
 
 class Fallible(Worker):
     """Fails in each way there is; what is known of each attempt is printed first."""
+
+    give_up_on = (LookupError,)
 
     def work(self, message: str) -> None:
         """Obey `COMMAND ARGUMENT`; any other text is written as it is."""
@@ -28,6 +30,11 @@ class Fallible(Worker):
             case "fail":
                 if self.message.failures < int(argument or sys.maxsize):
                     raise ValueError(message)
+            case "retry":
+                if self.message.attempt == 1:
+                    raise Retry(after=float(argument))
+            case "lookup":
+                raise KeyError(argument)
             case "reject":
                 raise Reject(argument)
             case "hang":

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from rabbit import ConfigurationError, Consumer, Worker
 from rabbit.amqp import frames
 from rabbit.amqp.pika_types import Properties, decode_properties, encode_properties
-from rabbit.errors import HandlerTimeoutError, Reject, TooLargeError, UndecodableError
+from rabbit.errors import HandlerTimeoutError, Reject, Retry, TooLargeError, UndecodableError
 from rabbit.message import Message
 from rabbit.messaging.retry import LONGEST_ERROR, Disposition, RetryPolicy
+from rabbit.testing import harness
 from rabbit.topology import Edge
 
 DELAYS = (1.0, 5.0, 30.0)
@@ -25,10 +27,15 @@ def message(body: bytes = b"a", **properties: Any) -> Message:
 
 
 def decide(
-    of: Message, error: BaseException, delays: tuple[float, ...] = DELAYS, most: int = MOST
+    of: Message,
+    error: BaseException,
+    delays: tuple[float, ...] = DELAYS,
+    most: int = MOST,
+    give_up_on: tuple[type[BaseException], ...] = (),
 ) -> Disposition:
     """Decide as the replica `printer/host-1` that reads `upper`."""
-    return RetryPolicy(Edge("upper", delays=delays), "printer", "host-1").decide(of, error, most)
+    policy = RetryPolicy(Edge("upper", delays=delays), "printer", "host-1", give_up_on)
+    return policy.decide(of, error, most)
 
 
 def headers(decided: Disposition) -> dict[str, Any]:
@@ -49,6 +56,108 @@ def test_each_failure_waits_for_the_next_delay(
     assert decided.output.exchange == f"upper.{exchange}"
     assert (decided.delay, decided.attempt) == (delay, failures + 1)
     assert headers(decided)["x-attempts"] == failures + 1
+
+
+@pytest.mark.parametrize(
+    ("after", "delay"), [(0, 1.0), (1, 1.0), (1.5, 5.0), (30, 30.0), (31, 30.0), (10**9, 30.0)]
+)
+@pytest.mark.parametrize("failures", [0, 2])
+def test_retry_takes_the_shortest_delay_that_is_long_enough(
+    after: float, delay: float, failures: int
+) -> None:
+    """Whichever attempt it is, and however the delays are ordered; none is: the longest."""
+    of = message(headers={"x-attempts": failures})
+    decided = decide(of, Retry(after=after), (5.0, 30.0, 1.0))
+
+    assert (decided.delay, decided.attempt, decided.trace) == (delay, failures + 1, False)
+
+
+def test_retry_has_no_more_attempts_than_any_other() -> None:
+    """After the last of them it is a dead letter, which says so."""
+    decided = decide(message(headers={"x-attempts": 3}), Retry("closed", after=60))
+
+    assert decided.delay is None
+    assert headers(decided)["x-error-message"] == "closed (after 60 s)"
+    assert decide(message(), Retry(after=0), ()).delay is None
+
+
+def test_retry_from_an_error_shows_where_that_was_raised() -> None:
+    """The cause is of interest; the order alone is not."""
+    error = Retry(after=1)
+    error.__cause__ = ValueError("the cause")
+
+    assert decide(message(), error).trace
+
+
+@pytest.mark.parametrize("after", [-1, float("nan"), float("inf"), 10**400])
+def test_retry_after_what_is_no_time_is_refused(after: float) -> None:
+    """Where it is raised."""
+    with pytest.raises(
+        ValueError, match=r"^Retry\(after=...\) takes seconds, 0 or more and finite"
+    ):
+        Retry(after=after)
+
+
+@pytest.mark.parametrize("after", ["60", None, True])
+def test_retry_after_what_is_no_number_is_refused(after: Any) -> None:
+    """Likewise."""
+    with pytest.raises(TypeError, match="takes a number of seconds, not a "):
+        Retry(after=after)
+
+
+@pytest.mark.parametrize(
+    ("error", "delay"),
+    [
+        (UnicodeError("a subclass"), None),
+        (HandlerTimeoutError(), None),
+        (KeyError("another"), 1.0),
+        (Retry(after=0), 1.0),
+    ],
+)
+def test_what_a_class_gives_up_on_is_a_dead_letter_at_once(
+    error: Exception, delay: float | None
+) -> None:
+    """An order to try it again is no error."""
+    given = (ValueError, HandlerTimeoutError, Retry)
+    decided = decide(message(), error, give_up_on=given)
+
+    assert decided.delay == delay
+    assert decided.trace == isinstance(error, ValueError | KeyError)
+
+
+class Picky(Worker):
+    """Gives up on what is wrong with the text, not on what it raises because of it."""
+
+    give_up_on = (ValueError,)
+
+    def work(self, message: str) -> None:
+        """Fail in one of three ways."""
+        if message == "later":
+            raise Retry(after=2)
+        try:
+            int(message)
+        except ValueError as error:
+            if message == "wrapped":
+                raise RuntimeError from error
+            raise
+
+
+def test_the_harness_gives_up_as_a_running_stage() -> None:
+    """It decides by the same policy."""
+    fed = harness(Picky, retry_delays=DELAYS)
+
+    assert fed.send("x").settled == "dead-lettered"
+    assert fed.send("wrapped").delay == 1.0
+    assert fed.send("later").delay == 5.0
+
+
+@pytest.mark.parametrize("given", [ValueError, [ValueError], (3,), ("ValueError",), (int,), None])
+def test_a_wrong_give_up_on_is_refused(given: object) -> None:
+    """When the stage is built: exit code 2, and how it is written."""
+    odd = type("Odd", (Consumer,), {"work": lambda _self, _message: None, "give_up_on": given})
+
+    with pytest.raises(ConfigurationError, match=r"^Odd: give_up_on is no tuple .*\(ValueError,\)"):
+        harness(odd)
 
 
 def test_without_delays_the_first_failure_is_the_last() -> None:
