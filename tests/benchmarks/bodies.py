@@ -1,8 +1,10 @@
 """Numbered message bodies of an exact size, and the check that each of them has arrived."""
 
+import json
 import re
 import uuid
 from collections.abc import Iterator
+from typing import Literal, TypeAlias
 
 import pika
 
@@ -15,6 +17,14 @@ _LOWER = re.compile(rb"(\d{9})=[a-z]")
 #: What has to differ from message to message beside the number.
 _ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}"
 _NUMBER_DIGITS = 8
+
+Carries: TypeAlias = Literal["text", "headers", "json"]
+#: As a message has them that is traced.
+_HEADERS = {
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "baggage": "userId=alice",
+    "tenant": "acme",
+}
 
 
 def body(number: int, size: int) -> str:
@@ -54,17 +64,31 @@ class Template:
             yield b"".join(parts)
 
 
-def plain(size: int) -> Template:
-    """Return the template of what the producer publishes."""
+def template(size: int, carries: Carries = "text") -> Template:
+    """Return the template of what the producer publishes.
+
+    Args:
+        size: bytes in a body.
+        carries: texts, texts with three headers, or JSON with the text in it.
+    """
     key = str(uuid.uuid4())
+    is_json = carries == "json"
     properties = pika.BasicProperties(
-        content_type="text/plain",
-        content_encoding="utf-8",
+        content_type="application/json" if is_json else "text/plain",
+        content_encoding=None if is_json else "utf-8",
+        headers=dict(_HEADERS) if carries == "headers" else None,
         delivery_mode=2,
         message_id=key,
         correlation_id=key,
     )
-    return Template(properties, body(0, size).encode(), size)
+    payload = _json(size) if is_json else body(0, size)
+    return Template(properties, payload.encode(), size)
+
+
+def _json(size: int) -> str:
+    frame: dict[str, object] = {"customer": 4711, "weight": 1.5, "tags": ["a", "b"], "text": ""}
+    text = body(0, size - len(json.dumps(frame)))
+    return json.dumps(frame | {"text": text})
 
 
 class Tally:

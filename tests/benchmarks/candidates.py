@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks import native
+from tests.benchmarks.bodies import Carries
 from tests.support import images
 from tests.support.containers import Image
 
@@ -60,6 +61,7 @@ class Candidate:
         expected_per_second: how many messages the first round is made for.
         sends: how it publishes one message, for a framework that has an envelope of its own.
         is_ours: it has to end in order when it is told to.
+        carries: what its messages are: texts, texts with headers, or JSON.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Candidate:
     expected_per_second: int = 15_000
     sends: Image | None = None
     is_ours: bool = False
+    carries: Carries = "text"
 
     def with_settings(self, name: str, **environment: str) -> "Candidate":
         """Return the same under another name and with other settings."""

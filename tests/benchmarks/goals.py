@@ -13,6 +13,7 @@ from tests.benchmarks.workloads import (
     cold_start,
     latency,
     memory,
+    payloads,
     prefetch,
     publish,
     relay,
@@ -90,6 +91,12 @@ def goals(runs: Runs) -> Iterator[Goal]:
         runs.figure(latency.NAME, latency.PIPELINE, "median_milliseconds"),
     )
     yield _of_prefetch(runs)
+    yield _at_most(8, "µs", "a model in and out, CPU above a text", _above(payloads.MODEL, runs))
+    yield _at_most(3, "µs", "three headers, CPU time above none", _above(payloads.HEADERS, runs))
+
+
+def _above(candidate: str, runs: Runs) -> Spread | None:
+    return runs.difference(payloads.NAME, candidate, payloads.TEXT, "cpu_microseconds")
 
 
 def _of_memory(runs: Runs) -> Iterator[Goal]:

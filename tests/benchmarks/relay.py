@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rabbit.topology import QueueType
-from tests.benchmarks.bodies import Tally, Template, plain
+from tests.benchmarks.bodies import Tally, Template, template
 from tests.benchmarks.broker import Broker
 from tests.benchmarks.candidates import Candidate
 from tests.benchmarks.runs import Run
@@ -52,7 +52,8 @@ class Relay:
 
     def run(self, candidate: Candidate, work: Work, count: int, round_number: int) -> Run:
         """Let a candidate relay `count` messages; return what was measured."""
-        source, target = (f"{candidate.name}.{work.queue_type}.{end}" for end in ("in", "out"))
+        name = candidate.name.replace(", ", "-").replace(" ", "-")
+        source, target = (f"{name}.{work.queue_type}.{end}" for end in ("in", "out"))
         environment = {
             **self._broker.environment,
             **candidate.environment,
@@ -64,8 +65,8 @@ class Relay:
         figures: dict[str, float] = {}
         errors: list[str] = []
         try:
-            template = self._prepare(candidate, work, environment)
-            self._broker.fill(source, template, count)
+            one = self._prepare(candidate, work, environment)
+            self._broker.fill(source, one, count)
             started += (
                 self._containers.run(candidate.image, environment) for _ in range(work.replicas)
             )
@@ -89,7 +90,7 @@ class Relay:
         if candidate.sends is None:
             for queue in (source, target):
                 self._broker.declare(queue, work.queue_type)
-            self._templates[key] = plain(work.size)
+            self._templates[key] = template(work.size, candidate.carries)
         elif key not in self._templates:
             self._templates[key] = self._sent(candidate, work, environment)
         self._broker.empty(source, target)

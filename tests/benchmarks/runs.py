@@ -83,6 +83,15 @@ class Runs:
             if name in run.figures and (divisor := others.get(run.round))
         )
 
+    def difference(self, work: str, one: str, other: str, name: str) -> Spread | None:
+        """Sum up how much the one's figure is above the other's, round by round."""
+        others = {run.round: run.figures[name] for run in self.of(work, other)}
+        return spread(
+            run.figures[name] - others[run.round]
+            for run in self.of(work, one)
+            if run.round in others
+        )
+
     def best(self, work: str, name: str, of: Callable[[str], bool]) -> str | None:
         """Return the candidate with the highest median of those that `of` accepts."""
         medians = {

@@ -5,7 +5,7 @@ handled: the stage is frozen meanwhile.
 """
 
 from rabbit.messaging.prefetch import MOST_BYTES
-from tests.benchmarks.bodies import Tally, plain
+from tests.benchmarks.bodies import Tally, template
 from tests.benchmarks.candidates import ours
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
@@ -41,8 +41,8 @@ def _run(rig: Rig, number: int) -> Run:
     container = _start(rig)
     idle = container.resident_mebibytes
     with container.paused():
-        rig.broker.fill(_INPUT, plain(_SMALL_BYTES), _SMALL)
-        rig.broker.fill(_INPUT, plain(_LARGE_BYTES), large, first=_SMALL)
+        rig.broker.fill(_INPUT, template(_SMALL_BYTES), _SMALL)
+        rig.broker.fill(_INPUT, template(_LARGE_BYTES), large, first=_SMALL)
     wait_until(
         lambda: rig.broker.depth(_OUTPUT) >= total,
         _STALL_SECONDS,

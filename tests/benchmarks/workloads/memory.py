@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
-from tests.benchmarks.bodies import Tally, plain
+from tests.benchmarks.bodies import Tally, template
 from tests.benchmarks.candidates import ours
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
@@ -55,14 +55,14 @@ def _idle_and_loaded(rig: Rig, count: int) -> tuple[float, float, list[str]]:
     container.wait_idle()
     idle = container.resident_mebibytes
     with ThreadPoolExecutor(1) as pool:
-        filling = pool.submit(rig.broker.fill, _INPUT, plain(_SIZE_BYTES), count)
+        filling = pool.submit(rig.broker.fill, _INPUT, template(_SIZE_BYTES), count)
         _, samples = _sample(rig, container, count)
         filling.result()
     return idle, max(samples), _end(rig, container, count)
 
 
 def _with_backlog(rig: Rig, count: int) -> tuple[list[float], list[float], list[str]]:
-    rig.broker.fill(_INPUT, plain(_SIZE_BYTES), count)
+    rig.broker.fill(_INPUT, template(_SIZE_BYTES), count)
     container = _start(rig)
     depths, samples = _sample(rig, container, count)
     return depths, samples, _end(rig, container, count)

@@ -7,7 +7,7 @@ counted from there to Docker's time stamp of the last printed line, so an uneven
 import time
 from collections.abc import Sequence
 
-from tests.benchmarks.bodies import Tally, plain
+from tests.benchmarks.bodies import Tally, template
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
 from tests.support import images
@@ -50,7 +50,7 @@ def _run(rig: Rig, printers: int, share: int) -> Run:
     )
     count = share * printers
     began_at = time.time()
-    rig.broker.fill(_QUEUE, plain(_SIZE_BYTES), count)
+    rig.broker.fill(_QUEUE, template(_SIZE_BYTES), count)
     lines = _wait_printed(started, count, share * DELAY_SECONDS)
     for container in started:
         container.stop()

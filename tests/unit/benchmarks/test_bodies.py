@@ -4,7 +4,7 @@ import pika
 import pytest
 from pika import frame
 
-from tests.benchmarks.bodies import Tally, Template, body, plain
+from tests.benchmarks.bodies import Tally, Template, body, template
 
 _ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -31,7 +31,7 @@ def test_a_body_has_exactly_its_size(size: int) -> None:
 
 def test_each_copy_has_its_own_number_and_ids() -> None:
     """And all that is in the frames stays readable."""
-    copies = [_decoded(message) for message in plain(16).messages(3)]
+    copies = [_decoded(message) for message in template(16).messages(3)]
 
     assert [content.decode() for _, content in copies] == [body(n, 16) for n in range(3)]
     assert len({properties.message_id for properties, _ in copies}) == 3
@@ -40,7 +40,7 @@ def test_each_copy_has_its_own_number_and_ids() -> None:
 
 def test_a_large_message_is_in_several_frames() -> None:
     """A body of more than a frame arrives whole, and with the number that was asked for."""
-    (message,) = plain(300_000).messages(1, first=20_000)
+    (message,) = template(300_000).messages(1, first=20_000)
 
     assert _decoded(message)[1] == body(20_000, 300_000).encode()
 
