@@ -58,6 +58,7 @@ ADDED_HEADERS = frozenset(
 #: The broker sends a message to these routing keys, too (sender-selected distribution), and we keep
 #: here what a message that waits cannot have: neither is for what is made of it.
 NOT_HANDED_ON = ADDED_HEADERS | {"CC", "BCC", "x-original-expiration", "x-original-user-id"}
+_OTHERS_BEGIN = bytes({ord(name[0]) for name in NOT_HANDED_ON})
 
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
@@ -159,8 +160,7 @@ class Message:
         if origin is None:
             origin = split_sent(self.properties) or self._foreign_origin()
             if origin[2]:
-                correlation_id, message_id, headers = origin
-                origin = correlation_id, message_id, self._passed_on(headers)
+                origin = self._without_others(*origin)
             self._origin = origin
         return origin
 
@@ -171,14 +171,17 @@ class Message:
             table = headers_table(self.properties)
         except ValueError as error:
             raise _undecodable(error) from error
-        return short_string(correlation_id), message_id.encode(), table
+        return message_id.encode(), short_string(correlation_id), table, None
 
-    def _passed_on(self, table: bytes) -> bytes:
-        """Return the headers that go on to every output, of all that there are."""
-        if not is_simple(table):
-            _ = self.headers  # or raise
-        may_be_others = b"x-" in table or b"CC" in table
-        return without_headers(table, NOT_HANDED_ON.__contains__) if may_be_others else table
+    def _without_others(
+        self, message_id: bytes, correlation_id: bytes, headers: bytes, begin: bytes | None
+    ) -> Origin:
+        """Leave out the headers that do not go on to every output."""
+        if is_simple(headers, _OTHERS_BEGIN):
+            return message_id, correlation_id, headers, begin
+        _ = self.headers  # or raise
+        kept = without_headers(headers, NOT_HANDED_ON.__contains__)
+        return message_id, correlation_id, kept, begin if kept == headers else None
 
     @property
     def headers(self) -> Mapping[str, Any]:

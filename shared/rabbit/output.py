@@ -8,7 +8,6 @@ from rabbit import topology
 from rabbit.amqp.field_table import encode_table
 from rabbit.amqp.properties import read_ids, short_string, without_headers
 from rabbit.amqp.sent_properties import (
-    PLAIN_TEXT,
     TEXT,
     Content,
     sent_properties,
@@ -193,11 +192,11 @@ def derived_output(
     Raises:
         UndecodableError: the input's headers cannot be decoded.
     """
-    correlation_id, input_id, headers = message.origin
+    input_id, correlation_id, headers, begin = message.origin
     output_id = derived_id_bytes(input_id, stage, index)
     if extras is None:
-        if content is TEXT and not headers:
-            return Output(body, PLAIN_TEXT + correlation_id + b"$" + output_id, key)
+        if content is TEXT and begin is not None:
+            return Output(body, begin + b"$" + output_id, key)  # its length: 36
         return Output(body, sent_properties(content, correlation_id, output_id, headers), key)
     return Output(body, _with_extras(content, correlation_id, output_id, headers, extras), key)
 

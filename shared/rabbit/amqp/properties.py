@@ -141,15 +141,18 @@ def headers_table(properties: bytes) -> bytes:
     return _cut(properties)[1] if properties[0] & HEADERS_BIT else b""
 
 
-def is_simple(table: bytes) -> bool:
-    """Tell whether headers are texts and numbers only, and can all be decoded: quicker than that.
+def is_simple(table: bytes, others: bytes) -> bool:
+    """Tell whether all headers can be decoded, and none is one of others: quicker than doing so.
 
     Args:
-        table: the headers, without their length.
+        table: the headers, without their length. Those that are texts and numbers are looked at.
+        others: the first letters of the names of others.
     """
     at, size = 0, len(table)
     try:
         while at < size:
+            if table[at + 1] in others:
+                return False
             at += 1 + table[at]
             kind = table[at]
             if kind == _TEXT:

@@ -58,12 +58,13 @@ OCTETS = _content("application/octet-stream")
 
 #: How the properties of a text begin, without headers (most messages) and with some.
 PLAIN_TEXT, HEADED_TEXT = TEXT.plain, TEXT.headed
-_PLAIN_TEXT_BYTES = len(PLAIN_TEXT)
+_PLAIN_TEXT_BYTES, _HEADED_TEXT_BYTES = len(PLAIN_TEXT), len(HEADED_TEXT)
 
 
-#: What a message hands on to its outputs: its correlation id, as a short string; its message id,
-#: from which theirs are derived; and its headers, as a table without its length.
-Origin: TypeAlias = tuple[bytes, bytes, bytes]
+#: What a message hands on to its outputs: its message id, from which theirs are derived; its
+#: correlation id, as a short string; its headers, as a table without its length; and of a text of
+#: ours how the properties of another one begin, up to the length of the message id.
+Origin: TypeAlias = tuple[bytes, bytes, bytes, bytes | None]
 
 
 def sent_properties(
@@ -132,10 +133,14 @@ def split_sent(properties: bytes) -> Origin | None:
     Returns:
         None if it is another message, if an id is empty, or if one is not ASCII.
     """
+    is_text = True
     if properties.startswith(PLAIN_TEXT):
         headers, at = b"", _PLAIN_TEXT_BYTES
+    elif properties.startswith(HEADED_TEXT):
+        headers, at = _split_headers(properties, _HEADED_TEXT_BYTES)
     else:
-        headers, at = _split_headers(properties)
+        is_text = False
+        headers, at = _split_others(properties)
     try:
         end = at + 1 + properties[at]
         message_id = properties[end + 1 :]
@@ -143,17 +148,24 @@ def split_sent(properties: bytes) -> Origin | None:
     except IndexError:
         return None
     is_known = end > at + 1 and message_id and is_whole and properties[at:].isascii()
-    return (properties[at:end], message_id, headers) if is_known else None
+    if not is_known:
+        return None
+    return message_id, properties[at:end], headers, properties[:end] if is_text else None
 
 
-def _split_headers(properties: bytes) -> tuple[bytes, int]:
+def _split_others(properties: bytes) -> tuple[bytes, int]:
     """Return the headers of a message of ours, and where its correlation id begins."""
-    for content in (TEXT, JSON, OCTETS):
-        if properties.startswith(content.headed):
-            begin = len(content.headed) + 4
-            end = begin + int.from_bytes(properties[begin - 4 : begin], "big")
-            if properties[end : end + 1] == _PERSISTENT:
-                return properties[begin:end], end + 1
-        elif properties.startswith(content.plain):
+    for content in (JSON, OCTETS):
+        if properties.startswith(content.plain):
             return b"", len(content.plain)
+        if properties.startswith(content.headed):
+            return _split_headers(properties, len(content.headed))
     return b"", len(properties)  # of another message
+
+
+def _split_headers(properties: bytes, at: int) -> tuple[bytes, int]:
+    begin = at + 4
+    end = begin + int.from_bytes(properties[at:begin], "big")
+    if properties[end : end + 1] == _PERSISTENT:
+        return properties[begin:end], end + 1
+    return b"", len(properties)
