@@ -55,7 +55,7 @@ test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to
 	@deploy/bin/test tests -m "not thorough" --numprocesses $(WORKERS) $(ARGS)
 
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
-	@deploy/bin/test tests/faults
+	@deploy/bin/test tests/faults tests/examples -m "quick or thorough"
 
 soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 EVERY=20 SEED=7
 	@PYTHONPATH=shared:. TESTCONTAINERS_RYUK_DISABLED=true .venv/bin/python -m tests.faults.soak \

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.broker import Broker
 
 #: Here, as the process that starts the others loads no other conftest.py.
-pytest_plugins = ("tests.side_by_side", "tests.faults.summary")
+pytest_plugins = ("tests.side_by_side", "tests.faults.summary", "tests.support.postgres")
 
 
 class Unique(Protocol):
