@@ -18,6 +18,7 @@ from tests.benchmarks.workloads import (
     publish,
     relay,
     slow_handler,
+    waiting,
 )
 
 _RATE = "messages_per_second"
@@ -93,6 +94,14 @@ def goals(runs: Runs) -> Iterator[Goal]:
     yield _of_prefetch(runs)
     yield _at_most(8, "µs", "a model in and out, CPU above a text", _above(payloads.MODEL, runs))
     yield _at_most(3, "µs", "three headers, CPU time above none", _above(payloads.HEADERS, runs))
+    waited = runs.figure(waiting.NAME, waiting.ASYNC, _RATE)
+    yield Goal(f"async def, {waiting.NAME}", 9_000, at_least=True, unit="/s", measured=waited)
+    yield _at_most(
+        60,
+        "µs",
+        "… CPU time per message",
+        runs.figure(waiting.NAME, waiting.ASYNC, "cpu_microseconds"),
+    )
 
 
 def _above(candidate: str, runs: Runs) -> Spread | None:

@@ -15,6 +15,7 @@ from tests.benchmarks.workloads import (
     relay,
     replicas,
     slow_handler,
+    waiting,
 )
 
 #: By name, in the order in which they are run.
@@ -29,6 +30,7 @@ WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
         "memory": memory.measure,
         "burst": burst.measure,
         "slow-handler": slow_handler.measure,
+        "waiting": waiting.measure,
         "latency": latency.measure,
     }
 )
