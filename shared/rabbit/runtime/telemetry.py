@@ -357,6 +357,12 @@ class _TracedBatchHandler(_Traced, BatchHandler):
         self.telemetry.handled(begun, error)
         return error
 
+    def _readable(self, messages: Sequence[M]) -> tuple[list[M], list[Any], list[Call[M]]]:
+        readable, values, calls = super()._readable(messages)
+        for call in calls:  # `work` never sees these
+            self.telemetry.handled(self.telemetry.handling(call.message), call.error)
+        return readable, values, calls
+
 
 class _TracedSource(_Traced, Source):
     def __init__(self, *arguments: Any, **given: Any) -> None:  # noqa: ANN401 - as they are

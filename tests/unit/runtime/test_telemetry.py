@@ -1,5 +1,6 @@
 """Spans, and the headers by which a trace goes on, without a broker."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,9 @@ from rabbit.amqp.properties import decode_headers
 from rabbit.logs import logger
 from rabbit.message import Message
 from rabbit.output import Output, new_output
-from rabbit.runtime.handler import Handler
+from rabbit.runtime.async_handlers import AsyncHandler
+from rabbit.runtime.batches import BatchHandler, BatchSize
+from rabbit.runtime.handler import Call, Handler
 from rabbit.runtime.telemetry import Telemetry
 from rabbit.settings import Settings
 from rabbit.topology import Edge
@@ -178,6 +181,60 @@ def test_a_batch_is_linked_to_each_of_its_messages(
     assert span.attributes
     assert span.attributes["messaging.batch.message_count"] == 3
     assert span.attributes["messaging.destination.name"] == "in:in.relay"
+
+
+def test_tasks_keep_their_traces_apart(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    """Two at a time on one event loop: what each writes is in the trace of its own message."""
+    both = asyncio.Barrier(2)
+
+    async def work(text: str) -> None:
+        await both.wait()
+        made.write(text, "key")
+        await both.wait()
+
+    made = telemetry.traced(AsyncHandler)(work, "relay")
+
+    async def run() -> list[Call[Message]]:
+        received = message(traceparent=TRACEPARENT), message(traceparent=OTHER)
+        return await asyncio.gather(*map(made.run_async, received))
+
+    calls = asyncio.run(run())
+
+    assert [call.error for call in calls] == [None, None]
+    spans = exporter.get_finished_spans()
+    assert sorted(f"{span.context.trace_id:032x}" for span in spans) == [
+        TRACE,
+        OTHER.split("-")[1],
+    ]
+    for call, began in zip(calls, (TRACE, OTHER.split("-")[1]), strict=True):
+        (output,) = call.outputs
+        assert decode_headers(output.properties)["traceparent"].split("-")[1] == began
+
+
+def test_a_batch_that_fails_is_taken_apart(
+    telemetry: Telemetry, exporter: InMemorySpanExporter
+) -> None:
+    """Its span is an error; then each message has one in its own trace, unreadable ones too."""
+
+    def work(texts: list[str]) -> None:
+        raise ValueError(texts)
+
+    made = telemetry.traced(BatchHandler)(work, "sink", size=BatchSize(9, 0), log=log)
+    bad = Message(
+        b"\xff", message(traceparent=OTHER).properties, redelivered=False, routing_key="key"
+    )
+    calls, alone = made.run_batch([message(traceparent=TRACEPARENT), bad, message()])
+    assert [call.message for call in calls] == [bad]
+    assert len(alone) == 2
+    made.run_batch(alone[:1])
+
+    unreadable, batch, single = exporter.get_finished_spans()
+    assert [span.status.is_ok for span in (unreadable, batch, single)] == [False] * 3
+    assert f"{unreadable.context.trace_id:032x}" == OTHER.split("-")[1]
+    assert (batch.parent, len(batch.links)) == (None, 1)
+    assert f"{single.context.trace_id:032x}" == TRACE
 
 
 class _Broken:
