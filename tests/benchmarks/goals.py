@@ -14,6 +14,7 @@ from tests.benchmarks.workloads import (
     latency,
     memory,
     payloads,
+    pipeline,
     prefetch,
     publish,
     relay,
@@ -72,6 +73,17 @@ def goals(runs: Runs) -> Iterator[Goal]:
     yield _at_least(0.9, "to_upper, relay 64 KiB, against C", runs.ratio(large, "ours", "c", _RATE))
     yield _at_least(
         0.9, "producer, publishing a file, against C", runs.ratio(publish.NAME, "ours", "c", _RATE)
+    )
+    yield _at_least(
+        0.95,
+        "the whole pipeline, a file to the printed line, against C",
+        runs.ratio(pipeline.NAME, "ours", "c", _RATE),
+    )
+    yield _at_most(
+        8,
+        "µs",
+        "… CPU time per message of the printer",
+        runs.figure(pipeline.NAME, "ours", "sink_cpu_microseconds"),
     )
     yield from _of_memory(runs)
     yield _at_most(

@@ -8,6 +8,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "c"
 BUILD = FOLDER / "build"
 
+#: Each is a file of that name.
+PROGRAMS = ("relay", "publish", "print")
+
 #: Where the folder is seen in a container.
 INSIDE = "/c"
 
@@ -25,7 +28,7 @@ class NotCompiledError(Exception):
 
 
 def build() -> Path:
-    """Compile both programs; return the folder with them and with their libraries.
+    """Compile the programs; return the folder with them and with their libraries.
 
     Raises:
         NotCompiledError: when the compiler or the library is missing.
@@ -35,7 +38,7 @@ def build() -> Path:
         raise NotCompiledError(_HINT)
     shutil.rmtree(BUILD, ignore_errors=True)  # else the libraries would be found here themselves
     BUILD.mkdir()
-    for name in ("relay", "publish"):
+    for name in PROGRAMS:
         sources = [str(FOLDER / f"{name}.c"), str(FOLDER / "client.c")]
         command = [compiler, *_FLAGS, "-o", str(BUILD / name), *sources, "-lrabbitmq"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

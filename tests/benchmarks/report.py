@@ -10,6 +10,9 @@ _COLUMNS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "messages_per_second": ("messages/s", ",.0f"),
         "cpu_microseconds": ("CPU µs/message", ".1f"),
+        "source_cpu_microseconds": ("of the source", ".1f"),
+        "worker_cpu_microseconds": ("of the worker", ".1f"),
+        "sink_cpu_microseconds": ("of the sink", ".1f"),
         "broker_cpu_microseconds": ("broker CPU µs/message", ".1f"),
         "duplicates": ("duplicates", ".0f"),
         "of_linear": ("of linear", ".3f"),

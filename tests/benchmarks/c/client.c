@@ -105,6 +105,48 @@ void read_confirms(amqp_connection_state_t connection, struct confirms *confirms
     amqp_maybe_release_buffers(connection);
 }
 
+static void begin(struct message *message, const amqp_frame_t *frame)
+{
+    const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
+    message->size = frame->payload.properties.body_size;
+    message->read = 0;
+    message->id = properties->message_id;
+    message->correlation_id = properties->correlation_id;
+    if (message->size > message->capacity) {
+        message->capacity = message->size;
+        message->body = realloc(message->body, message->size);
+        if (message->body == NULL) die("keeping a message", AMQP_STATUS_NO_MEMORY);
+    }
+}
+
+bool receive(struct message *message, const amqp_frame_t *frame)
+{
+    if (frame->frame_type == AMQP_FRAME_METHOD) {
+        if (frame->payload.method.id != AMQP_BASIC_DELIVER_METHOD) {
+            fputs("the broker cancelled the consumer or closed the channel\n", stderr);
+            exit(1);
+        }
+        return false;
+    }
+    if (frame->frame_type == AMQP_FRAME_HEADER) {
+        begin(message, frame);
+    } else if (frame->frame_type == AMQP_FRAME_BODY) {
+        amqp_bytes_t part = frame->payload.body_fragment;
+        memcpy(message->body + message->read, part.bytes, part.len);
+        message->read += part.len;
+    }
+    return message->read == message->size;
+}
+
+void consume(amqp_connection_state_t connection, const char *queue)
+{
+    amqp_basic_qos(connection, CHANNEL, 0, PREFETCH, 0);
+    amqp_basic_consume(connection, CHANNEL, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0,
+                       amqp_empty_table);
+    amqp_rpc_reply_t reply = amqp_get_rpc_reply(connection);
+    if (reply.reply_type != AMQP_RESPONSE_NORMAL) die("consuming", AMQP_STATUS_BAD_AMQP_DATA);
+}
+
 void write_id(char id[ID_LENGTH], uint64_t high, uint64_t low, char version)
 {
     static const char DIGITS[] = "0123456789abcdef";

@@ -1,4 +1,4 @@
-/* What the relay and the publisher have in common: connecting, properties, ids, confirms. */
+/* What the programs have in common: connecting, deliveries, properties, ids, confirms. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
@@ -19,6 +19,17 @@
 
 /* The most publishes that await their confirm; a power of two, since it indexes a ring. */
 #define WINDOW 2048
+
+/* Deliveries that await their ack: never more than the confirms that are kept account of. */
+#define PREFETCH 1000
+
+/* One delivery on its way in; its frames arrive one by one. */
+struct message {
+    uint64_t size, read;
+    amqp_bytes_t id, correlation_id;
+    char *body;
+    uint64_t capacity;
+};
 
 /* Which publishes are confirmed. Tags begin at 1 and are given in the order of publishing. */
 struct confirms {
@@ -42,6 +53,12 @@ void read_confirms(amqp_connection_state_t connection, struct confirms *confirms
 
 /* Whether something was read from the socket already: then poll() would not tell of it. */
 bool has_buffered(amqp_connection_state_t connection);
+
+/* Registers a consumer of the queue. */
+void consume(amqp_connection_state_t connection, const char *queue);
+
+/* Takes one frame of a delivery; says whether the message is complete. */
+bool receive(struct message *message, const amqp_frame_t *frame);
 
 /* Writes an id in the shape of a UUID of this version; the same numbers give the same id. */
 void write_id(char id[ID_LENGTH], uint64_t high, uint64_t low, char version);

@@ -13,18 +13,7 @@
 #include <string.h>
 #include <sys/time.h>
 
-/* Deliveries that await their ack: never more than the confirms that are kept account of. */
-#define PREFETCH 1000
-
 static const struct timeval NOT_AT_ALL = {0, 0};
-
-/* One delivery on its way in; its frames arrive one by one. */
-struct message {
-    uint64_t size, read;
-    amqp_bytes_t id, correlation_id;
-    char *body;
-    uint64_t capacity;
-};
 
 static uint64_t hash(uint64_t seed, amqp_bytes_t bytes)
 {
@@ -45,49 +34,6 @@ static void derive_id(char id[ID_LENGTH], amqp_bytes_t input_id)
 {
     uint64_t high = hash(0xcbf29ce484222325, input_id);
     write_id(id, high, hash(~high, input_id), '5');
-}
-
-static void begin(struct message *message, const amqp_frame_t *frame)
-{
-    const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
-    message->size = frame->payload.properties.body_size;
-    message->read = 0;
-    message->id = properties->message_id;
-    message->correlation_id = properties->correlation_id;
-    if (message->size > message->capacity) {
-        message->capacity = message->size;
-        message->body = realloc(message->body, message->size);
-        if (message->body == NULL) die("keeping a message", AMQP_STATUS_NO_MEMORY);
-    }
-}
-
-/* Takes one frame of a delivery; says whether the message is complete. */
-static bool receive(struct message *message, const amqp_frame_t *frame)
-{
-    if (frame->frame_type == AMQP_FRAME_METHOD) {
-        if (frame->payload.method.id != AMQP_BASIC_DELIVER_METHOD) {
-            fputs("the broker cancelled the consumer or closed the channel\n", stderr);
-            exit(1);
-        }
-        return false;
-    }
-    if (frame->frame_type == AMQP_FRAME_HEADER) {
-        begin(message, frame);
-    } else if (frame->frame_type == AMQP_FRAME_BODY) {
-        amqp_bytes_t part = frame->payload.body_fragment;
-        memcpy(message->body + message->read, part.bytes, part.len);
-        message->read += part.len;
-    }
-    return message->read == message->size;
-}
-
-static void consume(amqp_connection_state_t connection, const char *queue)
-{
-    amqp_basic_qos(connection, CHANNEL, 0, PREFETCH, 0);
-    amqp_basic_consume(connection, CHANNEL, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0,
-                       amqp_empty_table);
-    amqp_rpc_reply_t reply = amqp_get_rpc_reply(connection);
-    if (reply.reply_type != AMQP_RESPONSE_NORMAL) die("consuming", AMQP_STATUS_BAD_AMQP_DATA);
 }
 
 static void relay_what_has_arrived(amqp_connection_state_t consuming,

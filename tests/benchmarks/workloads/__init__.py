@@ -10,6 +10,7 @@ from tests.benchmarks.workloads import (
     latency,
     memory,
     payloads,
+    pipeline,
     prefetch,
     publish,
     relay,
@@ -23,6 +24,7 @@ WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
     {
         "relay": relay.measure,
         "publish": publish.measure,
+        "pipeline": pipeline.measure,
         "replicas": replicas.measure,
         "prefetch": prefetch.measure,
         "payloads": payloads.measure,

@@ -50,7 +50,7 @@ def _publish(rig: Rig, candidate: Candidate, count: int, number: int) -> Run:
     figures: dict[str, float] = {}
     errors = []
     with TemporaryDirectory() as folder:
-        image = _outliving(rig, candidate.image, _lines(Path(folder), count))
+        image = outliving(rig, candidate.image, lines_file(Path(folder), count))
         environment = {**rig.broker.environment, **candidate.environment, "OUTPUT_QUEUE": queue}
         container = rig.containers.run(image, environment)
         try:
@@ -67,7 +67,7 @@ def _publish(rig: Rig, candidate: Candidate, count: int, number: int) -> Run:
     return Run(NAME, candidate.name, number, figures, tuple(errors))
 
 
-def _lines(folder: Path, count: int) -> Path:
+def lines_file(folder: Path, count: int) -> Path:
     """Write the file, for somebody else to read: who runs the containers."""
     folder.chmod(0o755)
     lines = folder / "lines"
@@ -76,7 +76,7 @@ def _lines(folder: Path, count: int) -> Path:
     return lines
 
 
-def _outliving(rig: Rig, image: Image, lines: Path) -> Image:
+def outliving(rig: Rig, image: Image, lines: Path) -> Image:
     """Return the image with the lines in it, and with the shell around its program."""
     program = image.entrypoint or rig.containers.entrypoint(image.name)
     return image._replace(
