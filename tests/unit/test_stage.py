@@ -1,12 +1,17 @@
 """What a user subclasses, before it connects."""
 
+import asyncio
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from rabbit import BatchConsumer, ConfigurationError, Consumer, Producer, Worker
+from rabbit.message import Message
+from rabbit.output import new_output
+from rabbit.runtime.batches import BatchHandler
 from rabbit.stage import Stage
 from rabbit.testing import harness
 
@@ -186,6 +191,54 @@ def test_a_line_of_the_stages_own_is_bound_to_its_message(
             {"event": "idle", "level": "warning"},
         )
     ]
+
+
+class TellingLater(Consumer):
+    """Tells of each message from its task, and from a thread of it."""
+
+    async def work(self, message: str) -> None:
+        """Tell, after others have had their turn."""
+        await asyncio.sleep(0.01)
+        self.log.info(message)
+        await asyncio.to_thread(self.log.info, message)
+
+
+class TellingOfMany(BatchConsumer):
+    """Tells of each batch."""
+
+    def work(self, messages: list[str]) -> None:
+        """Tell."""
+        self.log.info(" ".join(messages))
+
+
+def test_a_line_is_bound_to_the_message_of_its_task(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many on one event loop, and in threads that a task begins."""
+    told = harness(TellingLater, log_format="json")
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda each: told.send(each, message_id=f"id-{each}"), "abcde"))
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert sorted((line["event"], line["message_id"]) for line in lines) == [
+        (each, f"id-{each}") for each in "aabbccddee"
+    ]
+
+
+def test_a_line_about_many_messages_tells_how_many(capsys: pytest.CaptureFixture[str]) -> None:
+    """And about one, which."""
+    told = harness(TellingOfMany, log_format="json")
+    told.send("a", message_id="m1")
+    properties = new_output(b"", "m2", "c2").properties
+    messages = [
+        Message(text, properties, redelivered=False, routing_key="") for text in (b"b", b"c")
+    ]
+    handler = told.stage.__rabbit_handler__
+    assert isinstance(handler, BatchHandler)
+    handler.run_batch(messages)
+
+    alone, both = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (alone["event"], alone["message_id"]) == ("a", "m1")
+    assert (both["event"], both["messages"]) == ("b c", 2)
+    assert "message_id" not in both
 
 
 class _Mixin:
