@@ -1,5 +1,6 @@
 """What is green without a broker is green with one: the same cases, by `harness` and live."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from rabbit import Consumer, Message, Reject, Worker
+from rabbit import BatchConsumer, Consumer, Message, Reject, Retry, Worker
 from rabbit.message import derived_id
 from rabbit.testing import harness
 from rabbit.topology import Edge
@@ -101,6 +102,31 @@ class Raw(Worker):
         self.write(f"{len(body)} {self.message.content_type}")
 
 
+class Later(Worker):
+    """An `async def` that writes from tasks of its own, and says when to try again."""
+
+    give_up_on = (ZeroDivisionError,)
+
+    async def work(self, message: str) -> None:
+        """Write each word; a number is for how many seconds the message is to wait."""
+        await asyncio.gather(*(self._write(word) for word in message.split()))
+
+    async def _write(self, word: str) -> None:
+        if word.isdecimal():
+            raise Retry(after=1 / (1 / int(word)))
+        self.write(word)
+
+
+class Store(BatchConsumer):
+    """Handles many at a time."""
+
+    def work(self, messages: list[Order]) -> None:
+        """Refuse an order that is not to be stored, and all that came with it."""
+        for order in messages:
+            if order.id < 0:
+                raise LookupError(order.id)
+
+
 class Keep(Consumer):
     """Keeps nothing."""
 
@@ -125,6 +151,7 @@ class Case:
         redelivered: whether it was delivered before.
         headers: its own.
         correlation_id: None: its message id.
+        delay: how long it waits for another attempt; 0: as long as this attempt says.
     """
 
     stage: type[Consumer]
@@ -136,6 +163,7 @@ class Case:
     redelivered: bool = False
     headers: Mapping[str, Any] = field(default_factory=dict)
     correlation_id: str | None = None
+    delay: float = 0
 
 
 class Written(NamedTuple):
@@ -223,6 +251,14 @@ CASES = {
     "no JSON": Case(Price, "a", "dead-lettered", error="InvalidPayloadError"),
     "bytes": Case(Raw, b"\xff\x00", outputs=(("2 application/octet-stream", ""),)),
     "text as bytes": Case(Raw, "ü", outputs=(("2 text/plain", ""),)),
+    "async": Case(Later, "a b", outputs=(("a", ""), ("b", ""))),
+    "again later": Case(Later, "a 301", "retried", error="Retry", delay=301),
+    "again after the longest delay": Case(Later, "900", "retried", error="Retry", delay=301),
+    "given up on": Case(Later, "0", "dead-lettered", error="ZeroDivisionError"),
+    "of a batch": Case(Store, '{"id": 1}'),
+    "bad in a batch": Case(Store, '{"id": -1}', "retried", error="LookupError"),
+    "no order in a batch": Case(Store, "{}", "dead-lettered", error="InvalidPayloadError"),
+    "last of a batch": Case(Store, '{"id": 2}'),
     "sink": Case(Keep, "good"),
     "sink fails": Case(Keep, "bad", "retried", error="LookupError"),
 }
@@ -314,6 +350,18 @@ def test_without_a_broker(name: str) -> None:
     outcome = Outcome(sent.settled, [_written(each) for each in sent.messages], kept)
     assert outcome == _expected(name, "input", "output")
     assert type(sent.error).__name__ == (case.error or "NoneType")
+    if case.settled == "retried":
+        assert sent.delay == (case.delay or DELAYS[case.attempt - 1])
+
+
+def test_a_batch_without_a_broker() -> None:
+    """Together, the cases of a batch have the outcome that each has alone."""
+    names = [name for name, case in CASES.items() if case.stage is Store]
+    fed = harness(Store, retry_delays=DELAYS)
+
+    sent = fed.send_batch(CASES[name].body for name in names)
+
+    assert [each.settled for each in sent] == [CASES[name].settled for name in names]
 
 
 def test_live(broker: Broker, unique: Unique) -> None:
@@ -414,7 +462,7 @@ class _Live:
         for case in self.cases.values():
             wanted[self._out] += len(case.outputs)
             if case.settled == "retried":
-                wanted[self._retries[case.attempt - 1]] += 1
+                wanted[self._edges[0].retry(case.delay or DELAYS[case.attempt - 1])] += 1
             wanted[self._dead] += case.settled == "dead-lettered"
 
         def there() -> dict[str, int]:

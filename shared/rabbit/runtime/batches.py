@@ -107,7 +107,7 @@ class BatchHandler(Handler):
         if messages:
             error = self._call_work(messages, values)
             if error is not None and len(messages) > 1:
-                self._tell(error, len(messages))
+                self.tell_failed(error, len(messages))
                 return calls, list(messages)
             calls += [Call(message, error=error) for message in messages]
         return calls, []
@@ -162,7 +162,8 @@ class BatchHandler(Handler):
                 failed.append(Call(message, error=error))
         return readable, values, failed
 
-    def _tell(self, error: BaseException, count: int) -> None:
+    def tell_failed(self, error: BaseException, count: int) -> None:
+        """Tell of a batch that has failed; those of its messages that do so alone are told, too."""
         trace = not isinstance(error, Reject | Retry)
         self._log.warning(
             "batch failed, its messages are handled one by one",

@@ -1,6 +1,7 @@
 """A stage that is fed by hand: one message in, what came of it out."""
 
 import os
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,9 @@ from rabbit.amqp.pika_types import decode_properties, encode_properties
 from rabbit.message import ATTEMPTS_HEADER, Message, new_id
 from rabbit.output import Output, new_output
 from rabbit.payloads import encoded
+from rabbit.runtime.batches import BatchHandler
 from rabbit.runtime.dispatcher import log_failure
+from rabbit.runtime.handler import Call
 from rabbit.stage import Consumer, Producer, Stage, checked
 from rabbit.testing.source import SourceHarness
 from rabbit.topology import Edge
@@ -119,6 +122,26 @@ class Harness(Generic[S]):
         key = self._input.key(None) if routing_key is None else routing_key
         return self.deliver(Message(body, properties, redelivered=redelivered, routing_key=key))
 
+    def send_batch(self, texts: Iterable[object]) -> list[Sent]:
+        """Let a BatchConsumer handle messages together; return what came of each, in this order.
+
+        As in a running one, a batch has up to BATCH_SIZE of them; and when one has raised, its
+        messages are handled one by one.
+
+        Args:
+            texts: the messages, each as for `send`; or messages that there are already, as for
+                `deliver`.
+
+        Raises:
+            TypeError: the stage handles one message at a time; or as for `send`.
+        """
+        if not isinstance(self._handler, BatchHandler):
+            msg = f"{self._known.stage} is no BatchConsumer: send() it one message at a time"
+            raise TypeError(msg)
+        return self.deliver_all(
+            [each if isinstance(each, Message) else _written(each, self._input) for each in texts]
+        )
+
     def deliver(self, message: Message) -> Sent:
         """Let the stage handle a message that there is already; see `send`.
 
@@ -126,8 +149,28 @@ class Harness(Generic[S]):
             message: such as one of `Sent.messages`, which another stage has written, or
                 `Sent.kept`, to make another attempt.
         """
+        (sent,) = self.deliver_all([message])
+        return sent
+
+    def deliver_all(self, messages: Sequence[Message]) -> list[Sent]:
+        """Let the stage handle messages, one after the other, or in batches; see `send_batch`."""
+        handler = self._handler
+        if not isinstance(handler, BatchHandler):
+            return [self._handle(message) for message in messages]
+        sent: dict[Message, Sent] = {}
+        most = handler.size.messages
+        for begin in range(0, len(messages), most):
+            calls, alone = handler.run_batch(messages[begin : begin + most])
+            calls += [handler.run(message) for message in alone]
+            sent |= {call.message: self._settled(call) for call in calls}
+        return [sent[message] for message in messages]
+
+    def _handle(self, message: Message) -> Sent:
         self._values.clear()
-        call = self._handler.run(message)
+        return self._settled(self._handler.run(message))
+
+    def _settled(self, call: Call[Message]) -> Sent:
+        message = call.message
         if call.error is None:
             made = [_as_delivered(output, self._known.output) for output in call.outputs]
             keys = [output.key for output in call.outputs]
@@ -148,7 +191,7 @@ class Harness(Generic[S]):
         return Sent([], [], [], settled, error, [], message, decided.delay, kept)
 
     def _record(self) -> None:
-        """Keep what is written, as it is at that moment."""
+        """Keep what is written, as it is at that moment; let nothing that ends a test pass."""
         write = self._handler.write
 
         def recorded(value: Any, *more: Any) -> None:  # noqa: ANN401 - as `write` takes them
@@ -157,6 +200,15 @@ class Harness(Generic[S]):
                 self._values.append(deepcopy(value))
 
         self._handler.write = recorded  # type: ignore[method-assign, assignment]
+        if isinstance(self._handler, BatchHandler):
+            tell = self._handler.tell_failed
+
+            def told(error: BaseException, count: int) -> None:
+                if _ends_the_test(error):
+                    raise error
+                tell(error, count)
+
+            self._handler.tell_failed = told  # type: ignore[method-assign]
 
 
 @overload
@@ -203,6 +255,14 @@ def _counted(headers: dict[str, Any] | None, attempt: int | None) -> dict[str, A
         msg = f"attempt: {attempt!r} is below 1, which is the first"
         raise ValueError(msg)
     return {**(headers or {}), ATTEMPTS_HEADER: attempt - 1}
+
+
+def _written(value: object, edge: Edge) -> Message:
+    """Return a message that is this value, as one that has just come from a source."""
+    message_id = new_id()
+    body, content = encoded(value)
+    properties = new_output(body, message_id, message_id, content=content).properties
+    return Message(body, properties, redelivered=False, routing_key=edge.key(None))
 
 
 def _with_others(written: bytes, headers: dict[str, Any] | None, given: Given) -> bytes:

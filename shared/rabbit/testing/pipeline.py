@@ -157,7 +157,7 @@ class Pipeline:
             edge: Edge = each.stage.__rabbit__.input
             unroutable += [message for message in made if not _reads(edge, message.routing_key)]
             read = [message for message in made if _reads(edge, message.routing_key)]
-            results.append([each.deliver(message) for message in read])
+            results.append(each.deliver_all(read))
             made = [message for one in results[-1] for message in one.messages]
         return Passed([each.stage for each in self.harnesses], results, written, unroutable)
 

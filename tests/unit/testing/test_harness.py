@@ -1,12 +1,14 @@
 """Stages without a broker."""
 
+import asyncio
 import zlib
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from rabbit import ConfigurationError, Message, MessageQueue, Reject, Worker
+from rabbit import BatchConsumer, ConfigurationError, Message, MessageQueue, Reject, Worker
 from rabbit.message import derived_id
 from rabbit.testing import Sent, harness, pipeline
 from services.to_upper import ToUpper
@@ -323,3 +325,88 @@ def test_a_work_queue_has_no_keys() -> None:
     assert sent.settled == "retried"
     with pytest.raises(ValueError, match="the edge has no keys"):
         raise sent.error or AssertionError
+
+
+class Store(BatchConsumer):
+    """Keeps orders; notes how many there were in each call of `work`."""
+
+    def __init__(self, **given: Any) -> None:
+        """Begin with none."""
+        self.sizes: list[int] = []
+        super().__init__(**given)
+
+    def work(self, messages: list[Order]) -> None:
+        """Refuse batches with an order of nothing."""
+        self.sizes.append(len(messages))
+        assert len(self.messages) == len(messages) < 5
+        if any(order.pieces == 0 for order in messages):
+            raise ValueError("nothing")
+
+
+def test_a_batch_is_handled_together() -> None:
+    """One bad message harms no other, whatever is wrong with it; what came of each is in order."""
+    fed = harness(Store, retry_delays=(1.0,))
+
+    assert [sent.settled for sent in fed.send_batch([Order(pieces=1), {"pieces": 2}])] == 2 * [
+        "acked"
+    ]
+    sent = fed.send_batch(['{"pieces": 1}', {"pieces": 0}, "no order", {"pieces": 2}])
+    again = fed.send_batch([kept(sent[1]), Order(pieces=1)])
+
+    assert [each.settled for each in sent] == ["acked", "retried", "dead-lettered", "acked"]
+    assert [each.settled for each in again] == ["dead-lettered", "acked"]
+    assert fed.stage.sizes == [2, 3, 1, 1, 1, 2, 1, 1]
+    assert fed.send({"pieces": 1}).settled == "acked"
+    assert fed.send_batch([]) == []
+
+
+def test_a_batch_is_no_larger_than_a_running_one() -> None:
+    """More than BATCH_SIZE are several batches; so they are in a pipeline."""
+    fed = harness(Store, batch_size=2)
+    fed.send_batch(5 * [Order(pieces=1)])
+    pipeline(harness(Several), behind := harness(Store, batch_size=2)).send("a")
+
+    assert fed.stage.sizes == [2, 2, 1]
+    assert behind.stage.sizes == [2, 1]
+
+
+class Several(Worker):
+    """Writes three."""
+
+    def work(self, _: str) -> None:
+        """Write them."""
+        for _number in range(3):
+            self.write(Order(pieces=1))
+
+
+def test_a_failing_assertion_about_a_batch_ends_the_test() -> None:
+    """Though none of its messages would fail alone."""
+    with pytest.raises(AssertionError):
+        harness(Store).send_batch(5 * [Order(pieces=1)])
+    with pytest.raises(TypeError, match="to_upper is no BatchConsumer"):
+        harness(ToUpper).send_batch(["a"])
+
+
+class Slow(Worker):
+    """Waits for others; is cancelled by itself."""
+
+    async def work(self, message: str) -> None:
+        """Write from a task of its own."""
+        await asyncio.gather(*(asyncio.to_thread(self.write, word) for word in message.split()))
+        assert message != "bad"
+        if message == "cancelled":
+            raise asyncio.CancelledError
+
+
+def test_an_async_stage_is_fed_like_any_other() -> None:
+    """Also within a test that is a coroutine itself."""
+    fed = harness(Slow)
+
+    async def within() -> list[Any]:
+        return fed.send("c d").outputs
+
+    assert sorted(fed.send("a b").outputs) == ["a", "b"]
+    assert sorted(asyncio.run(within())) == ["c", "d"]
+    assert fed.send("cancelled").settled == "retried"
+    with pytest.raises(AssertionError):
+        fed.send("bad")
