@@ -159,8 +159,9 @@ def test_a_collector_that_hangs_ends_nothing(
 
 
 def test_a_stage_without_the_extra_goes_on(broker: Broker, unique: Unique, start: Start) -> None:
-    """It says what is missing, and where it is to be added."""
-    broker.put(unique("in"), ["a"])
+    """It says what is missing, and where it is to be added; a trace goes on through it."""
+    context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    broker.put(unique("in"), ["a"], headers={"traceparent": context})
     program = (
         "import runpy, sys; sys.modules['opentelemetry'] = None; "
         "runpy.run_module('tests.integration.stages.relay', run_name='__main__')"
@@ -173,6 +174,7 @@ def test_a_stage_without_the_extra_goes_on(broker: Broker, unique: Unique, start
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318",
     )
 
-    assert [each.text for each in broker.take(unique("out"), 1)] == ["a"]
+    (taken,) = broker.take(unique("out"), 1)
+    assert (taken.text, taken.headers["traceparent"]) == ("a", context)
     assert stage.halt() == 0
     assert "add opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http" in stage.log

@@ -130,6 +130,8 @@ class Telemetry:
             Publisher: _TracedPublisher,
         }
         mixin = next(mixin for base, mixin in mixins.items() if issubclass(kind, base))
+        if hasattr(kind, "run_async"):  # an AsyncHandler, which is not imported for its name's sake
+            mixin = _TracedAsyncHandler
         its: dict[str, object] = {"telemetry": self}
         if issubclass(kind, Dispatcher | Source):
             its["publisher_class"] = self.traced(Publisher)
@@ -324,7 +326,16 @@ class _Traced:
     telemetry: ClassVar[Telemetry]
 
 
-class _TracedHandler(_Traced, Handler):
+class _TracedWrites(_Traced, Handler):
+    def write(self, *arguments: Any, **given: Any) -> None:  # noqa: ANN401 - as they are
+        """Add an output, with its span's context."""
+        with self.writing:
+            super().write(*arguments, **given)
+            call = self._call
+            call.outputs[-1] = self.telemetry.publishing(call.outputs[-1], call.message)
+
+
+class _TracedHandler(_TracedWrites):
     def run(self, message: M) -> Call[M]:
         """Handle one message, in its span."""
         begun = self.telemetry.handling(message)
@@ -332,19 +343,14 @@ class _TracedHandler(_Traced, Handler):
         self.telemetry.handled(begun, call.error)
         return call
 
+
+class _TracedAsyncHandler(_TracedWrites):
     async def run_async(self, message: M) -> Call[M]:
-        """Do the same where `work` is an `async def`."""
+        """Handle one message, in its span, which is the current one of its task."""
         begun = self.telemetry.handling(message)
         call: Call[M] = await super().run_async(message)  # type: ignore[misc]
         self.telemetry.handled(begun, call.error)
         return call
-
-    def write(self, *arguments: Any, **given: Any) -> None:  # noqa: ANN401 - as they are
-        """Add an output, with its span's context."""
-        with self.writing:
-            super().write(*arguments, **given)
-            call = self._call
-            call.outputs[-1] = self.telemetry.publishing(call.outputs[-1], call.message)
 
 
 class _TracedBatchHandler(_Traced, BatchHandler):

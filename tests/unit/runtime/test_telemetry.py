@@ -201,6 +201,7 @@ def test_tasks_keep_their_traces_apart(
         return await asyncio.gather(*map(made.run_async, received))
 
     calls = asyncio.run(run())
+    made.event_loop.close()
 
     assert [call.error for call in calls] == [None, None]
     spans = exporter.get_finished_spans()
