@@ -1,5 +1,6 @@
 """The README files as tests read them: commands, examples, tables, links."""
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,3 +81,14 @@ TESTS = Readme("tests/README.md")
 READMES = (FIRST, LIBRARY, OPERATING, TESTS)
 #: What is no README, but leads to them.
 BESIDE = (Readme("CONTRIBUTING.md"), Readme("SECURITY.md"))
+
+
+def run_by_tests() -> set[str]:
+    """Return the commands that tests say they run, by the marker `runs`."""
+    marks = re.compile(r"^@pytest\.mark\.runs\((.*?)\)$", re.MULTILINE | re.DOTALL)
+    return {
+        command
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for arguments in marks.findall(path.read_text())
+        for command in ast.literal_eval(f"[{arguments}]")
+    }

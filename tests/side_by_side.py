@@ -21,17 +21,31 @@ _REMOVAL_SECONDS = 120.0
 _nodes: dict[int, Any] = {}
 
 
+#: Files of end-to-end tests that share a pipeline; the tests of any other share one of the file's.
+_TOGETHER = {"test_images.py": "what is shipped", "test_readme.py": "what is shipped"}
+
+
+def group(nodeid: str) -> str:
+    """Name the group of a test: what shares more than a broker, which takes long to set up.
+
+    Args:
+        nodeid: the test, as pytest calls it: `tests/FOLDER/FILE::NAME`.
+    """
+    path = nodeid.partition("::")[0]
+    _, folder, *_, file = path.split("/")
+    if folder in {"unit", "faults"}:
+        return folder
+    return _TOGETHER.get(file, path) if folder == "e2e" else nodeid
+
+
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps in one process what shares more than a broker, which takes long to set up.
+    """Keeps a group in one process.
 
     pytest-xdist's own groups (`--dist loadgroup`) have no effect with the pytest of today.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        path, folder = nodeid.partition("::")[0], nodeid.split("/")[1]
-        if folder in {"unit", "faults"}:
-            return folder
-        return path if folder == "e2e" else nodeid  # the tests of a file share a pipeline
+        return group(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)

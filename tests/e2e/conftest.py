@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.broker import Broker
 from tests.e2e.pipeline import PATIENCE_SECONDS, Pipeline
+from tests.support.images import building
 from tests.waiting import wait_until
 
 
@@ -15,6 +16,8 @@ def installed() -> Iterator[Pipeline]:
     """Set the pipeline up from nothing, once; remove it in the end, whatever happens."""
     pipeline = Pipeline(f"pipeline-test-{os.getpid()}")
     try:
+        with building():
+            pipeline.compose("--profile", "*", "--progress", "quiet", "build")
         pipeline.make("up")
         yield pipeline
     finally:

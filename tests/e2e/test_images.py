@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.pipeline import ROOT, Pipeline, copy_of_the_project
+from tests.support.images import building
 
 STAGES = sorted(
     path.name for path in (ROOT / "services").iterdir() if (path / "__main__.py").exists()
@@ -23,8 +24,7 @@ def _run(pipeline: Pipeline, stage: str, program: str) -> str:
 
 @pytest.fixture(scope="session")
 def built(installed: Pipeline) -> Pipeline:
-    """All images, those behind a profile too."""
-    installed.compose("--profile", "*", "--progress", "quiet", "build")
+    """All images, those behind a profile too: `make up` builds them."""
     return installed
 
 
@@ -83,7 +83,8 @@ _NEEDED = ("services/printer/parts/module.py", "services/printer/data/words.txt"
 
 def test_only_what_may_go_in(untidy: Pipeline) -> None:
     """Keys, caches and the like stay outside; a stage's Python and its folder data go in."""
-    untidy.compose("--progress", "quiet", "build", "printer")
+    with building():
+        untidy.compose("--progress", "quiet", "build", "printer")
 
     program = (
         "import pathlib; print(*(p.relative_to('/app') for p in pathlib.Path('/app').rglob('*')"

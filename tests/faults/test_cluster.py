@@ -94,6 +94,9 @@ def stream(cluster: Cluster, summary: Summary) -> Iterator[Stream]:
             cluster.operator.delete_queue(queue)
 
 
+@pytest.mark.runs(
+    "export COMPOSE_FILE=docker-compose.yml:deploy/cluster/docker-compose.cluster.yml"
+)
 @pytest.mark.timeout(600)
 def test_three_members(cluster: Cluster, stream: Stream) -> None:
     """Each queue of the stages has a copy on each node."""
@@ -105,6 +108,7 @@ def test_three_members(cluster: Cluster, stream: Stream) -> None:
     assert set(members.values()) == {len(_NODES)}
 
 
+@pytest.mark.runs("docker compose kill rabbitmq2", "docker compose start rabbitmq2")
 @pytest.mark.timeout(600)
 def test_leader_killed(cluster: Cluster, stream: Stream) -> None:
     """The node that leads the input queue is killed: the other two go on without it."""

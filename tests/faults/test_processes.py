@@ -15,6 +15,7 @@ _SECONDS = 60.0
 _PROGRAMS = Path(__file__).parent / "programs"
 
 
+@pytest.mark.runs("make test-faults")
 @pytest.mark.quick
 def test_sigterm(stream: Stream) -> None:
     """Each stage is stopped by SIGTERM and started again: nothing comes twice."""

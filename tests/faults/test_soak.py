@@ -5,6 +5,7 @@ import pytest
 from tests.e2e.pipeline import Pipeline
 
 
+@pytest.mark.runs("make soak", "make soak MESSAGES=100000")
 @pytest.mark.timeout(600)
 def test_a_short_soak() -> None:
     """`make soak` with fewer messages accounts for each of them, and says so in one line."""

@@ -204,6 +204,7 @@ def test_a_killed_replica_is_named_as_cut_off(pipeline: Pipeline, control: Contr
     assert "make forget ARGS=relay/w1" in halt.out
 
 
+@pytest.mark.runs("make forget ARGS=printer/1b0ad5cf6fa4")
 def test_a_killed_replica_can_be_forgotten(pipeline: Pipeline, control: Control) -> None:
     """Nobody waits for it any more: the next halt is proved. One that is connected is refused."""
     workers, sinks = pipeline()

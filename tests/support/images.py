@@ -1,9 +1,13 @@
 """Builds the shipped images as compose builds them, and that of the benchmark's peers."""
 
+import fcntl
 import os
 import re
 import subprocess
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +29,18 @@ def stage(name: str) -> str:
     return f"{PROJECT}-{name}"
 
 
+@contextmanager
+def building() -> Iterator[None]:
+    """Build while nobody else in this working copy does, for the time of a `with`.
+
+    Who comes next finds the layers made. Side by side, each would make them anew, and the images of
+    two stages would not share them.
+    """
+    with Path(tempfile.gettempdir(), f"{PROJECT}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def python_image() -> str:
     """Read the base image of the stages from the one place where it stands."""
     compose = (ROOT / "docker-compose.yml").read_text()
@@ -36,7 +52,8 @@ def python_image() -> str:
 
 def build_stages(*others: str) -> None:
     """Build the images of the pipeline, and others, exactly as `docker compose up --build` does."""
-    _run("docker", "compose", "--project-name", PROJECT, "build", *_STAGES, *others)
+    with building():
+        _run("docker", "compose", "--project-name", PROJECT, "build", *_STAGES, *others)
 
 
 def build_peers() -> None:
