@@ -9,6 +9,7 @@
     │   ├── RefusedError       the broker said no (basic.nack)
     │   ├── TooLargeError      the message is larger than allowed
     │   └── UnroutableError    no queue is bound for it (basic.return)
+    ├── ResourcesError         a stage could not open, or close, its own
     ├── HandlerTimeoutError    a handler ran longer than HANDLER_TIMEOUT
     └── DrainTimeoutError      gave up waiting while halting            exit code 1
 
@@ -81,6 +82,10 @@ class TooLargeError(PublishError):
 
 class UnroutableError(PublishError):
     """The broker returned the message (basic.return): no queue is bound for it."""
+
+
+class ResourcesError(RabbitError):
+    """What a stage opens in resources() or thread_resources() has failed."""
 
 
 class HandlerTimeoutError(RabbitError):

@@ -6,7 +6,12 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, get_args, get_origin
 
@@ -24,6 +29,7 @@ from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, check_work, is_coroutine_function
 from rabbit.runtime.replica import Replica
 from rabbit.runtime.reporter import Identity
+from rabbit.runtime.resources import check_hook, opened
 from rabbit.runtime.runner import Connections, Runner
 from rabbit.runtime.source import Source
 from rabbit.runtime.watchdog import exit_guarded, leave
@@ -41,6 +47,7 @@ _OURS = {"__rabbit__", "__rabbit_handler__", "__rabbit_source__"} | {
     "name",
     "stage",
     "log",
+    "local",
 }
 
 
@@ -62,6 +69,8 @@ class _Known:
         work: what is run, as it was when the stage was built.
         has_run: `start` was called.
         give_up_on: errors that no attempt cures.
+        local: what each thread has for itself.
+        resources: returns what is open while the stage runs.
         telemetry: what makes spans, where they are exported.
     """
 
@@ -78,6 +87,8 @@ class _Known:
     replica: Replica | None = None
     has_run: bool = False
     give_up_on: tuple[type[BaseException], ...] = ()
+    local: threading.local = field(default_factory=threading.local)
+    resources: Callable[[], AbstractContextManager[object]] = nullcontext
     telemetry: "Telemetry | None" = None
 
     def retry_policy(self) -> RetryPolicy:
@@ -100,6 +111,8 @@ class Stage(ABC):
         log: a structlog logger, bound to stage and replica, and within `work` to `message_id` and
             `correlation_id` of the message that this thread is handling; as LOG_LEVEL and
             LOG_FORMAT say. A class that has a `log` of its own keeps that.
+        local: a `threading.local`: what each thread sets here, it alone sees. See
+            `thread_resources`.
     """
 
     #: The settings this stage reads; extend it to give a stage settings of its own.
@@ -107,6 +120,7 @@ class Stage(ABC):
 
     settings: _settings.Settings
     log: Logger
+    local: Any
     __rabbit__: _Known
     __rabbit_source__: Source | None
 
@@ -145,6 +159,7 @@ class Stage(ABC):
             self.work,
         )
         self.__rabbit__.telemetry = _telemetry(self.__rabbit__)
+        self.__rabbit__.resources = _resources_of(self)
         if _main.is_running:
             capture_logging(settings, self.__message_fields, stage=stage, replica=self.name)
 
@@ -153,9 +168,9 @@ class Stage(ABC):
         def __getattr__(self, name: str) -> Any:  # noqa: ANN401
             """Say why there is nothing that the library has made: it was not asked to.
 
-            `log` is looked for here, behind all that a class and its bases call so.
+            `log` and `local` are looked for here, behind all that a class and its bases call so.
             """
-            if name == "log" and hasattr(type(self), name):
+            if name in {"log", "local"} and hasattr(type(self), name):
                 return object.__getattribute__(self, name)
             if name in _OURS and "__rabbit__" not in vars(self):
                 raise ConfigurationError(
@@ -163,11 +178,24 @@ class Stage(ABC):
                 )
             if name == "log":
                 self.log = self.__rabbit__.user_log
+            if name == "local":
+                self.local = self.__rabbit__.local
             return object.__getattribute__(self, name)  # raises, also what a property has raised
 
     @abstractmethod
     def work(self, *arguments: Any) -> Any:  # noqa: ANN401 - none, or a message; and None
         """Do what the stage is for."""
+
+    def resources(self) -> AbstractContextManager[Any] | AbstractAsyncContextManager[Any]:
+        """Open what this stage needs; a method with @contextmanager that yields once.
+
+        It is entered before the replica connects, and left when the last message is acked, or given
+        up: whatever ends the stage, unless the process is killed. DRAIN_TIMEOUT bounds the end of
+        it, too. `work` may be called in other threads. If it fails, nothing is consumed, or no
+        more, and the stage ends with exit code 1. Where `work` is an `async def`, it may be one
+        with @asynccontextmanager, which is entered and left on the event loop of `work`.
+        """
+        return nullcontext()
 
     def start(self) -> None:
         """Run until halted: by SIGTERM (main thread), by `stop` or over the control exchange.
@@ -179,6 +207,7 @@ class Stage(ABC):
             RabbitError: another `start` is running.
             ConfigurationError: `work` is another one than when the stage was built.
             TopologyError: when the broker refuses what this stage declares.
+            ResourcesError: `resources` or `thread_resources` has failed.
             DrainTimeoutError: when DRAIN_TIMEOUT passed while halting.
         """
         known = self.__rabbit__
@@ -210,7 +239,9 @@ class Stage(ABC):
 
     def __run(self, known: _Known) -> None:
         identity = Identity(known.stage, known.name, known.input, known.output)
-        known.replica = replica = Replica(identity, known.settings, known.log, self.__make_runner)
+        known.replica = replica = Replica(
+            identity, known.settings, known.log, self.__make_runner, known.resources
+        )
         if known.is_stopped:  # just now
             replica.stop()
         if known.telemetry:
@@ -309,6 +340,7 @@ class Consumer(Stage):
                 "by key, and the pill has none to be handed on with: use `make halt`"
             )
         self.__rabbit_handler__ = _handler_of(self, known)
+        self.__rabbit_handler__.thread_resources = _thread_resources_of(self)
 
     @abstractmethod
     def work(self, message: Any, /) -> Any:  # noqa: ANN401 - what a subclass says, and None
@@ -323,6 +355,15 @@ class Consumer(Stage):
         of `give_up_on`; `raise Retry(after=60)` chooses the delay. It returns nothing:
         a value that is returned (a text that was meant for `write`, a coroutine) is an error too.
         """
+
+    def thread_resources(self) -> AbstractContextManager[Any]:
+        """Open what each handler thread needs for itself; a method with @contextmanager.
+
+        It is entered in each of the CONCURRENCY threads before its first message, and left in that
+        thread after its last one, within `resources`. `self.local` keeps it: `self.local.database
+        = ...`. If it fails, the stage ends with exit code 1, and its messages come again.
+        """
+        return nullcontext()
 
     @property
     def message(self) -> Message:
@@ -544,6 +585,36 @@ def _handler_class(work: Callable[..., object]) -> type[Handler]:
     from rabbit.runtime.async_handlers import AsyncHandler  # noqa: PLC0415 - asyncio takes long
 
     return AsyncHandler
+
+
+def _resources_of(stage: Stage) -> Callable[[], AbstractContextManager[object]]:
+    """Return what opens a stage's resources. Raises ConfigurationError if that cannot be."""
+    if type(stage).resources is Stage.resources:
+        return nullcontext
+    hook, owner = stage.resources, f"{type(stage).__name__}.resources()"
+    is_async = isinstance(stage, Consumer) and is_coroutine_function(stage.work)
+    check_hook(hook, owner, is_async=is_async)
+
+    def enter(made: Any) -> AbstractContextManager[object] | None:  # noqa: ANN401 - whatever it is
+        handler: Handler | None = vars(stage).get("__rabbit_handler__")
+        return handler.enter(made) if handler else None
+
+    return lambda: opened(hook, owner, enter)
+
+
+def _thread_resources_of(
+    stage: Consumer,
+) -> Callable[[], AbstractContextManager[object]] | None:
+    """Return what opens those of a handler thread, if there are any; likewise."""
+    if type(stage).thread_resources is Consumer.thread_resources:
+        return None
+    hook, owner = stage.thread_resources, f"{type(stage).__name__}.thread_resources()"
+    check_hook(hook, owner, is_async=False)
+    if is_coroutine_function(stage.work):
+        raise ConfigurationError(
+            f"{owner}: work is an async def, and all of it runs in one thread: use resources()"
+        )
+    return lambda: opened(hook, owner)
 
 
 def _handler_of(stage: Consumer, known: _Known) -> Handler:

@@ -13,6 +13,7 @@ from rabbit.errors import (
     PublishError,
     RabbitError,
     RefusedError,
+    ResourcesError,
     TooLargeError,
     TopologyError,
     UnroutableError,
@@ -51,6 +52,12 @@ TREE = [
         PublishError,
         1,
         "The message is larger than the broker or MAX_MESSAGE_BYTES allows.",
+    ),
+    (
+        ResourcesError,
+        RabbitError,
+        1,
+        "What a stage opens in resources() or thread_resources() has failed.",
     ),
     (HandlerTimeoutError, RabbitError, 1, "A handler ran longer than HANDLER_TIMEOUT."),
     (

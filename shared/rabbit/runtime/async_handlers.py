@@ -9,6 +9,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar
 from sys import _current_frames
@@ -233,6 +234,28 @@ class AsyncHandler(Handler):
         )
 
     @contextmanager
+    def enter(self, made: Any) -> Iterator[None]:  # noqa: ANN401 - an asynchronous context manager
+        """Have it entered and left on the event loop, by one task, for the time of a `with`."""
+        loop = self.event_loop.started()
+        entered: Future[None] = Future()
+        leave = asyncio.Event()
+
+        async def hold() -> None:
+            async with made:
+                entered.set_result(None)
+                await leave.wait()
+
+        holding = asyncio.run_coroutine_threadsafe(hold(), loop)
+        wait([entered, holding], return_when=FIRST_COMPLETED)
+        if not entered.done():
+            holding.result()  # raises
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(leave.set)
+            holding.result()
+
+    @contextmanager
     def running(self) -> Iterator[None]:
         """Have the event loop end with the stage."""
         try:
@@ -366,6 +389,11 @@ class AsyncHandlers(Generic[Job, Result]):
     def stop(self) -> None:
         """Start nothing more; the event loop ends with the stage."""
         self._stopped = True
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether there is something to wait for after `stop`: no."""
+        return False
 
     def disown(self) -> None:
         """Have a child that was forked on the event loop run no task that is its parent's."""

@@ -204,7 +204,14 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
         self._batches: dict[int, tuple[float, list[M]]] = {}  # what runs, and since when
         self._timed: dict[int, tuple[float, list[M]]] = {}  # the same, until it is overdue
         self._nothing_comes = False
-        super().__init__(handler.run, concurrency=concurrency, name="handler", wake=wake, fail=fail)
+        super().__init__(
+            handler.run,
+            concurrency=concurrency,
+            name="handler",
+            wake=wake,
+            fail=fail,
+            around=handler.thread_resources,
+        )
 
     def submit(self, jobs: Iterable[M]) -> None:
         """Queue messages for the threads."""
@@ -248,6 +255,9 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
         # A thread that ends meanwhile has removed its own: then its result counts.
         taken = [self._timed.pop(slot, (0.0, []))[1] for slot in late]
         return [message for batch in taken for message in batch]
+
+    def _is_running(self, slot: int) -> bool:
+        return slot in self._batches
 
     def _calls(self) -> list[tuple[M, float]]:
         running = list(self._batches.values())

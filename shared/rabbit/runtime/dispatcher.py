@@ -298,11 +298,14 @@ class Dispatcher(Runner):
             yield from self._pass_pill_on(self._pill_delivery)
         yield from self._consumer.close()
         self._handlers.stop()
+        while self._handlers.is_leaving:
+            yield
 
     def give_up(self) -> str:
         """Requeue what is in flight, finished or not; say what that is."""
         count = self._consumer.requeue_all()
         self._consumer.flush()
+        self.release()
         return f"{count} messages not settled: they are in their queue, but may be handled twice"
 
     def release(self) -> None:
@@ -375,6 +378,8 @@ def log_failure(log: Logger, message: Message, decided: Disposition, error: Base
 
 def _handlers_failed(cause: BaseException) -> RabbitError:
     """Say that what runs the handlers has ended; what they were handling comes again."""
+    if isinstance(cause, RabbitError):
+        return cause
     error = RabbitError(f"a handler thread has failed: {cause!r}")
     error.__cause__ = cause
     return error

@@ -67,6 +67,9 @@ class Handler:
     #: How many messages it can handle at once.
     batch_size = 1
 
+    #: Returns what each handler thread is to enter before its first message; None: nothing.
+    thread_resources: Callable[[], AbstractContextManager[object]] | None = None
+
     #: Where there is a message.
     _where = "in the thread that work() was called in"
 
@@ -174,8 +177,18 @@ class Handler:
     ) -> Handlers[M, Call[M]]:
         """Return what runs so many of these at a time; see `HandlerThreads`."""
         return HandlerThreads(
-            self.run, concurrency=concurrency, name="handler", wake=wake, fail=fail, limit=limit
+            self.run,
+            concurrency=concurrency,
+            name="handler",
+            wake=wake,
+            fail=fail,
+            limit=limit,
+            around=self.thread_resources,
         )
+
+    def enter(self, made: Any) -> AbstractContextManager[Any] | None:  # noqa: ANN401, ARG002
+        """Return what enters an asynchronous context manager; None: there is no event loop."""
+        return None
 
     def running(self) -> AbstractContextManager[object]:
         """Return what there is to be while the stage runs: nothing, for threads."""

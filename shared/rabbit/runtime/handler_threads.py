@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from time import monotonic, perf_counter
 from typing import Generic, Protocol, TypeVar
 
@@ -50,6 +50,10 @@ class Handlers(Protocol[Job, Result]):
     def stop(self) -> None:
         """Start nothing more, and end when what runs has ended."""
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether something that was stopped is closing what it has opened."""
+
 
 class HandlerThreads(Generic[Job, Result]):
     """Runs `handle` on each job in one of `concurrency` threads, starting them in order.
@@ -67,6 +71,7 @@ class HandlerThreads(Generic[Job, Result]):
         wake: Callable[[], None],
         fail: Callable[[BaseException], None],
         limit: float | None = None,
+        around: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> None:
         """Start the threads.
 
@@ -77,6 +82,8 @@ class HandlerThreads(Generic[Job, Result]):
             wake: called in a handler thread when there are results to take.
             fail: called in a handler thread that ends by an error; it takes no more jobs.
             limit: seconds that a job may take; None: as long as it likes.
+            around: returns what each thread is to enter before its first job and to leave after its
+                last one; None: nothing.
         """
         self._watchdog = HandlerWatchdog(handle, limit) if limit else None
         self._handle = self._watchdog.handle if self._watchdog else handle
@@ -92,6 +99,8 @@ class HandlerThreads(Generic[Job, Result]):
         self._long: deque[Job] = deque()
         self._woken = False
         self._stopped = False
+        self._around = around
+        self._within: set[int] = set()  # the threads that have entered what is around them
         self._available = threading.Condition()
         for slot in range(concurrency):
             threading.Thread(
@@ -152,6 +161,14 @@ class HandlerThreads(Generic[Job, Result]):
             self._stopped = True
             self._available.notify_all()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a thread that has nothing to do any more is leaving what is around it."""
+        return any(not self._is_running(slot) for slot in list(self._within))
+
+    def _is_running(self, slot: int) -> bool:
+        return self._running[slot] is not None
+
     def _calls(self) -> list[tuple[Job, float]]:
         """Return the jobs that are running, and since when."""
         calls = zip(self._running, self._started, strict=True)
@@ -160,9 +177,24 @@ class HandlerThreads(Generic[Job, Result]):
     def _run(self, slot: int) -> None:
         """Be a handler thread; one that dies is heard of."""
         try:
-            self._work(slot)
+            if self._around is None:
+                self._work(slot)
+            elif self._is_needed():
+                with self._around():
+                    self._within.add(slot)
+                    self._work(slot)
         except BaseException as error:  # noqa: BLE001 - told to whoever waits for its result
             self._fail(error)
+        if self._around is not None:
+            self._within.discard(slot)
+            self._wake()
+
+    def _is_needed(self) -> bool:
+        """Wait until there is a job, and leave it where it is; False means stop."""
+        with self._available:
+            while not (self._jobs or self._stopped):
+                self._available.wait()
+            return bool(self._jobs)
 
     def _work(self, slot: int) -> None:
         job = self._wait()

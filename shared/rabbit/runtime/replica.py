@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic, sleep
 
 from rabbit.amqp.connection import Connection, User
@@ -53,6 +54,7 @@ class Replica:
         settings: Settings,
         log: Logger,
         make_runner: Callable[[Connections], Runner],
+        resources: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Prepare; nothing is connected before `run`.
 
@@ -61,6 +63,7 @@ class Replica:
             settings: how it connects and drains.
             log: where its state changes are told.
             make_runner: returns what it runs.
+            resources: returns what is open while it runs.
 
         Raises:
             ConfigurationError: the health check's files cannot be written.
@@ -107,6 +110,7 @@ class Replica:
         for connection in (self.consuming, self.publishing):
             connection.users.append(self._standstills)
         self._watchdog: Watchdog | None = None
+        self._resources = resources
         self._drain_timeout = settings.drain_timeout
         self._stopping: Generator[None, None, None] | None = None
         self._halting_since: float | None = None
@@ -124,8 +128,7 @@ class Replica:
             )
         try:
             with stop_signals(self._asked_to_stop):
-                self.loop.call(self._begin)
-                self.loop.start()
+                self._run_with_resources()
         except Exception as error:  # noqa: BLE001 - ours: what others do wrong comes by `fail`
             self._break(error)
         finally:
@@ -135,6 +138,30 @@ class Replica:
                 self._watchdog.disarm()
         if self._error:
             raise self._error
+
+    def _run_with_resources(self) -> None:
+        """Open the stage's resources, then connect; close them when all is settled or given up.
+
+        A signal is heard meanwhile, and the watchdog ends what hangs, as anywhere else.
+        """
+        try:
+            with self._resources():
+                self._run_loop()
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self._runner.release()
+            self._network.drop()
+            if self._error is None:
+                self._error = error
+            elif self._error is not error:
+                said = reason_of(error)
+                self.log.error("failed on its way out", reason=said)  # noqa: TRY400 - in one line
+
+    def _run_loop(self) -> None:
+        try:
+            self.loop.call(self._begin)
+            self.loop.start()
+        except Exception as error:  # noqa: BLE001 - ours: what others do wrong comes by `fail`
+            self._break(error)
 
     def _begin(self) -> None:
         self._keep_out()
