@@ -126,7 +126,7 @@ def test_messages_go_on_without_a_collector(broker: Broker, unique: Unique, star
     before = monotonic()
 
     assert stage.halt() == 0
-    assert monotonic() - before < 5
+    assert monotonic() - before < 8
     assert stage.log.count("spans are not exported, messages go on") == 1
     assert "ConnectionError" in stage.log, stage.log
     assert stage.log.count("spans are dropped") <= 1
@@ -154,7 +154,7 @@ def test_a_collector_that_hangs_ends_nothing(
     before = monotonic()
 
     assert stage.halt() == 0
-    assert monotonic() - before < 5
+    assert monotonic() - before < 8
     assert "gave up exporting the last spans" in stage.log
 
 
