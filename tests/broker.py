@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -122,6 +123,20 @@ class Operator:
         self.api("PUT", f"vhosts/{vhost}", {"default_queue_type": "quorum"})
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
         self.api("PUT", f"permissions/{vhost}/{USERNAME}", everything)
+
+    def limit_vhost(self, vhost: str, name: str, value: int | None) -> None:
+        """Limit a virtual host, in `max-queues` or `max-connections`; None: no more."""
+        self._limit(f"vhost-limits/{vhost}/{name}", value)
+
+    def limit_user(self, user: str, name: str, value: int | None) -> None:
+        """Limit a user, in `max-channels` or `max-connections`; None: no more."""
+        self._limit(f"user-limits/{user}/{name}", value)
+
+    def _limit(self, path: str, value: int | None) -> None:
+        if value is None:
+            self.api("DELETE", path)
+        else:
+            self.api("PUT", path, {"value": value})
 
     def delete_vhost(self, vhost: str) -> None:
         """Remove a virtual host with all that is in it."""
@@ -418,6 +433,11 @@ class Broker(Operator):
         """Restart the container; return when it takes connections again."""
         self.container.restart()
         self.wait_until_up()
+
+    def logged(self, text: str) -> int:
+        """Count the lines with `text` in its log of the last minute."""
+        lines = self.container.logs(since=int(time.time()) - 60).splitlines()
+        return sum(text.encode() in line for line in lines)
 
     def control(self, *command: str) -> str:
         """Run rabbitmqctl in the container; return what it prints."""

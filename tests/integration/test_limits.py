@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ def test_a_limit_on_queues_is_told_once_and_tried_again(
     """In the broker's words, by commands too; the stage gets ready when the limit is raised."""
     edges |= {"RABBITMQ_VHOST": vhost, "REPLICA": unique("replica")}
     start(*RELAY, **edges).kill()  # what it has declared stays
-    broker.control("set_vhost_limits", "-p", vhost, '{"max-queues":0}')
+    broker.limit_vhost(vhost, "max-queues", 0)
     stage = start(*RELAY, ready=False, **edges | {"OUTPUT_QUEUE": unique("new")})
     words = f"queue limit in vhost '{vhost}' (0) is reached"
     wait_until(lambda: words in stage.log, 20, lambda: stage.log)
@@ -44,12 +43,11 @@ def test_a_limit_on_queues_is_told_once_and_tried_again(
     )
     assert status.wait() == 1  # it has no queue for the replies either
     assert "queue limit in vhost" in status.log.splitlines()[-1]
-    begun = monotonic()
-    wait_until(lambda: monotonic() > begun + 4, 6, "several attempts")
+    wait_until(lambda: broker.logged(words) >= 4, 20, "several attempts")
     told = [line.partition("reason=")[2] for line in stage.log.splitlines() if REFUSED in line]
     assert len(told) == len(set(told))
     assert not stage.is_ready or "blocked" in stage.log
-    broker.control("clear_vhost_limits", "-p", vhost)
+    broker.limit_vhost(vhost, "max-queues", None)
 
     wait_until(lambda: unique("new") in broker.queues(vhost), 60, "the queue is there")
     stage.wait_log("broker takes the channel again")
@@ -89,34 +87,37 @@ def test_too_few_channels_end_the_stage(
     assert "Traceback" not in stage.log
 
 
-LIMITS: list[tuple[str, Callable[[Broker, str, str], object], str]] = [
+#: What is limited, how, what the stage says, and what the broker says each time.
+LIMITS: list[tuple[str, Callable[[Broker, str, str], object], str, str]] = [
     (
         "connections of the user",
-        lambda broker, user, _: broker.control("set_user_limits", user, '{"max-connections":0}'),
+        lambda broker, user, _: broker.limit_user(user, "max-connections", 0),
         "takes no more connections (NOT_ALLOWED - connection refused for user",
+        "connection refused for user '{user}'",
     ),
     (
         "connections of the virtual host",
-        lambda broker, _, vhost: broker.control(
-            "set_vhost_limits", "-p", vhost, '{"max-connections":0}'
-        ),
+        lambda broker, _, vhost: broker.limit_vhost(vhost, "max-connections", 0),
         "takes no more connections (NOT_ALLOWED - access to vhost",
+        "access to vhost '{vhost}' refused",
     ),
     (
         "channels of the user",
-        lambda broker, user, _: broker.control("set_user_limits", user, '{"max-channels":1}'),
+        lambda broker, user, _: broker.limit_user(user, "max-channels", 1),
         "closed the connection: NOT_ALLOWED - number of channels opened for user",
+        "number of channels opened for user '{user}'",
     ),
     (
         "no permission",
-        lambda broker, user, vhost: broker.control("clear_permissions", "-p", vhost, user),
+        lambda broker, user, vhost: broker.api("DELETE", f"permissions/{vhost}/{user}"),
         "check RABBITMQ_VHOST and the user's permissions",
+        "access to vhost '{vhost}' refused",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"), [each[1:] for each in LIMITS], ids=[each[0] for each in LIMITS]
+    ("limit", "told", "said"), [each[1:] for each in LIMITS], ids=[each[0] for each in LIMITS]
 )
 def test_a_limit_is_told_once_and_tried_again(
     broker: Broker,
@@ -125,6 +126,7 @@ def test_a_limit_is_told_once_and_tried_again(
     vhost: str,
     limit: Callable[[Broker, str, str], object],
     told: str,
+    said: str,
 ) -> None:
     """It is not taken for a missing virtual host; the stage gets ready when it is lifted."""
     user = unique("user")
@@ -136,12 +138,12 @@ def test_a_limit_is_told_once_and_tried_again(
     edges = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
     stage = start(*RELAY, ready=False, **edges, **names)
     stage.wait_log(told)
-    begun = monotonic()
-    wait_until(lambda: monotonic() > begun + 3, 5, "several attempts")
+    wait_until(lambda: broker.logged(said.format(user=user, vhost=vhost)) >= 3, 20, "attempts")
     assert stage.log.count(told.partition(" (")[0]) == 1
     assert "no virtual host" not in stage.log
-    broker.control("clear_user_limits", user, "all")
-    broker.control("set_vhost_limits", "-p", vhost, '{"max-connections":-1}')
+    for name in ("max-connections", "max-channels"):
+        broker.limit_user(user, name, None)
+    broker.limit_vhost(vhost, "max-connections", None)
     broker.api("PUT", f"permissions/{vhost}/{user}", everything)
 
     stage.wait_ready(60)

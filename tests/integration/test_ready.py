@@ -40,11 +40,11 @@ def test_who_cannot_put_failures_anywhere_is_not_ready(
     for queue in broker.queues(vhost):
         if queue.startswith(f"{edges['INPUT_QUEUE']}.retry"):
             broker.delete_queue(queue, vhost)
-    broker.control("set_vhost_limits", "-p", vhost, '{"max-queues":0}')
+    broker.limit_vhost(vhost, "max-queues", 0)
     broker.put(unique("in"), ["fail"], vhost)
 
     wait_until(lambda: not worker.is_ready, 20, "it is not ready")
-    broker.control("clear_vhost_limits", "-p", vhost)
+    broker.limit_vhost(vhost, "max-queues", None)
     worker.wait_ready()
 
     assert worker.halt() == 0
