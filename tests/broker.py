@@ -378,8 +378,10 @@ class Broker(Operator):
         if CONFIGURATION.exists():
             self._container.with_volume_mapping(str(CONFIGURATION), "/etc/rabbitmq/rabbitmq.conf")
         # Tests wait for what the management API shows; by default that lags by five seconds.
+        # They make users and policies; the pipeline's own default user is no administrator.
         self._container.with_copy_into_container(
-            b"collect_statistics_interval = 500\n", "/etc/rabbitmq/conf.d/90-tests.conf"
+            b"collect_statistics_interval = 500\ndefault_user_tags.administrator = true\n",
+            "/etc/rabbitmq/conf.d/90-tests.conf",
         )
         # A port that Docker chooses would be another one after a restart.
         for inside, outside in zip((5672, 15672), ports, strict=True):

@@ -5,13 +5,16 @@ import json
 from typing import Any
 from urllib.request import Request, urlopen
 
+from tests.e2e.pipeline import Pipeline
+
 
 class Broker:
     """RabbitMQ's HTTP API with the credentials that the README names."""
 
-    def __init__(self, port: int) -> None:
-        """Ask the API at this port of this machine."""
-        self._url = f"http://127.0.0.1:{port}/api"
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Ask the API of this pipeline's broker."""
+        self._pipeline = pipeline
+        self._url = f"http://127.0.0.1:{pipeline.management_port}/api"
         self._login = base64.b64encode(b"pipeline:pipeline").decode()
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -44,14 +47,15 @@ class Broker:
         self.request("DELETE", f"queues/%2F/{queue}/contents")
 
     def limit(self, queue: str, length: int | None) -> None:
-        """Let a queue hold at most `length` messages (a policy); None: as many as it likes."""
-        path = f"policies/%2F/limit-{queue}"
-        if length is None:
-            self.request("DELETE", path)
-        else:
-            definition = {"max-length": length}
-            body = {"pattern": f"^{queue}$", "definition": definition, "apply-to": "queues"}
-            self.request("PUT", path, body)
+        """Let a queue hold at most `length` messages (a policy); None: as many as it likes.
+
+        Within the container: from outside nobody is allowed to.
+        """
+        policy: tuple[str, ...] = ("clear_policy", f"limit-{queue}")
+        if length is not None:
+            definition = json.dumps({"max-length": length})
+            policy = ("set_policy", f"limit-{queue}", f"^{queue}$", definition)
+        self._pipeline.compose("exec", "--no-TTY", "rabbitmq", "rabbitmqctl", *policy)
 
     def unbind(self, exchange: str, queue: str, key: str) -> None:
         """Remove a binding."""

@@ -27,14 +27,14 @@ def installed() -> Iterator[Pipeline]:
 @pytest.fixture
 def broker(installed: Pipeline) -> Broker:
     """Look at the pipeline's broker."""
-    return Broker(installed.management_port)
+    return Broker(installed)
 
 
 @pytest.fixture
 def pipeline(installed: Pipeline) -> Pipeline:
     """Start with one container of each stage that runs, and with empty queues."""
     installed.start()
-    broker = Broker(installed.management_port)
+    broker = Broker(installed)
     for queue in ("my_queue", "upper"):
         broker.purge(queue)
     wait_until(

@@ -317,7 +317,7 @@ queue.register(show)
 queue.start()
 """
     environment = os.environ | rabbitmq_environment(pipeline) | {"PYTHONPATH": str(ROOT / "shared")}
-    count = Broker(pipeline.management_port).messages(queue)
+    count = Broker(pipeline).messages(queue)
     with Popen(
         [sys.executable, "-c", program], env=environment, stdin=PIPE, stdout=PIPE, text=True
     ) as reader:

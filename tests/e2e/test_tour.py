@@ -3,6 +3,7 @@
 import re
 import signal
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -26,6 +27,15 @@ def test_up_shows_hello_world(installed: Pipeline) -> None:
 
     assert installed.exit_code(producer) == 0
     assert "make publish MSG=" in said
+    assert [line for line in said.splitlines() if "default one, for this machine only" in line]
+
+
+def test_the_login_is_no_administrator(installed: Pipeline, broker: Broker) -> None:
+    """It may see everything, which the console and control need, and make no users."""
+    assert broker.request("GET", "whoami")["tags"] == ["monitoring"]
+    assert installed.make("doctor").stdout.startswith("no difference")
+    with pytest.raises(HTTPError, match="401"):
+        broker.request("PUT", "users/more", {"password": "x", "tags": "administrator"})
 
 
 @pytest.mark.parametrize(

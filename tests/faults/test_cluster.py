@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -60,7 +61,10 @@ def cluster(containers: Containers) -> Iterator[Cluster]:
     """Bring up the brokers of the compose files; `containers` has built the stages."""
     files = "docker-compose.yml:deploy/cluster/docker-compose.cluster.yml"
     login = {"RABBITMQ_USERNAME": USERNAME, "RABBITMQ_PASSWORD": PASSWORD}
-    pipeline = Pipeline(f"pipeline-faults-cluster-{os.getpid()}", COMPOSE_FILE=files, **login)
+    name = f"pipeline-faults-cluster-{os.getpid()}"
+    pipeline = Pipeline(
+        name, COMPOSE_FILE=files, RABBITMQ_ERLANG_COOKIE=secrets.token_hex(), **login
+    )
     try:
         pipeline.compose("up", "--detach", *_NODES)
         client = containers.client

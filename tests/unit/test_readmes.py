@@ -266,7 +266,7 @@ def test_table_of_compose_variables() -> None:
     elsewhere = {"UP_TIMEOUT", "RABBITMQ_ERLANG_COOKIE"}
     assert told - elsewhere == _passed_on() - settings
     cluster = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
-    assert "${RABBITMQ_ERLANG_COOKIE:-pipeline}" in cluster
+    assert "${RABBITMQ_ERLANG_COOKIE:?" in cluster
     assert "UP_TIMEOUT:-180" in (ROOT / "deploy/bin/up").read_text()
     for name, port in (("AMQP_PORT", 5672), ("MANAGEMENT_PORT", 15672)):
         assert f"${{{name}:-{port}}}" in COMPOSE
