@@ -173,7 +173,7 @@ def test_halt_names_who_is_cut_off(pipeline: Pipeline) -> None:
                 "control",
                 "halt",
             ]
-            done = pipeline.run(*command, check=False, variables={"HALT_TIMEOUT": "15"})
+            done = pipeline.run(*command, check=False, variables={"HALT_TIMEOUT": "8"})
         finally:
             pipeline.run("docker", "network", "connect", network, lost)
         assert source.wait(PATIENCE_SECONDS) != 0  # its input had not ended
