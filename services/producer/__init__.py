@@ -6,7 +6,7 @@ from typing import BinaryIO
 from pydantic import Field
 
 import rabbit
-from rabbit import PublishError, RabbitError, Settings
+from rabbit import RabbitError, Settings
 
 from .progress import Progress
 
@@ -33,27 +33,17 @@ class Producer(rabbit.Producer):
         """Publish the lines of a file; without one, what the environment says."""
         super().__init__()
         self._lines = lines
-        self._read = 0
-        self._is_complete = False
 
     def work(self) -> None:
         """Write all texts, as fast as the broker confirms them."""
         with Progress(self.settings.total_bytes, shown=self.settings.progress) as progress:
             for text in self._texts():
                 self.write(text)
-                self._read += 1
                 progress.advance(text)
-        self._is_complete = True
-
-    def start(self) -> None:
-        """Run until all is published. Raises PublishError when halted before that."""
-        super().start()
-        if not self._is_complete and self._is_publishing_for_somebody:
-            msg = f"halted: {self.confirmed} messages are published and confirmed, the rest is not"
-            raise PublishError(msg)
 
     @property
-    def _is_publishing_for_somebody(self) -> bool:
+    def has_somebody_waiting(self) -> bool:
+        """Whether it is `make publish`, and no stage that a halt is to keep down."""
         return self._lines is not None or self.settings.message is not None
 
     def _texts(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from rabbit import RabbitError
+from rabbit import IncompleteError, RabbitError
 from rabbit.terminal import visible
 
 from . import Producer
@@ -19,17 +19,26 @@ def main(
     ] = None,
 ) -> None:
     """Publish MESSAGES, or MESSAGE, or the lines of a file; end when all are confirmed."""
+    producer: Producer | None = None
     try:
         producer = Producer(_lines(file))
         began = monotonic()
         producer.start()
     except (RabbitError, OSError) as error:
         typer.echo(f"producer: {visible(str(error))}", err=True)
-        raise typer.Exit(getattr(error, "exit_code", 1)) from None
+        raise typer.Exit(_exit_code(error, producer)) from None
     seconds = monotonic() - began
     count = producer.confirmed
     noun = "message" if count == 1 else "messages"
     typer.echo(f"published {count} {noun} in {seconds:.1f} s ({count / seconds:,.0f}/s)", err=True)
+
+
+def _exit_code(error: Exception, producer: Producer | None) -> int:
+    """Return 0 for a stage that a broadcast halt has reached: it stays down, as any other."""
+    is_halted = isinstance(error, IncompleteError) and error.by_broadcast
+    if is_halted and producer and not producer.has_somebody_waiting:
+        return 0
+    return int(getattr(error, "exit_code", 1))
 
 
 def _lines(file: str | None) -> BinaryIO | None:

@@ -9,6 +9,7 @@
     │   ├── RefusedError       the broker said no (basic.nack)
     │   ├── TooLargeError      the message is larger than allowed
     │   └── UnroutableError    no queue is bound for it (basic.return)
+    ├── IncompleteError        a source was halted half-way
     ├── ResourcesError         a stage could not open, or close, its own
     ├── HandlerTimeoutError    a handler ran longer than HANDLER_TIMEOUT
     └── DrainTimeoutError      gave up waiting while halting            exit code 1
@@ -84,6 +85,16 @@ class UnroutableError(PublishError):
     """The broker returned the message (basic.return): no queue is bound for it."""
 
 
+class IncompleteError(RabbitError):
+    """A source was halted before its work had returned: the rest is not published.
+
+    Attributes:
+        by_broadcast: the halt was broadcast.
+    """
+
+    by_broadcast = False
+
+
 class ResourcesError(RabbitError):
     """What a stage opens in resources() or thread_resources() has failed."""
 
@@ -144,7 +155,8 @@ class InvalidPayloadError(UndecodableError):
 
 
 class Halted(BaseException):
-    """Raised by `write` in a source that is being stopped.
+    """Raised by `write` and `wait` in a source that is being stopped.
 
-    It derives from BaseException so that `except Exception` in a stage does not swallow it.
+    It derives from BaseException so that `except Exception` in a stage does not swallow it. Let it
+    pass, through `finally`: a `work` that returns has done all that it had to.
     """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, get_ar
 from rabbit import settings as _settings
 from rabbit import terminal
 from rabbit.edges import check_replica, input_edge, output_edge
-from rabbit.errors import ConfigurationError, RabbitError
+from rabbit.errors import ConfigurationError, IncompleteError, RabbitError
 from rabbit.logs import Logger, capture_logging, logger
 from rabbit.message import Message
 from rabbit.messaging.retry import RetryPolicy, check_give_up_on
@@ -31,7 +31,7 @@ from rabbit.runtime.replica import Replica
 from rabbit.runtime.reporter import Identity
 from rabbit.runtime.resources import check_hook, opened
 from rabbit.runtime.runner import Connections, Runner
-from rabbit.runtime.source import Source
+from rabbit.runtime.source import Source, check_seconds
 from rabbit.runtime.watchdog import exit_guarded, leave
 from rabbit.terminal import visible
 from rabbit.topology import Edge
@@ -207,6 +207,7 @@ class Stage(ABC):
             RabbitError: another `start` is running.
             ConfigurationError: `work` is another one than when the stage was built.
             TopologyError: when the broker refuses what this stage declares.
+            IncompleteError: a source was halted before its `work` had returned, unless `endless`.
             ResourcesError: `resources` or `thread_resources` has failed.
             DrainTimeoutError: when DRAIN_TIMEOUT passed while halting.
         """
@@ -250,6 +251,7 @@ class Stage(ABC):
         try:
             with handler.running() if handler else nullcontext():
                 replica.run()
+            _check_complete(self, replica)
         finally:
             if known.telemetry:
                 known.telemetry.end(replica.seconds_left)
@@ -472,7 +474,14 @@ class Worker(Consumer):
 
 
 class Producer(Stage):
-    """A source: writes messages to its output queue. Subclass it and define `work`."""
+    """A source: writes messages to its output queue. Subclass it and define `work`.
+
+    Attributes:
+        endless: its work has no end but a halt, as that of one that polls or listens: when it is
+            halted, nothing is left undone, and the exit code is 0. Of a class or of one source.
+    """
+
+    endless: bool = False
 
     def __init__(self, name: str | None = None, output: str | None = None, **given: Any) -> None:  # noqa: ANN401
         """Read the settings.
@@ -490,7 +499,12 @@ class Producer(Stage):
 
     @abstractmethod
     def work(self) -> None:
-        """Write all messages and return nothing; the source ends when they are all confirmed."""
+        """Write all messages and return nothing; the source ends when they are all confirmed.
+
+        When it is halted, `write` and `wait` raise Halted, which is to pass: what `finally` does is
+        waited for, up to DRAIN_TIMEOUT. A `work` that is in something else then gets two seconds.
+        If it has not returned by itself, the exit code is 1; see `endless`.
+        """
 
     def write(
         self,
@@ -526,6 +540,24 @@ class Producer(Stage):
             raise RuntimeError(msg)
         extras = make_extras(headers, priority, expiration, message_id)
         self.__rabbit_source__.write(text, key, extras)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, in `work` or a thread of its, where `time.sleep` would not notice a halt.
+
+        Args:
+            seconds: how long, 0 or more; infinite: until the source is halted.
+
+        Raises:
+            Halted: at once when the source is being stopped; let it pass.
+            RuntimeError: outside of `work`, or after it has returned.
+            TypeError: it is no number.
+            ValueError: it is negative, or not a number.
+        """
+        seconds = check_seconds(seconds)
+        if self.__rabbit_source__ is None:
+            msg = "wait() is for work(), which runs between start() and halt"
+            raise RuntimeError(msg)
+        self.__rabbit_source__.wait(seconds)
 
     @property
     def confirmed(self) -> int:
@@ -585,6 +617,18 @@ def _handler_class(work: Callable[..., object]) -> type[Handler]:
     from rabbit.runtime.async_handlers import AsyncHandler  # noqa: PLC0415 - asyncio takes long
 
     return AsyncHandler
+
+
+def _check_complete(stage: Stage, replica: Replica) -> None:
+    """Raise IncompleteError if a source has published less than it was to."""
+    if not isinstance(stage, Producer) or stage.endless or stage.__rabbit_source__ is None:
+        return
+    if not stage.__rabbit_source__.is_complete:
+        error = IncompleteError(
+            f"halted: {stage.confirmed} messages are published and confirmed, the rest is not"
+        )
+        error.by_broadcast = replica.was_commanded
+        raise error
 
 
 def _resources_of(stage: Stage) -> Callable[[], AbstractContextManager[object]]:

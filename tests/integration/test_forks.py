@@ -144,6 +144,7 @@ class Forking(Producer):
     def work(self):
         self.write("before")
         child = os.fork()
+        self.wait(0)
         self.write("after")
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 Forking.main()

@@ -138,6 +138,91 @@ def test_the_producer_publishes_what_it_is_given(
     assert "published 1 message " in one.log
 
 
+WAITS = """
+import os, time
+from contextlib import contextmanager
+from rabbit import Halted, Producer
+class Waits(Producer):
+    endless = {endless}
+    @contextmanager
+    def resources(self):
+        yield
+        print("closed", flush=True)
+    def work(self):
+        self.write("a")
+        try:
+            {wait}
+        finally:
+            time.sleep({cleanup})
+            print("cleaned up", flush=True)
+Waits.main()
+"""
+
+#: How it is halted; where; how long it takes to clean up, which may be longer than what does not
+#: notice a halt is given; whether it is endless; its exit code.
+HALTS = [
+    ("SIGTERM", "self.wait(3600)", 2.5, False, 1),
+    ("SIGTERM", "self.wait(float('inf'))", 0, True, 0),
+    ("SIGTERM", "while True: self.write('b'); self.wait(0.001)", 0, False, 1),
+    ("broadcast", "self.wait(3600)", 0, False, 0),
+]
+
+
+@pytest.mark.parametrize("given", HALTS)
+def test_a_source_that_waits_notices_a_halt(
+    broker: Broker,
+    unique: Unique,
+    start: Start,
+    vhost: str,
+    given: tuple[str, str, float, bool, int],
+) -> None:
+    """Its `finally` is waited for, however long; the exit code says whether it had an end."""
+    how, wait, cleanup, endless, code = given
+    program = WAITS.format(wait=wait, endless=endless, cleanup=cleanup)
+    source = start("-c", program, OUTPUT_QUEUE=unique("out"), RABBITMQ_VHOST=vhost)
+    wait_until(lambda: broker.depth(unique("out"), vhost), 20, "it has begun")
+    if how == "broadcast":
+        halt = start("-m", "services.control", "halt", ready=False, RABBITMQ_VHOST=vhost)
+        assert halt.wait() == 0, halt.out
+    else:
+        source.terminate()
+
+    assert source.wait() == code, source.log
+    assert source.lines == ["cleaned up", "closed"]
+    said = f"waits: halted: {broker.depth(unique('out'), vhost)} messages are published"
+    assert (said in source.log) == (not endless)
+    assert source.log.count("ends with 0 all the same") == (how == "broadcast")
+
+
+def test_a_source_whose_finally_hangs_is_given_up(unique: Unique, start: Start) -> None:
+    """At DRAIN_TIMEOUT: exit code 1."""
+    program = WAITS.format(wait="self.wait(3600)", endless=True, cleanup=3600)
+    source = start("-c", program, OUTPUT_QUEUE=unique("out"), DRAIN_TIMEOUT=0.5)
+
+    assert source.halt() == 1
+    assert source.log.count("gave up after DRAIN_TIMEOUT=0.5 s") == 1
+    assert "cleaned up" not in source.lines
+
+
+def test_words_that_a_halt_cuts_short_are_told(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """MESSAGES as well as a file: exit code 1, and how many are published."""
+    queue = broker.declare(unique("out"))
+    source = start(
+        *("-m", "services.producer"),
+        MESSAGES="x " * 60_000,
+        OUTPUT_QUEUE=queue,
+    )
+    source.terminate()
+
+    assert source.wait() == 1, source.log
+    count = broker.depth(queue)
+    assert 0 < count < 60_000
+    said = f"producer: halted: {count} messages are published and confirmed, the rest is not"
+    assert source.log.splitlines()[-1] == said
+
+
 FAILS = """
 from rabbit import Producer
 class Fails(Producer):

@@ -10,6 +10,7 @@ from rabbit.errors import (
     DrainTimeoutError,
     Halted,
     HandlerTimeoutError,
+    IncompleteError,
     PublishError,
     RabbitError,
     RefusedError,
@@ -52,6 +53,12 @@ TREE = [
         PublishError,
         1,
         "The message is larger than the broker or MAX_MESSAGE_BYTES allows.",
+    ),
+    (
+        IncompleteError,
+        RabbitError,
+        1,
+        "A source was halted before its work had returned: the rest is not published.",
     ),
     (
         ResourcesError,

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from rabbit import Consumer, Settings, __version__
+from rabbit import Consumer, Producer, Settings, __version__
 from rabbit.operations.management import ControlSettings
-from rabbit.testing import harness
+from rabbit.testing import SourceHarness, harness
 from rabbit.topology import Edge
 from services.printer import PrinterSettings
 from services.producer import ProducerSettings
@@ -168,6 +168,34 @@ def test_stage_that_handles_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with closing(sqlite3.connect("texts.db")) as database:
         rows = database.execute("SELECT id, text FROM texts ORDER BY id").fetchall()
     assert rows == [("1", "a"), ("2", "b")]
+
+
+def test_source_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file once, until it is halted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "incoming").mkdir()
+    for name in ("b", "a"):
+        (tmp_path / "incoming" / f"{name}.txt").write_text(name)
+    names: dict[str, Any] = {}
+    exec(LIBRARY.block_with("class Watch("), names)  # noqa: S102 - our own README
+
+    watch: SourceHarness[Producer] = harness(names["Watch"])
+    written = watch.run(stop_after=2)
+
+    assert (written.outputs, written.is_halted) == (["a", "b"], True)
+    assert [each.headers for each in written.messages] == [{"file": "a.txt"}, {"file": "b.txt"}]
+
+
+def test_stage_that_opens_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is open while a message is handled."""
+    monkeypatch.chdir(tmp_path)
+    keep = harness(_example("Keep"))
+    known = keep.stage.__rabbit__
+    with known.resources(), keep.stage.thread_resources():
+        assert keep.send("a", message_id="1").settled == "acked"
+
+    with closing(sqlite3.connect("kept.db")) as database:
+        assert database.execute("SELECT id, text FROM kept").fetchall() == [("1", "a")]
 
 
 def test_stage_that_chooses_its_delay() -> None:

@@ -22,12 +22,17 @@ from rabbit.topology import Edge
 #: `write` waits while so many messages are not confirmed.
 WINDOW = 1000
 
-#: How long a halt waits for work that does not call `write`, in seconds.
+#: How long a halt waits for work that calls neither `write` nor `wait`, in seconds: nothing can
+#: tell it of the halt, and it may be reading from something that brings nothing more.
 PATIENCE_SECONDS = 2.0
 
 
 class Source(Runner):
-    """Runs a source's work in a thread of its own and publishes what it writes."""
+    """Runs a source's work in a thread of its own and publishes what it writes.
+
+    Attributes:
+        is_complete: the work has returned by itself.
+    """
 
     publisher_class: ClassVar[type[Publisher[Any]]] = Publisher
 
@@ -70,7 +75,9 @@ class Source(Runner):
         self._room = threading.Condition()
         self._woken = False
         self._halting = False
+        self._has_noticed = False  # Halted was raised
         self._returned = False
+        self.is_complete = False
         self._has_given_up = False
         self._is_disowned = False
         self._error: BaseException | None = None
@@ -105,6 +112,7 @@ class Source(Runner):
             while self.in_flight >= WINDOW and not (self._halting or self._returned):
                 self._room.wait()
             if self._halting:
+                self._has_noticed = True
                 raise Halted
             if self._returned:
                 msg = "write() after work() has returned: it has to wait for its threads"
@@ -112,6 +120,24 @@ class Source(Runner):
             self._written += 1
         self._queue(output)
         self._wake()
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long; for any thread.
+
+        Raises:
+            Halted: at once when the source is being stopped.
+            RuntimeError: the work has returned already.
+        """
+        until = monotonic() + seconds
+        with self._room:
+            while not (self._halting or self._returned) and (left := until - monotonic()) > 0:
+                self._room.wait(left)
+            if self._halting:
+                self._has_noticed = True
+                raise Halted
+            if self._returned:
+                msg = "wait() after work() has returned: it has to wait for its threads"
+                raise RuntimeError(msg)
 
     def turn(self) -> None:
         """Publish what has been written since the last turn; start the work, end it."""
@@ -142,11 +168,12 @@ class Source(Runner):
     def halt(self) -> Iterator[None]:
         """Stop in order: no new messages; the written ones are confirmed. A step task.
 
-        Work that waits for something else than `write` cannot be interrupted: it gets a moment.
+        Work that has been told of it, by Halted, is waited for: it may have to clean up. What waits
+        for something else than `write` and `wait` cannot be interrupted: it gets a moment.
         """
         self.release()
         patience = monotonic() + PATIENCE_SECONDS
-        while self._is_working() and monotonic() < patience:
+        while self._is_working() and (self._has_noticed or monotonic() < patience):
             yield
         while self.in_flight and not self._has_given_up:
             yield
@@ -187,7 +214,7 @@ class Source(Runner):
         self._halting = self._is_disowned = True
 
     def _is_working(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and not self._returned
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
@@ -199,6 +226,7 @@ class Source(Runner):
             returned = self._work()
             if returned is not None:
                 self._error = unmeant(returned)
+            self.is_complete = self._error is None
         except Halted:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the replica, which ends the process
@@ -222,3 +250,14 @@ class Source(Runner):
             f"{self.handled} messages confirmed, {self.in_flight} not, none for {seconds:.0f} s: "
             f"{reason}"
         )
+
+
+def check_seconds(seconds: float) -> float:
+    """Return for how long to wait. Raises TypeError or ValueError if that is no time."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        msg = f"wait() takes a number of seconds, not a {type(seconds).__name__}"
+        raise TypeError(msg)
+    if not seconds >= 0:
+        msg = f"wait() takes seconds, 0 or more, not {seconds}"
+        raise ValueError(msg)
+    return min(seconds, threading.TIMEOUT_MAX)

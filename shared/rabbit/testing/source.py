@@ -123,6 +123,14 @@ class _Source:
             )
             written.messages.append(message)
 
+    def wait(self, _seconds: float) -> None:
+        """Let the time pass, which takes none here."""
+        if self.has_returned:
+            msg = "wait() after work() has returned: it has to wait for its threads"
+            raise RuntimeError(msg)
+        if self._is_halted:
+            raise Halted
+
     @property
     def _is_halted(self) -> bool:
         is_full = self._most is not None and self.handled >= self._most

@@ -31,6 +31,7 @@ class Counter(Producer):
 
     def start(self) -> None:
         """Say in the end how many were confirmed, in whatever way it ends."""
+        self.endless = self.settings.count is None
         try:
             super().start()
         finally:

@@ -1,9 +1,15 @@
 """A source, with the broker's part played by hand."""
 
+import threading
 from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Any
 
+import pytest
+
+from rabbit import Halted
 from rabbit.runtime.runner import Connections
-from rabbit.runtime.source import Source
+from rabbit.runtime.source import Source, check_seconds
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, as_loop, log
@@ -32,6 +38,78 @@ def test_one_that_is_halted_before_it_begins_never_does() -> None:
     assert begun == []
     assert not source.is_ready
     assert (source.in_flight, source.handled, source.end) == (0, 0, None)
+
+
+def test_a_halt_ends_a_wait_at_once() -> None:
+    """In whatever thread; then there is nothing to wait for."""
+    ends: list[type[BaseException]] = []
+    begun = threading.Semaphore(0)
+
+    def wait() -> None:
+        begun.release()
+        try:
+            source.wait(3600)
+        except Halted as error:
+            ends.append(type(error))
+
+    def work() -> None:
+        thread = threading.Thread(target=wait)
+        thread.start()
+        try:
+            wait()
+        finally:
+            thread.join()
+
+    source, publishing = made(work)
+    publishing.users[0].open()
+    source.turn()
+    for _ in range(2):
+        assert begun.acquire(timeout=10)
+    began = monotonic()
+    for _ in source.halt():
+        sleep(0.001)
+
+    assert monotonic() - began < 0.5
+    assert ends == [Halted, Halted]
+    with pytest.raises(Halted):
+        source.wait(0)
+
+
+def test_a_wait_ends_by_itself_and_after_the_work_is_refused() -> None:
+    """It takes as long as it says."""
+    took: list[float] = []
+
+    def work() -> None:
+        began = monotonic()
+        source.wait(0.05)
+        took.append(monotonic() - began)
+
+    source, _ = made(work)
+    source._run()  # noqa: SLF001 - what its thread runs
+
+    assert took[0] >= 0.05
+    assert source.is_complete
+    with pytest.raises(RuntimeError, match=r"wait\(\) after work\(\) has returned"):
+        source.wait(0)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("-inf")])
+def test_a_wait_of_no_time_is_refused(seconds: float) -> None:
+    """In one line."""
+    with pytest.raises(ValueError, match="takes seconds, 0 or more"):
+        check_seconds(seconds)
+
+
+@pytest.mark.parametrize("seconds", ["5", None, True])
+def test_a_wait_for_no_number_is_refused(seconds: Any) -> None:
+    """Likewise."""
+    with pytest.raises(TypeError, match="takes a number of seconds, not a"):
+        check_seconds(seconds)
+
+
+def test_a_wait_may_be_endless() -> None:
+    """Whatever number it is, a lock can wait so long."""
+    assert check_seconds(float("inf")) == check_seconds(10**400) == threading.TIMEOUT_MAX
 
 
 def test_one_begins_when_the_broker_takes_messages() -> None:

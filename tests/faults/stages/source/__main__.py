@@ -27,6 +27,7 @@ class Source(Producer):
     """Write numbers."""
 
     Settings = SourceSettings
+    endless = True  # the faults stop it when they like
     settings: SourceSettings
 
     def work(self) -> None:
