@@ -1,7 +1,5 @@
 """What happens to the broker: it goes away, stands still, or takes nothing more."""
 
-import pytest
-
 from tests.broker import Broker
 from tests.faults.stream import PREFETCH, Stream
 
@@ -16,7 +14,6 @@ def test_restart(stream: Stream, broker: Broker) -> None:
         broker.restart()
 
 
-@pytest.mark.quick
 def test_kill(stream: Stream, broker: Broker) -> None:
     """The broker is killed: what it has confirmed is on its disk."""
     stream.start()
@@ -40,7 +37,6 @@ def test_half_open(stream: Stream, broker: Broker) -> None:
             broker.container.unpause()
 
 
-@pytest.mark.quick
 def test_memory_alarm(stream: Stream, broker: Broker) -> None:
     """The broker has no memory left: nothing moves, nobody is restarted, nothing comes twice."""
     stream.worker(TO_UPPER_DELAY=0.005)
@@ -85,7 +81,6 @@ def test_wrong_password(stream: Stream, broker: Broker) -> None:
         assert replica.said.count("check RABBITMQ_USERNAME") == 1
 
 
-@pytest.mark.quick
 def test_connections_closed(stream: Stream) -> None:
     """An operator closes all connections, five times over."""
     stream.start()

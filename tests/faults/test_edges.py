@@ -57,7 +57,6 @@ def test_exchanges_deleted(stream: Stream, broker: Broker) -> None:
             broker.api("DELETE", f"exchanges/%2F/{exchange}")
 
 
-@pytest.mark.quick
 def test_binding_removed(stream: Stream, broker: Broker) -> None:
     """Outputs that nobody takes keep their inputs where they are."""
     stream.start()

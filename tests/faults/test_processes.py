@@ -35,8 +35,7 @@ def test_sigkill_of_the_source(stream: Stream) -> None:
         stream.sources[0].crash()
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("stage", ["worker", "sink"])
+@pytest.mark.parametrize("stage", [pytest.param("worker", marks=pytest.mark.quick), "sink"])
 def test_sigkill_in_mid_message(stream: Stream, stage: str) -> None:
     """A stage is killed while it works and holds all it may; Docker starts it again."""
     stream.source(RATE=100)
@@ -54,7 +53,6 @@ def test_sigkill_in_mid_message(stream: Stream, stage: str) -> None:
         victim.crash()
 
 
-@pytest.mark.quick
 def test_sigkill_while_outputs_are_refused(stream: Stream, broker: Broker) -> None:
     """A worker is killed that holds all it may and has got no confirm: its inputs come again."""
     stream.start()
