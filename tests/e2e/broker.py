@@ -5,7 +5,7 @@ import json
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.e2e.pipeline import Pipeline
+from tests.support.pipeline import Pipeline
 
 
 class Broker:

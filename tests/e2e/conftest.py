@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.broker import Broker
-from tests.e2e.pipeline import PATIENCE_SECONDS, Pipeline
 from tests.support.images import building
+from tests.support.pipeline import PATIENCE_SECONDS, Pipeline
 from tests.waiting import wait_until
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
-from tests.e2e.pipeline import PATIENCE_SECONDS, Pipeline
+from tests.support.pipeline import PATIENCE_SECONDS, Pipeline
 from tests.waiting import wait_until
 
 

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.e2e.pipeline import ROOT
 from tests.support import images
+from tests.support.pipeline import ROOT
 
 SECONDS = 240.0
 PART = "--only relay --candidates ours --size 16 --queue-type quorum --rounds 1 --seconds 0.5"

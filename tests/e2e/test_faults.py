@@ -10,7 +10,7 @@ import pytest
 from rabbit.messaging.prefetch import DEEPEST
 from tests.e2e.broker import Broker
 from tests.e2e.follow import Printers
-from tests.e2e.pipeline import PATIENCE_SECONDS, ROOT, Pipeline, rabbitmq_environment
+from tests.support.pipeline import PATIENCE_SECONDS, ROOT, Pipeline, rabbitmq_environment
 from tests.waiting import wait_until
 
 

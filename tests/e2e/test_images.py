@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pipeline import ROOT, Pipeline, copy_of_the_project
 from tests.support.images import building
+from tests.support.pipeline import ROOT, Pipeline, copy_of_the_project
 
 STAGES = sorted(
     path.name for path in (ROOT / "services").iterdir() if (path / "__main__.py").exists()

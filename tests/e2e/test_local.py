@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pipeline import ROOT, Pipeline
+from tests.support.pipeline import ROOT, Pipeline
 
 CLUSTER = "docker-compose.yml:deploy/cluster/docker-compose.cluster.yml"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pipeline import PATIENCE_SECONDS, ROOT, Pipeline, copy_of_the_project
 from tests.readme import FIRST, LIBRARY
 from tests.support.images import building
+from tests.support.pipeline import PATIENCE_SECONDS, ROOT, Pipeline, copy_of_the_project
 from tests.waiting import wait_until
 
 COMPOSE = "docker-compose.yml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pipeline import ROOT
+from tests.support.pipeline import ROOT
 
 
 def _validity(cache: Path, until: datetime | None) -> str:

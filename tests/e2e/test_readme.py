@@ -1,7 +1,4 @@
-"""The README files are true: their commands run, their examples work.
-
-What needs no container stands in tests/unit/test_readmes.py.
-"""
+"""The README files are true where a pipeline is needed to see it: commands run, programs work."""
 
 import sys
 from pathlib import Path
@@ -9,15 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.broker import Broker
-from tests.e2e.pipeline import Pipeline, rabbitmq_environment
 from tests.readme import FIRST, LIBRARY, OPERATING, READMES, ROOT, Readme, run_by_tests
+from tests.support.pipeline import Pipeline, rabbitmq_environment
 from tests.waiting import wait_until
 
 #: What `.ci/run` runs, and no test: those that run the tests.
 BY_HAND = {"make check", "make test"}
-
-
-# Commands
 
 
 def _to_run(readme: Readme) -> list[str]:
@@ -47,16 +41,6 @@ def test_no_command_is_left_out() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_other_command_of_the_first_one(pipeline: Pipeline) -> None:
-    """Typed one after the other, from `make up` to `make clean`, all end with 0."""
-    commands = _to_run(FIRST)
-    assert len(commands) > 15
-
-    for command in commands:
-        pipeline.run("bash", "-c", command)
-
-
-@pytest.mark.timeout(900)
 def test_every_other_command_of_operating(pipeline: Pipeline) -> None:
     """Typed one after the other, all end with 0, and the poison pill has stopped three replicas."""
     for command in _to_run(OPERATING):
@@ -64,9 +48,6 @@ def test_every_other_command_of_operating(pipeline: Pipeline) -> None:
 
     containers = [*pipeline.containers("to_upper"), *pipeline.containers("printer")]
     assert [pipeline.wait_exited(each) for each in containers] == [0, 0, 0]
-
-
-# Examples
 
 
 def test_programs_of_your_own(pipeline: Pipeline, broker: Broker, tmp_path: Path) -> None:
@@ -85,3 +66,16 @@ def test_programs_of_your_own(pipeline: Pipeline, broker: Broker, tmp_path: Path
         broker.request("DELETE", "queues/%2F/letters.dead")
 
     assert said.split() == ["hello", "world", "HALT"]
+
+
+@pytest.mark.timeout(900)
+def test_every_other_command_of_the_first_one(pipeline: Pipeline) -> None:
+    """Typed one after the other, from `make up` to `make clean`, all end with 0.
+
+    The last test here, as it leaves no pipeline.
+    """
+    commands = _to_run(FIRST)
+    assert len(commands) > 15
+
+    for command in commands:
+        pipeline.run("bash", "-c", command)

@@ -9,7 +9,7 @@ import pytest
 
 from rabbit.terminal import escape
 from tests.e2e.broker import Broker
-from tests.e2e.pipeline import PATIENCE_SECONDS, ROOT, Pipeline
+from tests.support.pipeline import PATIENCE_SECONDS, ROOT, Pipeline
 from tests.waiting import wait_until
 
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import pytest
 
 from tests.broker import PASSWORD, USERNAME, Operator
-from tests.e2e.pipeline import Pipeline
 from tests.faults.replica import Replica
 from tests.faults.stream import Stream
 from tests.faults.summary import Summary
 from tests.support import images
 from tests.support.containers import Container, Containers, Image
+from tests.support.pipeline import Pipeline
 from tests.waiting import wait_until
 
 #: How long a command may take: HALT_TIMEOUT, and starting and leaving.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pipeline import PATIENCE_SECONDS, Pipeline
 from tests.faults.account import Account
 from tests.faults.summary import Row, Summary
+from tests.support.pipeline import PATIENCE_SECONDS, Pipeline
 from tests.waiting import wait_until
 
 _FILES = ("docker-compose.yml", "tests/faults/docker-compose.faults.yml")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.pipeline import Pipeline
+from tests.support.pipeline import Pipeline
 
 
 @pytest.mark.runs("make soak", "make soak MESSAGES=100000")
