@@ -165,7 +165,7 @@ class QueueConsumer(ChannelListener):
         return self._state in _STOPPING
 
     @property
-    def _outstanding(self) -> int:
+    def outstanding(self) -> int:
         """Count the deliveries that the broker awaits an ack or nack for."""
         return len(self._unacked) + self._unacked.to_ack
 
@@ -326,7 +326,7 @@ class QueueConsumer(ChannelListener):
         # On the way to consume-ok there is nothing to cancel yet: `_registered` does it then.
         is_cancelled = self._state is _State.PAUSING
         self._state = _State.CANCELLED if is_cancelled else _State.CANCELLING
-        if self._outstanding:
+        if self.outstanding:
             self._ask_count()
 
     def close(self) -> Iterator[None]:
@@ -447,7 +447,7 @@ class QueueConsumer(ChannelListener):
             return
         wanted = self.prefetch.wanted()
         self._is_urgent = wanted < self._depth and self.prefetch.is_slow
-        if wanted != self._depth and (self._is_urgent or self._outstanding >= self._depth):
+        if wanted != self._depth and (self._is_urgent or self.outstanding >= self._depth):
             self._switch()
 
     def _spill(self) -> None:
@@ -457,7 +457,7 @@ class QueueConsumer(ChannelListener):
         we requeue: it would be out of order.
         """
         wait = self._quiet_at - monotonic()
-        if self._outstanding >= self._depth or wait <= 0:
+        if self.outstanding >= self._depth or wait <= 0:
             self._switch()
         else:
             self._connection.call_later(wait, _take_a_turn)

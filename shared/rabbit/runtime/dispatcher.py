@@ -148,9 +148,10 @@ class Dispatcher(Runner):
 
         # Ack: what has all its outputs confirmed, and nothing else: `UnackedDeliveries.confirmed`.
         self._consumer.flush()
-        if self._batches:
+        if self._batches:  # which announce themselves
             self._batches.expect_more(more=not self._consumer.is_full)
-        self._look_again(has_moved=bool(arrived or calls))
+        else:
+            self._look_again(has_moved=bool(arrived or calls))
 
     def _take_calls(self) -> list[Call[Delivery]]:
         """Return the calls that have returned since the last turn."""
@@ -281,6 +282,11 @@ class Dispatcher(Runner):
     def in_flight(self) -> int:
         """Count what has been delivered and not acked."""
         return self._consumer.in_flight
+
+    @property
+    def unsettled(self) -> int:
+        """The same, with what is to be acked: acks are sent in steps."""
+        return self._consumer.outstanding
 
     def halt(self) -> Iterator[None]:
         """Stop in order: a step task that yields while there is something to wait for.

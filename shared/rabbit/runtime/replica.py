@@ -28,9 +28,10 @@ _NEWS = {
     State.BLOCKED: "blocked: the broker takes no messages from this stage now",
 }
 
-#: While so many messages are in flight, the loop pauses after a turn that has moved few bytes, in
-#: seconds: more comes together meanwhile, and a large turn costs less than many small ones. Also,
-#: handler threads get on without fighting for the interpreter. A lone message meets no pause.
+#: While so many messages are in flight, or were just now, the loop pauses after a turn that has
+#: moved few bytes, in seconds: more comes together meanwhile, and a large turn costs less than many
+#: small ones. Also, handler threads get on without fighting for the interpreter. A lone message
+#: meets no pause.
 BUSY_MESSAGES = 100
 FEW_BYTES = 64 * 1024
 PAUSE_SECONDS = 0.001
@@ -309,7 +310,7 @@ class Replica:
 
     def _pause(self, moved: int) -> None:
         """Let more come together, when there is much to do and a turn has moved little."""
-        if moved < FEW_BYTES and self._runner.in_flight >= BUSY_MESSAGES:
+        if moved < FEW_BYTES and self._runner.unsettled >= BUSY_MESSAGES:
             sleep(PAUSE_SECONDS)
 
     def _tick(self) -> None:

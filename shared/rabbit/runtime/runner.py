@@ -77,6 +77,11 @@ class Runner(ABC):
     def in_flight(self) -> int:
         """Count what is neither settled nor requeued."""
 
+    @property
+    def unsettled(self) -> int:
+        """Count the same with what is settled and the broker has not been told of yet."""
+        return self.in_flight
+
     @abstractmethod
     def turn(self) -> None:
         """Do what one turn of the loop has brought."""
