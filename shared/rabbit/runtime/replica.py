@@ -35,6 +35,8 @@ _NEWS = {
 BUSY_MESSAGES = 100
 FEW_BYTES = 64 * 1024
 PAUSE_SECONDS = 0.001
+#: Nobody waits for what a sink publishes.
+SINK_PAUSE_SECONDS = 0.003
 
 #: How long leaving may take, once everything is settled or given up: the control queue is deleted,
 #: for which a lost connection has to come back, and the connections are closed.
@@ -71,6 +73,7 @@ class Replica:
         """
         self._health = Health(settings.ready_file, settings.alive_file, log)
         self._health.check()
+        self._is_sink = identity.output is None
         self.log = log
         self._network = Network(settings, log, self._turn, on_flushed=self._pause)
         self.loop = self._network.loop
@@ -311,7 +314,7 @@ class Replica:
     def _pause(self, moved: int) -> None:
         """Let more come together, when there is much to do and a turn has moved little."""
         if moved < FEW_BYTES and self._runner.unsettled >= BUSY_MESSAGES:
-            sleep(PAUSE_SECONDS)
+            sleep(SINK_PAUSE_SECONDS if self._is_sink else PAUSE_SECONDS)
 
     def _tick(self) -> None:
         self._standstills.look()
