@@ -468,7 +468,7 @@ class AsyncHandlers(Generic[Job, Result]):
     def _on_results(self) -> None:
         """Have the results taken that this turn of the event loop has brought."""
         self._is_announcing = False
-        if not self._woken:
+        if not (self._woken or self._stopped):  # stopped: given up, and the loop may be closed
             self._woken = True
             self._wake()
 

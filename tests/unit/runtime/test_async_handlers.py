@@ -268,6 +268,20 @@ def test_an_event_loop_that_stands_still_is_told_of(monkeypatch: pytest.MonkeyPa
     assert "threading.py" in call.kwargs["at"]
 
 
+def test_a_result_that_nobody_waits_for_wakes_nobody() -> None:
+    """The replica has given up: its loop is closed by now. What waits behind it is not started."""
+    gate = Gate()
+    with desk(gate.handle) as at:
+        at.handlers.submit([1, 2])
+        gate.wait_for(1)
+        at.handlers.stop()
+        gate.open.set()
+        wait_until(lambda: at.handlers.longest_running() == 0, PATIENCE_SECONDS, "it has ended")
+    assert at.handlers.take_results()[0] == [1]
+    assert not at.wakes.acquire(blocking=False)
+    assert at.failures.empty()
+
+
 def test_what_is_left_behind_ends_with_the_event_loop() -> None:
     """It is cancelled; its error is told, as that of no message."""
     ended = threading.Event()
