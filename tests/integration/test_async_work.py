@@ -59,3 +59,36 @@ def test_a_work_that_blocks_the_event_loop_ends_its_replica(
     assert f"message_id={unique('in')}-1" in told
     assert "awaiting.py:" in told
     assert worker.log.splitlines()[-1].startswith("awaiting: work() has not returned within HAND")
+
+
+HANGING = """
+import asyncio
+from contextlib import asynccontextmanager
+from rabbit import Consumer
+class Hanging(Consumer):
+    @asynccontextmanager
+    async def resources(self):
+        yield
+        print("closed", flush=True)
+    async def work(self, message: str) -> None:
+        print("began", flush=True)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            print("cancelled", flush=True)
+Hanging.main()
+"""
+
+
+def test_what_a_stop_does_not_wait_for_is_cancelled(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """When DRAIN_TIMEOUT is over; what the stage has opened is closed after that."""
+    broker.put(unique("in"), ["a"])
+    stage = start("-c", HANGING, INPUT_QUEUE=unique("in"), DRAIN_TIMEOUT=0.5)
+    stage.wait_printed("began")
+
+    assert stage.halt() == 1
+    assert stage.lines == ["began", "cancelled", "closed"]
+    wait_until(lambda: broker.depth(unique("in")) == 1, 10, "the message is back")

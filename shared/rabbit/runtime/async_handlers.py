@@ -38,10 +38,15 @@ T = TypeVar("T")
 
 
 class EventLoop:
-    """An asyncio event loop in a thread of its own; it ends by `close`, or when it is forgotten."""
+    """An asyncio event loop in a thread of its own; it ends by `close`, or when it is forgotten.
+
+    Attributes:
+        jobs: the tasks of the messages that are handled on it, by message.
+    """
 
     def __init__(self) -> None:
         """Prepare; the thread is started by who needs it."""
+        self.jobs: dict[Any, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -244,6 +249,9 @@ class AsyncHandler(Handler):
             async with made:
                 entered.set_result(None)
                 await leave.wait()
+                # Only where the stage has given up is one left, and cancelled: it may use this yet.
+                if left := list(self.event_loop.jobs.values()):
+                    await asyncio.wait(left, timeout=LEFT_SECONDS)
 
         holding = asyncio.run_coroutine_threadsafe(hold(), loop)
         wait([entered, holding], return_when=FIRST_COMPLETED)
@@ -307,7 +315,7 @@ class AsyncHandlers(Generic[Job, Result]):
         self._make_timed_out = timed_out
         self._jobs: deque[Job] = deque()
         self._results: deque[Result] = deque()
-        self._tasks: dict[Job, asyncio.Task[None]] = {}
+        self._tasks: dict[Job, asyncio.Task[None]] = event_loop.jobs
         self._since: dict[Job, float] = {}  # when what is running was started; the oldest first
         self._submitted = 0
         self._seconds = self._told = 0.0
@@ -387,8 +395,9 @@ class AsyncHandlers(Generic[Job, Result]):
         return stuck
 
     def stop(self) -> None:
-        """Start nothing more; the event loop ends with the stage."""
+        """Start nothing more, and cancel what runs: nobody waits for it any more."""
         self._stopped = True
+        self._soon(self._on_stop)
 
     @property
     def is_leaving(self) -> bool:
@@ -464,6 +473,10 @@ class AsyncHandlers(Generic[Job, Result]):
             self._fail(error)
         if self._jobs:
             self._on_room()
+
+    def _on_stop(self) -> None:
+        for task in list(self._tasks.values()):
+            task.cancel()
 
     def _on_results(self) -> None:
         """Have the results taken that this turn of the event loop has brought."""

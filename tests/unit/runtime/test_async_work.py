@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from rabbit import Consumer, Worker
+from rabbit.message import Message
+from rabbit.runtime.async_handlers import AsyncHandler
 from rabbit.testing import Harness, harness
 
 
@@ -30,11 +32,6 @@ class Echo(Worker):
         """Write after a moment."""
         await asyncio.sleep(0.001)
         self.write(f"{text} {self.message.text}")
-
-    async def threaded(self) -> None:
-        """Write from threads, all at the same time."""
-        numbers = range(200)
-        await asyncio.gather(*(asyncio.to_thread(self.write, str(each)) for each in numbers))
 
     async def returns(self) -> str:
         """Return what is meant for nobody; `work` passes it on in `value`."""
@@ -94,12 +91,23 @@ def test_tasks_that_work_begins_write_for_its_message(echo: Harness[Echo]) -> No
     assert sent.settled == "acked"
 
 
-def test_threads_that_work_begins_write_for_its_message(echo: Harness[Echo]) -> None:
+def test_threads_that_work_begins_write_for_its_message() -> None:
     """At the same time, and no two outputs have one id: who drops duplicates would lose one."""
-    sent = echo.send("threaded")
 
-    assert sorted(sent.outputs, key=int) == [str(number) for number in range(200)]
-    assert len(set(sent.ids)) == 200
+    async def work(_: str) -> None:
+        numbers = range(200)
+        await asyncio.gather(*(asyncio.to_thread(made.write, str(n), None) for n in numbers))
+
+    made = AsyncHandler(work, "stage")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        call = made.run(Message(b"a", b"\x00\x00", redelivered=False, routing_key=""))
+    finally:
+        sys.setswitchinterval(before)
+
+    assert sorted(int(output.body) for output in call.outputs) == list(range(200))
+    assert len({output.id for output in call.outputs}) == 200
 
 
 def test_a_task_that_is_left_behind_writes_nothing(echo: Harness[Echo]) -> None:
