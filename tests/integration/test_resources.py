@@ -13,6 +13,7 @@ from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import Running
 from tests.process import Process
+from tests.support.postgres import Postgres
 from tests.waiting import wait_until
 
 #: Says when it opens, works and closes, and what there is to settle by then.
@@ -275,6 +276,58 @@ def test_a_thread_that_cannot_close_its_own_is_told(
     assert stage.log.splitlines()[-1].startswith(
         "store: Store.thread_resources() failed after the last message: OSError: not closed"
     )
+
+
+POSTGRES = """
+import threading
+from contextlib import contextmanager
+import psycopg
+from psycopg_pool import ConnectionPool
+from rabbit import Consumer
+INSERT = "INSERT INTO texts VALUES (%s, %s) ON CONFLICT DO NOTHING"
+class Store(Consumer):
+    @contextmanager
+    def resources(self):
+        named = {{"application_name": "pool"}}
+        with ConnectionPool("{url}", min_size=1, max_size=3, kwargs=named) as self.pool:
+            yield
+    @contextmanager
+    def thread_resources(self):
+        name = threading.current_thread().name
+        with psycopg.connect("{url}", application_name=name) as self.local.database:
+            yield
+    def work(self, message):
+        with self.pool.connection() as database:
+            (name,) = database.execute("SELECT current_setting('application_name')").fetchone()
+        with self.local.database.transaction():
+            self.local.database.execute(INSERT, (self.message.id, name))
+Store.main()
+"""
+
+
+def test_a_pool_and_a_connection_for_each_thread(
+    broker: Broker, unique: Unique, start: Start, postgres: Postgres
+) -> None:
+    """All of PostgreSQL's are gone when the stage is; what was acked is stored."""
+    url = postgres.create(unique("resources"))
+    postgres.rows("CREATE TABLE texts (id text PRIMARY KEY, by text)", url)
+    names = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+    texts = [str(number) for number in range(100)]
+    broker.put(unique("in"), texts)
+    given: dict[str, Any] = {"CONCURRENCY": 3, "PREFETCH": 30, "INPUT_QUEUE": unique("in")}
+    stage = start("-c", POSTGRES.format(url=url), **given)
+
+    def connected() -> set[str]:
+        return {name for (name,) in postgres.rows(names, url)} - {""}
+
+    expected = {"pool", *(f"handler-{slot}" for slot in range(3))}
+    wait_until(lambda: connected() == expected, 20, lambda: f"all are there\n{stage.log}")
+    wait_until(lambda: broker.depth(unique("in")) == 0, 20, "all is taken")
+    assert stage.halt() == 0, stage.log
+    wait_until(lambda: not connected(), 20, "all are gone")
+    stored = postgres.rows("SELECT by, count(*) FROM texts GROUP BY by", url)
+    assert stored == [("pool", len(texts))]
+    assert "message failed" not in stage.log
 
 
 ASYNC = """
