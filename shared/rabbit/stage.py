@@ -283,8 +283,8 @@ class Stage(ABC):
         unless the root logger has a handler already.
 
         0: halted in order, or by a broadcast halt, however it ended: what is halted stays down, and
-        a restart policy starts again what ends with another code. 1: gave up or failed. 2: bad
-        configuration.
+        a restart policy starts again what ends with another code. 1: gave up or failed, or a source
+        was halted half-way. 2: bad configuration.
         """
         stage: Stage | None = None
         code = 0

@@ -199,6 +199,7 @@ class Store({base}):
         {entry}
         with closing(sqlite3.connect("{path}", timeout=30)) as self.local.database:
             yield
+        time.sleep(0.3)  # what they share is closed later than this
         print("left", threading.current_thread().name, flush=True)
         {leave}
     def work(self, given):
@@ -258,7 +259,7 @@ def test_a_thread_that_cannot_open_its_own_ends_the_stage(
     assert stage.log.splitlines()[-1].startswith(
         "store: Store.thread_resources() failed before the first message: OSError: too many"
     )
-    assert "gave up" not in stage.log
+    assert " halted " in stage.log
     assert stage.lines == ["closed"]
     assert broker.depth(unique("in")) == 2
 
@@ -341,6 +342,7 @@ class Fetch(Worker):
         async with asyncio.TaskGroup():
             self.loop = asyncio.get_running_loop()
             yield
+            self.loop = None
         print("closed", task is asyncio.current_task(), flush=True)
         {leave}
     async def work(self, message):
