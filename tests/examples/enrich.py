@@ -4,6 +4,9 @@ With CONCURRENCY=100. A service that is away, or answers 500, is asked again aft
 RETRY_DELAYS; what it does not know is no order of ours.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import httpx
 from pydantic import Field
 
@@ -19,9 +22,10 @@ class Enrich(Worker):
     Settings = EnrichSettings
     settings: EnrichSettings
 
-    def start(self) -> None:
-        self.client = httpx.AsyncClient(base_url=self.settings.prices_url, timeout=5)
-        super().start()
+    @asynccontextmanager
+    async def resources(self) -> AsyncIterator[None]:
+        async with httpx.AsyncClient(base_url=self.settings.prices_url, timeout=5) as self.client:
+            yield
 
     async def work(self, order: Order) -> None:
         answer = await self.client.get(f"/prices/{order.item}")

@@ -1,8 +1,7 @@
-"""Orders into PostgreSQL: a row for each, however often its message comes.
+"""Orders into PostgreSQL: the message id is the key, so what comes again finds its row there."""
 
-The message id is the table's key. What comes again, as after a crash between commit and ack, finds
-its row there.
-"""
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from psycopg_pool import ConnectionPool
 from pydantic import BaseModel, Field, SecretStr
@@ -26,10 +25,11 @@ class Orders(Consumer):
     Settings = OrdersSettings
     settings: OrdersSettings
 
-    def start(self) -> None:
+    @contextmanager
+    def resources(self) -> Iterator[None]:
         url = self.settings.database_url.get_secret_value()
         with ConnectionPool(url, min_size=1, max_size=10) as self.pool:
-            super().start()
+            yield
 
     def work(self, order: Order) -> None:
         with self.pool.connection() as database:  # committed when it is left

@@ -189,9 +189,7 @@ def test_source_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_stage_that_opens_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is open while a message is handled."""
     monkeypatch.chdir(tmp_path)
-    keep = harness(_example("Keep"))
-    known = keep.stage.__rabbit__
-    with known.resources(), keep.stage.thread_resources():
+    with harness(_example("Keep")) as keep:
         assert keep.send("a", message_id="1").settled == "acked"
 
     with closing(sqlite3.connect("kept.db")) as database:

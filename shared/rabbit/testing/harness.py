@@ -2,10 +2,21 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 from unittest.mock import patch
 
 from rabbit.amqp import frames
@@ -67,6 +78,8 @@ class Sent:
 class Harness(Generic[S]):
     """One replica of a stage, fed by hand.
 
+    What it opens, it has open within `with`: `resources`, and `thread_resources` of this thread.
+
     Attributes:
         stage: the stage itself, for a look at its state.
     """
@@ -79,8 +92,28 @@ class Harness(Generic[S]):
         assert known.input is not None  # noqa: S101 - a consumer has one
         self._input = known.input
         self._retry_policy = known.retry_policy()
+        self._opened: ExitStack | None = None
         self._values: list[Any] = []
         self._record()
+
+    def __enter__(self) -> Self:
+        """Open what the stage opens. Raises ResourcesError if that fails."""
+        if self._opened is not None:
+            msg = f"{self._known.stage} is open already: one `with` at a time"
+            raise RuntimeError(msg)
+        with ExitStack() as opened:
+            opened.enter_context(self._handler.running())
+            opened.enter_context(self._known.resources())
+            if self._handler.thread_resources:
+                opened.enter_context(self._handler.thread_resources())
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it. Raises ResourcesError if that fails."""
+        opened, self._opened = self._opened, None
+        if opened:
+            opened.close()  # as in a running stage, they hear nothing of an error elsewhere
 
     def send(
         self,
@@ -153,8 +186,19 @@ class Harness(Generic[S]):
         return sent
 
     def deliver_all(self, messages: Sequence[Message]) -> list[Sent]:
-        """Let the stage handle messages, one after the other, or in batches; see `send_batch`."""
+        """Let the stage handle messages, one after the other, or in batches; see `send_batch`.
+
+        Raises:
+            RuntimeError: the stage opens something, and this is not within `with`.
+        """
         handler = self._handler
+        opens = handler.thread_resources or self._known.resources is not nullcontext
+        if opens and self._opened is None:
+            msg = (
+                f"{self._known.stage} opens resources: feed it within `with`, as in "
+                f"`with harness({type(self.stage).__name__}) as fed:`"
+            )
+            raise RuntimeError(msg)
         if not isinstance(handler, BatchHandler):
             return [self._handle(message) for message in messages]
         sent: dict[Message, Sent] = {}

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 from rabbit.errors import ConfigurationError
@@ -99,6 +100,8 @@ class Passed:
 class Pipeline:
     """Replicas of several stages, fed by hand at the first one.
 
+    What they open, they have open within `with`; see `Harness`.
+
     Attributes:
         harnesses: of each stage, in flow order.
     """
@@ -116,6 +119,19 @@ class Pipeline:
                 raise ConfigurationError(f"{each.stage.stage} is a source: it comes first")
         for before, after in pairwise(harnesses):
             _check_edge(before.stage, after.stage)
+
+    def __enter__(self) -> Self:
+        """Open what the stages open. Raises ResourcesError if that fails."""
+        with ExitStack() as opened:
+            for each in self.harnesses:
+                if isinstance(each, Harness):
+                    opened.enter_context(each)
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it. Raises ResourcesError if that fails."""
+        self._opened.close()
 
     def send(self, text: object, **given: Any) -> Passed:  # noqa: ANN401 - as `Harness.send`
         """Let the stages handle one message, and all that comes of it; return what did.

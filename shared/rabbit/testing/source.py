@@ -54,9 +54,9 @@ class SourceHarness(Generic[P]):
         """Let the source do its work, in this thread; return what it has written.
 
         Args:
-            stop_after: halt it once it has written so many messages: what it then calls, `write`,
-                raises Halted, as in a source that is stopped. None: let it run until it returns,
-                or somebody calls its `stop`.
+            stop_after: halt it once it has written so many messages: `write` and `wait` then raise
+                Halted, as in a source that is stopped. None: let it run until it returns, or calls
+                its `stop`. No `wait` takes time.
 
         Raises:
             ValueError: `stop_after` is below 0.
@@ -66,21 +66,26 @@ class SourceHarness(Generic[P]):
             msg = f"stop_after: {stop_after!r} is below 0"
             raise ValueError(msg)
         known = self.stage.__rabbit__
+        work: Callable[[], object] = known.work
         check_unchanged(self.stage)
         assert known.output is not None  # noqa: S101 - a source has one
         self.written = Written()
         source = _Source(self, known.output, stop_after)
         self.stage.__rabbit_source__ = cast("Source", source)
-        is_halted = False
-        work: Callable[[], object] = known.work
-        try:
-            returned = work()
-            if returned is not None:
-                raise unmeant(returned)
-        except Halted:
-            is_halted = True
-        finally:
-            source.has_returned, known.is_stopped = True, False
+        is_halted, failed = False, None
+        with known.resources():  # which hear nothing of what `work` raises
+            try:
+                returned = work()
+                if returned is not None:
+                    raise unmeant(returned)  # noqa: TRY301 - as what it raises itself
+            except Halted:
+                is_halted = True
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                failed = error
+            finally:
+                source.has_returned, known.is_stopped = True, False
+        if failed is not None:
+            raise failed
         self.written = Written(**{**vars(self.written), "is_halted": is_halted})
         return self.written
 
@@ -123,12 +128,12 @@ class _Source:
             )
             written.messages.append(message)
 
-    def wait(self, _seconds: float) -> None:
-        """Let the time pass, which takes none here."""
+    def wait(self, seconds: float) -> None:
+        """Let the time pass, which takes none here; one that waits for a halt is halted."""
         if self.has_returned:
             msg = "wait() after work() has returned: it has to wait for its threads"
             raise RuntimeError(msg)
-        if self._is_halted:
+        if self._is_halted or seconds >= threading.TIMEOUT_MAX:
             raise Halted
 
     @property

@@ -2,13 +2,23 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from rabbit import BatchConsumer, ConfigurationError, Message, MessageQueue, Reject, Worker
+from rabbit import (
+    BatchConsumer,
+    ConfigurationError,
+    Message,
+    MessageQueue,
+    Reject,
+    ResourcesError,
+    Worker,
+)
 from rabbit.message import derived_id
 from rabbit.testing import Sent, harness, pipeline
 from services.to_upper import ToUpper
@@ -410,3 +420,99 @@ def test_an_async_stage_is_fed_like_any_other() -> None:
     assert fed.send("cancelled").settled == "retried"
     with pytest.raises(AssertionError):
         fed.send("bad")
+
+
+class Opening(Worker):
+    """Opens something for itself, and something for each thread."""
+
+    seen: tuple[str, ...] = ()
+
+    def see(self, what: str) -> None:
+        """Note it."""
+        self.seen += (what,)
+
+    @contextmanager
+    def resources(self) -> Iterator[None]:
+        """Open the first."""
+        self.see("open")
+        try:
+            yield
+        finally:
+            self.see("close")
+
+    @contextmanager
+    def thread_resources(self) -> Iterator[None]:
+        """Open the second."""
+        self.local.prefix = "> "
+        self.see("thread")
+        yield
+        self.see("thread ends")
+
+    def work(self, message: str) -> None:
+        """Use it."""
+        self.write(self.local.prefix + message)
+
+
+class Connecting(Worker):
+    """Opens something on its event loop."""
+
+    @asynccontextmanager
+    async def resources(self) -> AsyncIterator[None]:
+        """Hold a lock of that loop's."""
+        async with asyncio.Lock() as _:
+            self.loop = asyncio.get_running_loop()
+            yield
+
+    async def work(self, message: str) -> None:
+        """Write, on the same loop."""
+        assert self.loop is asyncio.get_running_loop()
+        self.write(message)
+
+
+def test_what_a_stage_opens_is_open_within_with() -> None:
+    """In the order of a running one; without `with`, one line says what to do."""
+    fed = harness(Opening)
+    with fed:
+        assert [fed.send(text).outputs for text in "ab"] == [["> a"], ["> b"]]
+        with pytest.raises(RuntimeError, match="opening is open already"), fed:
+            pass
+    assert fed.stage.seen == ("open", "thread", "thread ends", "close")
+    with pytest.raises(RuntimeError, match=r"feed it within `with`, as in `with harness\(Opening"):
+        fed.send("a")
+    with fed:
+        assert fed.send("a").settled == "acked"
+
+    with harness(Connecting) as connecting:
+        assert connecting.send("a").outputs == ["a"]
+    with pipeline(Opening, Connecting) as both:
+        assert both.send("a").outputs == ["> a"]
+    with pytest.raises(RuntimeError, match="opening opens resources"):
+        both.send("a")
+
+
+def test_what_is_opened_hears_nothing_of_a_failing_test() -> None:
+    """So it cannot swallow it."""
+
+    class Swallowing(Opening):
+        @contextmanager
+        def resources(self) -> Iterator[None]:
+            with suppress(AssertionError):
+                yield
+
+    with pytest.raises(AssertionError), harness(Swallowing):
+        raise AssertionError
+
+
+def test_what_cannot_be_opened_is_told() -> None:
+    """As a running stage tells it; what was opened before is closed again."""
+
+    class Broken(Opening):
+        @contextmanager
+        def thread_resources(self) -> Iterator[None]:
+            raise OSError("no such file")
+            yield
+
+    fed = harness(Broken)
+    with pytest.raises(ResourcesError, match=r"Broken.thread_resources\(\) failed .* no such"), fed:
+        pass
+    assert fed.stage.seen == ("open", "close")

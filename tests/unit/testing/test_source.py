@@ -1,7 +1,10 @@
 """Sources without a broker."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from math import inf
 
 import pytest
 
@@ -127,3 +130,35 @@ def test_the_producer_of_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESSAGES", "hello world")
 
     assert harness(Shipped).run().outputs == ["hello", "world"]
+
+
+def test_waiting_takes_no_time_and_resources_are_open_meanwhile() -> None:
+    """A source that polls is tried at once; one that waits for its halt is halted."""
+
+    class Polling(Producer):
+        is_open = False
+        cleaned = 0
+
+        @contextmanager
+        def resources(self) -> Iterator[None]:
+            self.is_open = True
+            yield
+            self.is_open = False
+
+        def work(self) -> None:
+            try:
+                while True:
+                    self.write(str(self.is_open))
+                    self.wait(3600)
+            finally:
+                self.cleaned += 1
+
+    class Listening(Producer):
+        def work(self) -> None:
+            self.write("a")
+            self.wait(inf)
+
+    run = harness(Polling)
+    assert run.run(stop_after=3).outputs == 3 * ["True"]
+    assert (run.stage.cleaned, run.stage.is_open) == (1, False)
+    assert harness(Listening).run().is_halted
