@@ -240,3 +240,33 @@ def test_a_fixed_prefetch_stays(seconds: float) -> None:
     prefetch.surplus(1, MOST_BYTES)
 
     assert prefetch.wanted() == 7
+
+
+def test_a_batch_is_held_for_each_thread_however_slow_work_is() -> None:
+    """Else a batch would be as small as what is handled in a fraction of a second."""
+    prefetch = AutoPrefetch(2, batch=100)
+    assert prefetch.wanted() == 2
+
+    prefetch.handled(SLOW_SECONDS)
+    assert prefetch.wanted() == 200
+
+
+def test_two_large_batches_are_held_where_work_is_fast() -> None:
+    """One comes together while the other is handled; there is a bound, and one of bytes."""
+    prefetch = AutoPrefetch(batch=5000)
+    prefetch.handled(FAST_SECONDS / 10)
+    assert prefetch.wanted() == 10_000
+
+    prefetch.handled(100.0, 1000, MOST_BYTES * 100)
+    assert prefetch.wanted() < 100
+
+    assert AutoPrefetch(1000, batch=65535)._deepest == 65535  # noqa: SLF001
+
+
+def test_messages_that_come_again_are_no_batch() -> None:
+    """One of them may have killed a process: it would drag along all that is in its batch."""
+    prefetch = AutoPrefetch(batch=100)
+    for _ in range(20):
+        prefetch.careful()
+        prefetch.handled(FAST_SECONDS)
+        assert prefetch.wanted() == 1

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from rabbit.errors import Reject, TopologyError
 from rabbit.messaging.retry import RetryPolicy
+from rabbit.runtime.batches import BatchHandler, BatchSize
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Handler
 from rabbit.runtime.runner import Connections
@@ -27,19 +29,28 @@ PATIENCE_SECONDS = 10
 class Desk:
     """A dispatcher, with both ends in the test's hands."""
 
-    def __init__(self, work: Callable[["Desk", str], None]) -> None:
+    def __init__(
+        self,
+        work: Callable[["Desk", Any], None],
+        batch: BatchSize | None = None,
+        prefetch: int = 10,
+    ) -> None:
         """Have everything open, with room for ten messages."""
         self.loop = ScriptedLoop()
         self.consuming, self.publishing = (ScriptedConnection(self.loop) for _ in range(2))
         edge = Edge("in", delays=(1.0,))
-        self.handler = Handler(lambda text: work(self, text), "stage")
+        self.handler = (
+            BatchHandler(lambda texts: work(self, texts), "stage", size=batch, log=log)
+            if batch
+            else Handler(lambda text: work(self, text), "stage")
+        )
         self.dispatcher = Dispatcher(
             Connections(
                 as_loop(self.loop), as_connection(self.consuming), as_connection(self.publishing)
             ),
             edge,
             Edge("out"),
-            Settings.load(prefetch=10),
+            Settings.load(prefetch=prefetch),
             self.handler,
             RetryPolicy(edge, "stage", "replica"),
             log,
@@ -253,3 +264,60 @@ def test_an_error_of_the_broker_s_asks_the_replica_to_halt(desk: Desk) -> None:
     desk.input.listener.failed(error)
 
     assert desk.dispatcher.end == (str(error), error)
+
+
+def test_a_batch_is_acked_as_a_whole_when_work_has_returned() -> None:
+    """And not before: whatever ends the process meanwhile, it comes again."""
+    may_end, begun = threading.Event(), threading.Event()
+
+    def store(_desk: Desk, _texts: list[str]) -> None:
+        begun.set()
+        may_end.wait(PATIENCE_SECONDS)
+
+    desk = Desk(store, BatchSize(3, 86400.0))
+    desk.input.deliver("a", "b", "c")
+    desk.turn()
+    assert begun.wait(PATIENCE_SECONDS)
+    desk.turn()
+    assert desk.input.sent == []
+
+    may_end.set()
+    desk.settle_work()
+    assert desk.input.sent == [("ack up to", 3)]
+    assert desk.dispatcher.handled == 3
+    desk.dispatcher.release()
+
+
+def test_a_batch_that_fails_fails_with_the_bad_message_only() -> None:
+    """That one goes where it waits, and is acked when this is confirmed; the others are acked."""
+    batches: list[list[str]] = []
+
+    def store(_desk: Desk, texts: list[str]) -> None:
+        batches.append(texts)
+        if "bad" in texts:
+            raise ValueError
+
+    desk = Desk(store, BatchSize(3, 86400.0))
+    desk.handle("a", "bad", "c")
+    assert batches == [["a", "bad", "c"], ["a"], ["bad"], ["c"]]
+    assert texts(desk.failures) == [("in.retry.1s", "bad")]
+    assert (desk.dispatcher.handled, desk.dispatcher.failed) == (2, 1)
+    assert ("ack", 2) not in desk.input.sent
+
+    desk.failures.listener.acked(1, multiple=False)
+    desk.turn()
+    assert desk.dispatcher.in_flight == 0
+    desk.dispatcher.release()
+
+
+def test_a_batch_is_handed_over_when_no_more_can_come() -> None:
+    """PREFETCH is reached: what would complete it waits for what it waits for."""
+    batches: list[list[str]] = []
+    desk = Desk(lambda _desk, texts: batches.append(texts), BatchSize(3, 86400.0), prefetch=2)
+    desk.input.deliver("a")
+    desk.turn()
+    assert desk.dispatcher._handlers.busy == 1  # noqa: SLF001
+    desk.handle("b")
+
+    assert batches == [["a", "b"]]
+    desk.dispatcher.release()
