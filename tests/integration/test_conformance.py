@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from rabbit import BatchConsumer, Consumer, Message, Reject, Retry, Worker
+from rabbit import BatchConsumer, Consumer, Message, Producer, Reject, Retry, Worker
 from rabbit.message import derived_id
 from rabbit.testing import harness
 from rabbit.topology import Edge
@@ -213,6 +213,9 @@ CASES = {
     "fails last": Case(
         Obey, "fail", "dead-lettered", error="ValueError", attempt=3, headers={"a": "b"}
     ),
+    "a count of its sender's": Case(
+        Obey, "fail", "retried", error="ValueError", headers={"x-attempts": 9}
+    ),
     "rejects": Case(Obey, "reject it", "dead-lettered", error="Reject"),
     "returns": Case(Obey, "return", "retried", error="TypeError"),
     "no key": Case(Obey, "key", "retried", error="ValueError"),
@@ -396,6 +399,37 @@ def _read(output: DeadLetter) -> Written:
         properties.get("priority"),
         int(expiration) / 1000 if expiration else None,
     )
+
+
+class Source(Producer):
+    """Writes one message of each kind."""
+
+    def work(self) -> None:
+        """Write them; the key is for an edge that has some."""
+        key = "a.b" if self.settings.output_kind == "topic" else None
+        self.write("naïve", key)
+        self.write(Order(id=1), key, headers={"tenant": "a"}, priority=3, expiration=600)
+        self.write(b"\x00", key, message_id="chosen")
+
+
+@pytest.mark.parametrize("kind", ["work", "topic"])
+def test_a_source(kind: str, broker: Broker, unique: Unique) -> None:
+    """What it writes is the same in the harness and live, but for the ids that are made up."""
+    target = unique("out")
+    edge = Edge(target, "topic" if kind == "topic" else "work", ("#",), "test")
+    broker.declare_edge(edge)
+
+    given = {"output": target, "output_kind": kind}
+    # Sorted, for a broker may give a message of lower priority out behind others.
+    written = sorted(_written(each) for each in harness(Source, **given).run().messages)
+    Source(**given, **broker.settings).start()
+    live = sorted(_read(each) for each in letters(broker, edge.queue, 3))
+
+    assert written[0] == live[0], "its id was chosen"
+    assert all(each.id == each.correlation_id for each in written + live)
+    assert [each._replace(id="", correlation_id="") for each in written] == [
+        each._replace(id="", correlation_id="") for each in live
+    ]
 
 
 class _Live:

@@ -75,6 +75,13 @@ class Sent:
     kept: Message | None
 
 
+class _New(Message):
+    """One that comes from its sender, and not from a retry queue."""
+
+    __slots__ = ()
+    is_counted = False
+
+
 class Harness(Generic[S]):
     """One replica of a stage, fed by hand.
 
@@ -137,7 +144,8 @@ class Harness(Generic[S]):
                 a model. Bytes are sent as they are, to try what is no UTF-8, or no JSON.
             message_id: default: a new one. The same id gives outputs with the same ids.
             correlation_id: default: the message id, as at a source.
-            headers: the message's headers.
+            headers: the message's headers. An `x-attempts` among them is its sender's own, and no
+                count; see `attempt`.
             routing_key: what it was published with; default: that of a work queue, or "".
             redelivered: as if the broker had delivered it before.
             attempt: which attempt this is, from 1: it has failed so many times less one before.
@@ -153,7 +161,8 @@ class Harness(Generic[S]):
         written = new_output(body, message_id, correlation_id or message_id, content=content)
         properties = _with_others(written.properties, _counted(headers, attempt), given)
         key = self._input.key(None) if routing_key is None else routing_key
-        return self.deliver(Message(body, properties, redelivered=redelivered, routing_key=key))
+        kind = _New if attempt is None else Message
+        return self.deliver(kind(body, properties, redelivered=redelivered, routing_key=key))
 
     def send_batch(self, texts: Iterable[object]) -> list[Sent]:
         """Let a BatchConsumer handle messages together; return what came of each, in this order.
@@ -201,7 +210,7 @@ class Harness(Generic[S]):
             raise RuntimeError(msg)
         if not isinstance(handler, BatchHandler):
             return [self._handle(message) for message in messages]
-        sent: dict[Message, Sent] = {}
+        sent: dict[Message, Sent] = {}  # by identity
         most = handler.size.messages
         for begin in range(0, len(messages), most):
             calls, alone = handler.run_batch(messages[begin : begin + most])
@@ -306,7 +315,7 @@ def _written(value: object, edge: Edge) -> Message:
     message_id = new_id()
     body, content = encoded(value)
     properties = new_output(body, message_id, message_id, content=content).properties
-    return Message(body, properties, redelivered=False, routing_key=edge.key(None))
+    return _New(body, properties, redelivered=False, routing_key=edge.key(None))
 
 
 def _with_others(written: bytes, headers: dict[str, Any] | None, given: Given) -> bytes:
