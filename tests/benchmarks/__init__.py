@@ -7,8 +7,8 @@ numbers (two minutes). Parts of it, for somebody who is tuning:
 
 **What is measured** is the shipped images with their default settings, built as compose builds
 them, each in a container on one network with a broker of its own. The references run beside them:
-a relay and a publisher in C on librabbitmq (c/), and Python's other ways of doing the same
-(peers/), in an image that has them in the stages' Python and is never part of the project.
+a relay, a publisher and a printer in C on librabbitmq (c/), and Python's other ways of doing the
+same (peers/), in an image that has them in the stages' Python and is never part of the project.
 
 **The kinds of work** are the modules of workloads/; each begins with a sentence that says what it
 does. relay.py, above them, is the measurement most of them rest on. After every run all messages

@@ -119,6 +119,12 @@ def _is_long(since: float) -> bool:
     return monotonic() - since > LONG_SECONDS
 
 
+def _named(messages: list[str]) -> str:
+    """Name messages; of a batch, say, the first of them."""
+    more = len(messages) - MOST_NAMED
+    return ", ".join(messages[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 class Standstills:
     """Notices that the loop stands still, and says so when that has cost a connection.
 
@@ -166,7 +172,7 @@ class Standstills:
         """
         self.look()
         last, self._last = self._last, None
-        named = ", ".join(last.messages[:MOST_NAMED]) if last else ""
+        named = _named(last.messages) if last else ""
         if last and self._looked_at - last.until < self._heartbeat:
             self._log.warning(
                 "connection lost after the loop had stood still while work was running",

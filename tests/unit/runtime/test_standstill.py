@@ -82,4 +82,5 @@ def test_of_many_messages_some_are_named(capsys: pytest.CaptureFixture[str]) -> 
     desk = Desk()
     desk.lose_after(25, *[str(number) for number in range(100)])
 
-    assert said(capsys) == [(", ".join(map(str, range(MOST_NAMED))), 25.0)]
+    first = ", ".join(map(str, range(MOST_NAMED)))
+    assert said(capsys) == [(f"{first} and {100 - MOST_NAMED} more", 25.0)]
