@@ -18,12 +18,13 @@ from rabbit.terminal import counted, visible
 
 from . import dead_letters
 from .cli import Format, Formats, console, one_line_errors, spinner
-from .doctor import doctor
+from .doctor import doctor, show_definitions
 from .status import Status
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor)
+app.command("definitions")(show_definitions)
 Targets = Annotated[
     list[str] | None,
     typer.Argument(metavar="[TARGET]...", help="A stage, or stage/replica; default: all."),

@@ -1,14 +1,16 @@
-"""The doctor: differences between what the stages declare and what the broker has."""
+"""The doctor, and what it goes by: what the stages declare, and what the broker has."""
 
 import json
 import sys
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from rabbit import ConfigurationError
-from rabbit.operations.compose import stages
+from rabbit.operations.compose import DeclaredStage, stages
+from rabbit.operations.definitions import definitions
 from rabbit.operations.management import ControlSettings, Management
 from rabbit.operations.topology_diff import Finding, differences
 from rabbit.terminal import counted, escape
@@ -24,10 +26,7 @@ def doctor(form: Formats = Format.TABLE) -> None:
     Exit code 0: no difference. 1: some. 2: a stage's settings are wrong.
     """
     with one_line_errors():
-        if sys.stdin.isatty():
-            msg = "pipe in what docker compose config --format json prints, or use make doctor"
-            raise ConfigurationError(msg)
-        declared = stages(sys.stdin.read())
+        declared = _piped_in("doctor")
         found = differences(declared, Management(ControlSettings.load()))
     if form is Format.JSON:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
@@ -36,6 +35,31 @@ def doctor(form: Formats = Format.TABLE) -> None:
     else:
         typer.echo(f"no difference: {counted(len(declared), 'stage')}, all as declared")
     raise typer.Exit(1 if found else 0)
+
+
+def show_definitions(
+    *,
+    users: Annotated[bool, typer.Option(help="Users, as yet without passwords.")] = True,
+) -> None:
+    """Print what a broker has to be given where stages have TOPOLOGY=given and a user each.
+
+    docker compose config --format json | docker compose run --rm -T control definitions
+
+    For `rabbitmqctl import_definitions`. Nobody can log in as one of these users before he is
+    given a password: `rabbitmqctl change_password USER`. Users that are there already would lose
+    theirs; with --no-users they keep it.
+    """
+    with one_line_errors():
+        made = definitions(_piped_in("definitions"))
+        typer.echo(json.dumps(made if users else {**made, "users": []}, indent=2))
+
+
+def _piped_in(command: str) -> list[DeclaredStage]:
+    """Return the stages that standard input tells of."""
+    if sys.stdin.isatty():
+        msg = f"docker compose config --format json | docker compose run --rm -T control {command}"
+        raise ConfigurationError(f"standard input says which stages there are: {msg}")
+    return stages(sys.stdin.read())
 
 
 def _table(found: list[Finding]) -> Table:

@@ -201,6 +201,7 @@ class Settings(BaseSettings):
     output_kind: Kind = Field("work", description="work, broadcast, direct or topic")
 
     queue_type: QueueType = Field("quorum", description="quorum or classic")
+    topology: Literal["declared", "given"] = Field("declared", description="declared or given")
 
     prefetch: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
         "auto", description="auto, or a number of messages, 1 to 65535"
@@ -239,7 +240,13 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "log_level", "log_format", "input_kind", "output_kind", "queue_type", mode="before"
+        "log_level",
+        "log_format",
+        "input_kind",
+        "output_kind",
+        "queue_type",
+        "topology",
+        mode="before",
     )
     @classmethod
     def _any_case(cls, value: object) -> object:

@@ -207,6 +207,35 @@ class Edge:
         return self.keys if self.kind in {"direct", "topic"} else ("",)
 
 
+def fixed_part(edge: Edge) -> list[Declaration]:
+    """Return what a broadcast edge consists of before there is a replica."""
+    fixed = {edge.name, edge.dead}
+    items = edge.for_consuming()
+    return [
+        each
+        for each in items
+        if (each.name if not isinstance(each, Binding) else each.queue) in fixed
+    ]
+
+
+def own_part(declarations: Iterable[Declaration]) -> Iterator[Declaration]:
+    """Yield what belongs to one replica, and goes away with it: nobody can give it beforehand.
+
+    Args:
+        declarations: a queue comes before its bindings, as everywhere here.
+    """
+    mine = set()
+    for each in declarations:
+        match each:
+            case Queue(name, arguments) if "x-expires" in arguments:
+                mine.add(name)
+                yield each
+            case Exchange(auto_delete=True):
+                yield each
+            case Binding(queue=queue) if queue in mine:
+                yield each
+
+
 def check_key(key: str) -> str:
     """Return a routing key that AMQP can carry: a short string. Raises ValueError otherwise."""
     size = len(key.encode())

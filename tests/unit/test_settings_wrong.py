@@ -40,6 +40,7 @@ WRONG: dict[str, list[str]] = {
     "OUTPUT_QUEUE": QUEUE,
     "OUTPUT_KIND": KIND,
     "QUEUE_TYPE": ["garbage", "", "stream"],
+    "TOPOLOGY": ["garbage", ""],
     "PREFETCH": [*NUMBER, "65536"],
     "CONCURRENCY": [*NUMBER, "1001"],
     "BATCH_SIZE": [*NUMBER, "65536"],

@@ -20,7 +20,7 @@ from rabbit.amqp.frames import Arrival
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.pika_types import encode_properties
 from rabbit.errors import TopologyError
-from rabbit.topology import Binding, Declaration, Exchange, Queue, QueueType
+from rabbit.topology import Binding, Declaration, Exchange, Queue, QueueType, own_part
 
 #: Pause before a channel that the broker has closed is opened again: see `Backoff`.
 FIRST_REOPEN_SECONDS = 1.0
@@ -132,6 +132,7 @@ class ChannelHost(Protocol):
 
     users: list[Any]
     outage_log: OutageLog
+    topology_is_given: bool
 
     @property
     def is_open(self) -> bool:
@@ -307,9 +308,10 @@ class Channel:
     # Exchanges, queues, bindings
 
     def declare(self, declarations: Iterable[Declaration]) -> None:
-        """Send declarations: see `declare`."""
+        """Send declarations: see `declare`; those of one replica only where the rest is given."""
         if self._raw is not None:
-            declare(self._raw, declarations)
+            given = self._connection.topology_is_given
+            declare(self._raw, own_part(declarations) if given else declarations)
 
     def declare_lock(self, name: str, on_taken: Callable[[], None]) -> None:
         """Declare a queue that no other connection can have while this one lives (exclusive)."""

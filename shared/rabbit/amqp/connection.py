@@ -68,6 +68,7 @@ class Connection:
         self.on_unblocked: list[Callable[[], None]] = []
         self.blocked = False
         self.outage_log = outage_log
+        self.topology_is_given = settings.topology == "given"
         self._loop = loop
         self._settings = settings
         self._name = name

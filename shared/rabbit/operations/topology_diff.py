@@ -18,6 +18,7 @@ from rabbit.topology import (
     Exchange,
     Queue,
     control_subscription,
+    fixed_part,
     is_control_queue,
 )
 
@@ -81,7 +82,7 @@ class TopologyDiff:
         declared: list[Declaration] = []
         edge, output = stage.input(), stage.output
         if edge and edge.private:
-            mine = _fixed_part(edge)
+            mine = fixed_part(edge)
             declared += mine
             for replica in self._replicas(edge):
                 here = stage.input(replica)
@@ -229,17 +230,6 @@ class TopologyDiff:
             return False
         exchanges = self._broker.exchanges
         return Edge(name).dead in exchanges or (bool(_PARTS.search(name)) and name in exchanges)
-
-
-def _fixed_part(edge: Edge) -> list[Declaration]:
-    """Return what a broadcast edge consists of before there is a replica."""
-    fixed = {edge.name, edge.dead}
-    items = edge.for_consuming()
-    return [
-        each
-        for each in items
-        if (each.name if not isinstance(each, Binding) else each.queue) in fixed
-    ]
 
 
 def _differences(declared: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:

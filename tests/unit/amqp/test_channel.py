@@ -23,6 +23,7 @@ class Host:
         """Be open."""
         self.users: list[Any] = []
         self.is_open = True
+        self.topology_is_given = False
         self.frame_max = FRAME_MAX
         self.said: list[str] = []
         self.outage_log = OutageLog(

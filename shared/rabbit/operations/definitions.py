@@ -1,0 +1,166 @@
+"""What a broker has to be given where stages may declare nothing: users, rights, topology. Pure.
+
+The form is that of RabbitMQ's definitions (rabbitmq.com/docs/definitions); rights are patterns of
+the names of exchanges and queues (rabbitmq.com/docs/access-control).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rabbit.errors import ConfigurationError
+from rabbit.operations.compose import DeclaredStage
+from rabbit.topology import (
+    CONTROL_EXCHANGE,
+    REPLIES_EXCHANGE,
+    Binding,
+    Declaration,
+    Edge,
+    Exchange,
+    Queue,
+    control_subscription,
+    fixed_part,
+)
+
+#: The user that services.control logs in as.
+CONTROL_USER = "control"
+
+_REPLICA = "[^.]+"
+_RETRY = r"\.retry\.[0-9]+m?s"
+_CONTROL, _REPLIES = map(re.escape, (CONTROL_EXCHANGE, REPLIES_EXCHANGE))
+#: What the control queues of these stages are called, others are called too.
+_TAKEN = {CONTROL_USER, REPLIES_EXCHANGE.removeprefix(f"{CONTROL_EXCHANGE}.")}
+
+
+@dataclass(frozen=True)
+class Rights:
+    """The exchanges and queues that a user may declare and delete, publish to or bind, and read.
+
+    Attributes:
+        configure: patterns of names, each of which is one way to be allowed.
+        write: likewise.
+        read: likewise.
+    """
+
+    configure: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+    def __add__(self, other: "Rights") -> "Rights":
+        """Return what either allows."""
+        kinds = zip(asdict(self).values(), asdict(other).values(), strict=True)
+        return Rights(*(tuple(dict.fromkeys(one + two)) for one, two in kinds))
+
+    def patterns(self) -> dict[str, str]:
+        """Return one pattern for each kind of right; what fits none of its parts is refused."""
+        return {kind: f"^({'|'.join(parts)})$" for kind, parts in asdict(self).items()}
+
+
+def stage_rights(stage: DeclaredStage) -> Rights:
+    """Return the least that a stage needs with TOPOLOGY=given.
+
+    It cannot publish a command, nor read or write another's edge, nor delete anything but what
+    belongs to one replica of its own.
+    """
+    name = re.escape(stage.name)
+    heard, lock = rf"{_CONTROL}\.{name}\.{_REPLICA}", rf"{_CONTROL}/{name}/{_REPLICA}"
+    rights = Rights((heard, lock), (_REPLIES, heard), (_CONTROL, heard))
+    if stage.output:
+        rights += Rights(write=(re.escape(stage.output.name),))
+    edge = stage.input()
+    if edge and edge.private:
+        dead, read = re.escape(edge.dead), re.escape(edge.name)
+        own = rf"{read}\.{name}\.(?!dead$){_REPLICA}(\.back|{_RETRY})?"
+        rights += Rights((own,), (own, dead), (own, read))
+    elif edge:
+        queue = re.escape(edge.queue)
+        rights += Rights(write=(re.escape(edge.dead), queue + _RETRY), read=(queue,))
+    return rights
+
+
+def control_rights(stages: Iterable[DeclaredStage]) -> Rights:
+    """Return what control needs: commands, reports, the queues of replicas, dead letters, replays.
+
+    It can empty and delete the control queue of a replica (`forget`), and read what is queued.
+    """
+    own = rf"{_CONTROL}\.[^.]+\.[^.]+"
+    both = (_CONTROL, _REPLIES, own)
+    rights = Rights(both, (_CONTROL, own), both)
+    for edge in _inputs(stages):
+        if edge.private:
+            rights += Rights(read=(re.escape(edge.dead),))
+        else:
+            queue, back = re.escape(edge.queue), re.escape(edge.back)
+            rights += Rights((back,), (back,), (rf"{queue}(\.dead|{_RETRY})?",))
+    return rights
+
+
+def _inputs(stages: Iterable[DeclaredStage]) -> Iterator[Edge]:
+    yield from (edge for stage in stages if (edge := stage.input()))
+
+
+def _shared(stage: DeclaredStage) -> Iterator[Declaration]:
+    """Yield what a stage needs that does not belong to one replica."""
+    control = control_subscription(stage.name, "", purge=False)
+    yield from (each for each in control if isinstance(each, Exchange))
+    if stage.output:
+        yield from stage.output.for_publishing()
+    edge = stage.input()
+    if edge:
+        yield from fixed_part(edge) if edge.private else edge.for_consuming()
+
+
+def definitions(stages: list[DeclaredStage]) -> dict[str, Any]:
+    """Return RabbitMQ's definitions for stages that may declare nothing.
+
+    A user for each stage and one for control; they have no password yet, so nobody can log in.
+
+    Args:
+        stages: those of the Compose file.
+
+    Raises:
+        ConfigurationError: a stage has a name that control needs.
+    """
+    made: dict[str, Any] = {"users": [], "vhosts": [], "permissions": []}
+    made |= {"exchanges": [], "queues": [], "bindings": []}
+    homes: dict[str, list[DeclaredStage]] = {}
+    for stage in stages:
+        if stage.name in _TAKEN:
+            raise ConfigurationError(f"a stage with a user of its own cannot be named {stage.name}")
+        homes.setdefault(stage.settings.endpoints[0].vhost, []).append(stage)
+    for name in dict.fromkeys([*(stage.name for stage in stages), CONTROL_USER]):
+        made["users"].append(_user(name, ["monitoring"] if name == CONTROL_USER else []))
+    for vhost, residents in homes.items():
+        made["vhosts"].append({"name": vhost})
+        users: dict[str, Rights] = {}
+        for stage in residents:  # two services may run one stage
+            users[stage.name] = users.get(stage.name, Rights()) + stage_rights(stage)
+        users[CONTROL_USER] = control_rights(residents)
+        for name, rights in users.items():
+            made["permissions"].append({"user": name, "vhost": vhost, **rights.patterns()})
+        items = [item for stage in residents for item in _shared(stage)]
+        for position, item in enumerate(items):
+            if item not in items[:position]:
+                kind, entry = _entry(item)
+                made[kind].append({**entry, "vhost": vhost})
+    return made
+
+
+def _user(name: str, tags: list[str]) -> dict[str, Any]:
+    """Return a user who cannot log in with any password (an empty hash)."""
+    algorithm = "rabbit_password_hashing_sha256"
+    return {"name": name, "password_hash": "", "hashing_algorithm": algorithm, "tags": tags}
+
+
+def _entry(item: Declaration) -> tuple[str, dict[str, Any]]:
+    lasting = {"durable": True, "auto_delete": False}
+    match item:
+        case Exchange(name, type_):
+            made = {"name": name, "type": type_, **lasting, "internal": False, "arguments": {}}
+            return "exchanges", made
+        case Queue(name, arguments):
+            return "queues", {"name": name, **lasting, "arguments": dict(arguments)}
+        case Binding(exchange, queue, key):
+            to = {"destination": queue, "destination_type": "queue", "routing_key": key}
+            return "bindings", {"source": exchange, **to, "arguments": {}}

@@ -1,0 +1,190 @@
+"""Stages that may declare nothing, each as a user with the least rights; and what these refuse."""
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+import pytest
+from pika import BlockingConnection
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from tests.broker import Broker
+from tests.conftest import Start
+from tests.process import ROOT, Process
+from tests.waiting import wait_until
+
+STAGES: dict[str, dict[str, Any]] = {
+    "producer": {"OUTPUT_QUEUE": "one"},
+    "fallible": {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two", "RETRY_DELAYS": "0.2"},
+    "recorder": {"INPUT_QUEUE": "two", "RETRY_DELAYS": ""},
+}
+REFUSED = 403
+
+
+class Given:
+    """A virtual host with the topology, and a user with a password for each stage."""
+
+    def __init__(self, broker: Broker, vhost: str, start: Start) -> None:
+        """Import what `services.control definitions` prints; only then there are passwords."""
+        self._broker, self._vhost, self._start = broker, vhost, start
+        self._passwords = {name: secrets.token_hex() for name in (*STAGES, "control")}
+        services = {
+            name: {"environment": {**variables, "STAGE": name, "RABBITMQ_VHOST": vhost}}
+            for name, variables in STAGES.items()
+        }
+        self.config = json.dumps({"services": services})
+        printed = self.control("definitions")
+        assert printed.returncode == 0, printed.stderr
+        broker.api("POST", "definitions", json.loads(printed.stdout))
+        topology = json.loads(self.control("definitions", "--no-users").stdout)
+        assert topology == {**json.loads(printed.stdout), "users": []}
+        with pytest.raises(AMQPError), self.connection("producer", password=""):
+            pass  # nobody can log in yet
+        for name, password in self._passwords.items():
+            tags = "monitoring" if name == "control" else ""
+            broker.api("PUT", f"users/{name}", {"password": password, "tags": tags})
+
+    def login(self, user: str) -> dict[str, str]:
+        """Return the settings with which a process is this user."""
+        login = {"RABBITMQ_USERNAME": user, "RABBITMQ_PASSWORD": self._passwords[user]}
+        return {**login, "RABBITMQ_VHOST": self._vhost}
+
+    def run(self, stage: str, module: str, *, ready: bool = True, **more: str) -> Process:
+        """Start a stage."""
+        variables = {**STAGES[stage], **self.login(stage), **more}
+        return self._start("-m", module, ready=ready, STAGE=stage, TOPOLOGY="given", **variables)
+
+    def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run control as its user, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "services.control", *arguments],
+            cwd=ROOT,
+            env={
+                "PYTHONPATH": f"{ROOT / 'shared'}",
+                **self._broker.environment,
+                **self.login("control"),
+            },
+            input=self.config,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def letters(self) -> list[Any]:
+        """Return the dead letters, as control sees them."""
+        done = self.control("dead-letters", "list", "--format", "json")
+        return list(json.loads(done.stdout)["letters"])
+
+    @contextmanager
+    def connection(self, user: str, password: str | None = None) -> Iterator[BlockingConnection]:
+        """Be this user, with any client."""
+        password = self._passwords[user] if password is None else password
+        login = pika.PlainCredentials(user, password)
+        at = pika.ConnectionParameters("127.0.0.1", self._broker.port, self._vhost, login)
+        connection = BlockingConnection(at)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def given(broker: Broker, vhost: str, start: Start) -> Iterator[Given]:
+    """Prepare the broker; take the users away again."""
+    yield Given(broker, vhost, start)
+    for name in (*STAGES, "control"):
+        broker.api("DELETE", f"users/{name}")
+
+
+def refused(connection: BlockingConnection, method: str, *arguments: object) -> bool:
+    """Tell whether the broker refuses a method of pika's channel."""
+    channel = connection.channel()
+    channel.confirm_delivery()
+    try:
+        getattr(channel, method)(*arguments)
+    except ChannelClosedByBroker as error:
+        return bool(error.reply_code == REFUSED)
+    channel.close()
+    return False
+
+
+@pytest.mark.runs(
+    "docker compose config --format json | "
+    "docker compose run --rm -T control definitions >definitions.json"
+)
+def test_everything_works_with_the_least_rights(given: Given) -> None:
+    """Messages, attempts, dead letters; doctor, status, forget, replay and halt as control."""
+    relay = given.run("fallible", "tests.integration.stages.fallible")
+    recorder = given.run("recorder", "tests.integration.stages.recorder", REPLICA="r1")
+    texts = "hello fail reject"
+    source = given.run("producer", "services.producer", ready=False, MESSAGES=texts)
+    assert source.wait() == 0, source.log
+    wait_until(lambda: "hello" in recorder.out, 30, lambda: f"hello arrives\n{relay.log}")
+    wait_until(lambda: len(given.letters()) == 2, 30, lambda: f"two are given up\n{relay.log}")
+
+    for command in ("doctor", "status"):
+        done = given.control(command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = given.control("dead-letters", "replay", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    recorder.kill()
+    done = given.control("forget", "recorder/r1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = given.control("halt")
+    assert (done.returncode, done.stdout[:10]) == (0, "halted 1/1"), done.stdout + done.stderr
+    assert relay.wait() == 0, relay.log
+
+
+def test_a_stage_that_was_broken_into_is_refused_all_else(given: Given) -> None:
+    """It publishes no command, touches no other's edge, and deletes nothing of the topology."""
+    inputs = {"fallible": "one", "recorder": "two"}
+    outputs = {"producer": "one", "fallible": "two"}
+    queues = ["one", "two", "one.dead", "two.dead"]
+    exchanges = ["one", "two", "control"]
+    nobody: list[tuple[Any, ...]] = [
+        ("basic_publish", "control", "", b"{}"),  # a halt
+        ("basic_publish", "", "control.other.r", b"{}"),
+        ("basic_get", "control.other.r"),
+        ("queue_declare", "control.other.r"),
+        ("queue_declare", "a queue of its own"),
+        *(("exchange_delete", each) for each in (*exchanges, "control.replies")),
+        *(("queue_delete", each) for each in queues),
+        *(("queue_unbind", each, each, each) for each in queues),
+        *(("basic_publish", each, each, b"x") for each in ("one.back", "two.back")),
+    ]
+    for user in STAGES:
+        read, written = inputs.get(user), outputs.get(user)
+        attempts = [
+            *nobody,
+            *(("basic_get", each) for each in queues if each != read),
+            *(("queue_purge", each) for each in queues if each != read),
+            *(("basic_publish", each, each, b"x") for each in ("one", "two") if each != written),
+            *(("queue_bind", queue, exchange) for queue in queues for exchange in exchanges),
+        ]
+        # A queue is named as its exchange: who may write there may bind it, to what he may read.
+        sources = {"control", read or "control"}
+        targets = {f"{read}.dead" if read else "", written or ""} & {*queues}
+        own = {("queue_bind", target, source) for target in targets for source in sources}
+        with given.connection(user) as connection:
+            allowed = {each for each in attempts if not refused(connection, *each)}
+        assert (user, allowed) == (user, own)
+    for user in (*STAGES, "control"):
+        with pytest.raises(AMQPError), given.connection(user, password="wrong"):  # noqa: S106
+            pass
+
+
+def test_what_is_not_given_is_told(given: Given, broker: Broker, vhost: str) -> None:
+    """A queue that is missing is not made: the log says which one."""
+    broker.delete_queue("two", vhost)
+
+    recorder = given.run("recorder", "tests.integration.stages.recorder", ready=False)
+
+    recorder.wait_log("no queue 'two' in vhost")
+    assert recorder.is_running
+    assert "two" not in broker.queues(vhost)
