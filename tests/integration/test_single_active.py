@@ -5,6 +5,7 @@ The library is not asked here: these are the broker's own promises, and their li
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from time import monotonic
 from typing import Any
 
 import pika
@@ -30,8 +31,17 @@ class Consumer:
         counts: what the broker told of each: how often it was acquired, and delivered in vain.
     """
 
-    def __init__(self, broker: Broker, queue: str, priority: int) -> None:
-        """Consume; return when that is registered."""
+    def __init__(
+        self, broker: Broker, queue: str, priority: int, timeout: float | None = None
+    ) -> None:
+        """Consume; return when that is registered.
+
+        Args:
+            broker: where.
+            queue: what.
+            priority: x-priority.
+            timeout: seconds that it may hold a message for (x-consumer-timeout).
+        """
         self.got: list[int] = []
         self.counts: list[tuple[int, int]] = []
         login = pika.PlainCredentials(USERNAME, PASSWORD)
@@ -39,7 +49,10 @@ class Consumer:
         self._connection = pika.BlockingConnection(address)
         self.channel: BlockingChannel = self._connection.channel()
         self.channel.basic_qos(prefetch_count=PREFETCH)
-        self.tag = self.channel.basic_consume(queue, self._take, arguments={"x-priority": priority})
+        given = {"x-priority": priority}
+        if timeout is not None:
+            given["x-consumer-timeout"] = round(1000 * timeout)
+        self.tag = self.channel.basic_consume(queue, self._take, arguments=given)
 
     def _take(self, _channel: object, _method: object, properties: Any, body: bytes) -> None:
         headers = properties.headers or {}
@@ -95,9 +108,9 @@ class Partition:
         for number in numbers:
             self._writer.basic_publish("", self._queue, str(number).encode(), kept)
 
-    def consumer(self, priority: int) -> Consumer:
+    def consumer(self, priority: int, timeout: float | None = None) -> Consumer:
         """Add a consumer."""
-        made = Consumer(self._broker, self._queue, priority)
+        made = Consumer(self._broker, self._queue, priority, timeout)
         self._consumers.append(made)
         self._stack.callback(made.lose)
         return made
@@ -172,6 +185,41 @@ def test_what_one_held_that_ends_comes_before_what_is_behind(
     others[1].channel.basic_ack(PREFETCH, multiple=True)
     assert others[1].wait(2 * PREFETCH)[PREFETCH:] == [3, 4, 5]
     assert others[0].got == []
+
+
+def test_one_that_ends_while_another_waits_may_block_the_queue_until_its_timeout(
+    partition: Partition,
+) -> None:
+    """Seen with RabbitMQ 4.3.6: what holds something then is not forgotten when it ends.
+
+    If it is next by priority when its successor ends, the dead is made active, before the living.
+    Nobody gets anything then, until its x-consumer-timeout.
+    """
+    held_for = 2.0
+    active = partition.consumer(priority=2, timeout=held_for)
+    active.wait(PREFETCH)
+    higher, lower = partition.consumer(priority=3), partition.consumer(priority=1)
+
+    active.lose()
+    assert higher.wait(PREFETCH) == [0, 1, 2]
+    higher.lose()
+    began = monotonic()
+
+    assert lower.wait(PREFETCH) == [0, 1, 2]
+    assert monotonic() - began > held_for / 2
+
+
+def test_one_that_requeues_before_it_ends_leaves_nothing_behind(partition: Partition) -> None:
+    """All that it held goes back in order, whether or not another one waits to take over."""
+    active = partition.consumer(priority=2)
+    active.wait(PREFETCH)
+    higher, lower = partition.consumer(priority=3), partition.consumer(priority=1)
+
+    for successor in (higher, lower):
+        active.channel.basic_nack(0, multiple=True, requeue=True)
+        active.end(ENDS[0])
+        assert successor.wait(PREFETCH) == [0, 1, 2]
+        active = successor
 
 
 def test_a_cancel_does_not_wait(partition: Partition) -> None:
