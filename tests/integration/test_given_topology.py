@@ -6,13 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pika
 import pytest
 from pika import BlockingConnection
+from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
+from rabbit.control.messages import Report, State
+from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Queue, control_subscription
 from tests.broker import Broker
 from tests.conftest import Start
 from tests.process import ROOT, Process
@@ -68,6 +72,7 @@ class Given:
                 "PYTHONPATH": f"{ROOT / 'shared'}",
                 **self._broker.environment,
                 **self.login("control"),
+                "TOPOLOGY": "given",
             },
             input=self.config,
             capture_output=True,
@@ -177,6 +182,56 @@ def test_a_stage_that_was_broken_into_is_refused_all_else(given: Given) -> None:
     for user in (*STAGES, "control"):
         with pytest.raises(AMQPError), given.connection(user, password="wrong"):  # noqa: S106
             pass
+
+
+def sent_by(user: str | None) -> pika.BasicProperties:
+    """Return the properties of a message that says it is from this user."""
+    return pika.BasicProperties(user_id=user)  # type: ignore[no-untyped-call]
+
+
+def next_command(channel: BlockingChannel) -> tuple[str, str]:
+    """Hear commands as a replica of the recorder's; return the id and the reply_to of the first."""
+    queue = list(control_subscription("recorder", "rogue", purge=False))[2]
+    assert isinstance(queue, Queue)
+    channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+    channel.queue_bind(queue.name, CONTROL_EXCHANGE)
+    for _, properties, body in channel.consume(queue.name, inactivity_timeout=30):
+        if body and properties and properties.reply_to:
+            return str(json.loads(body)["id"]), str(properties.reply_to)
+        break
+    pytest.fail("no command has come")
+
+
+def report(command: str, stage: str, replica: str) -> bytes:
+    """Return what a replica says that is running."""
+    numbers = {"in_flight": 0, "handled": 0, "failed": 0, "since": datetime.now(UTC)}
+    names = {"stage": stage, "replica": replica, "consumes": "one", "exchange": "one"}
+    said = {"command_id": command, "state": State.RUNNING, "produces": "two", **names, **numbers}
+    return Report.model_validate(said).model_dump_json().encode()
+
+
+def test_no_stage_reports_as_another(given: Given, start: Start) -> None:
+    """Without its user's name, or with it: control does not believe it, and says who it was."""
+    victim = given.run("fallible", "tests.integration.stages.fallible", REPLICA="r1")
+    victim.kill()
+    asking = ("-m", "services.control", "status", "--format", "json")
+    status = start(*asking, ready=False, TOPOLOGY="given", **given.login("control"))
+
+    with given.connection("recorder") as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        command, reply_to = next_command(channel)
+        forged = report(command, "fallible", "r1")
+        for user in (None, "recorder"):
+            channel.basic_publish(REPLIES_EXCHANGE, reply_to, forged, sent_by(user))
+        with pytest.raises(ChannelClosedByBroker, match="user_id"):
+            channel.basic_publish(REPLIES_EXCHANGE, reply_to, forged, sent_by("fallible"))
+
+    assert status.wait(60) == 0, status.log
+    states = {each["replica"]: each["state"] for each in json.loads(status.out)["replicas"]}
+    assert "running" not in states.values()
+    assert "nobody who says so reports as fallible/r1: with TOPOLOGY=given only" in status.log
+    assert "the user 'recorder' reports as fallible/r1: with TOPOLOGY=given only" in status.log
 
 
 def test_what_is_not_given_is_told(given: Given, broker: Broker, vhost: str) -> None:

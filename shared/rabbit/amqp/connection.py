@@ -69,6 +69,9 @@ class Connection:
         self.blocked = False
         self.outage_log = outage_log
         self.topology_is_given = settings.topology == "given"
+        names = {each.username for each in settings.endpoints}
+        #: Who is logged in, as reports say it; the broker refuses another name (validated user-id).
+        self.user_id = names.pop() if self.topology_is_given and len(names) == 1 else None
         self._loop = loop
         self._settings = settings
         self._name = name

@@ -16,6 +16,7 @@ from rabbit.amqp.properties import (
     MESSAGE_ID,
     PRIORITY,
     REPLY_TO,
+    USER_ID,
     short_string,
 )
 
@@ -93,6 +94,7 @@ def sent_properties_with(
     priority: int | None = None,
     reply_to: str | None = None,
     expiration: str | None = None,
+    user_id: str | None = None,
 ) -> bytes:
     """Return the same with more properties, where these are given.
 
@@ -104,6 +106,7 @@ def sent_properties_with(
         priority: 0 to 255.
         reply_to: where an answer is expected.
         expiration: milliseconds, as a text.
+        user_id: who the connection is logged in as; the broker refuses another one.
     """
     flags, values = content.flags, [content.values]
     if headers:
@@ -121,6 +124,9 @@ def sent_properties_with(
         flags |= EXPIRATION
         values.append(short_string(expiration))
     values += [_LENGTHS[len(message_id)], message_id]
+    if user_id is not None:
+        flags |= USER_ID
+        values.append(short_string(user_id))
     return flags.to_bytes(2, "big") + b"".join(values)
 
 

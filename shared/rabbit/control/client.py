@@ -8,6 +8,7 @@ from typing import Self, TypeAlias
 from rabbit.amqp.channel import Channel, ChannelListener, Count
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.loop_thread import LoopThread
+from rabbit.amqp.pika_types import decode_properties
 from rabbit.control.messages import Command, Report, bounded
 from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError, UnroutableError
 from rabbit.logs import Logger
@@ -33,6 +34,8 @@ _ABSENT = "NOT_FOUND - no "  # what it says of a queue whose node is down is 404
 
 #: How many reports are held that nobody has asked for yet, and how many more are delivered.
 MOST_HEARD = 1000
+#: How many kinds of refused reports are told.
+MOST_TOLD = 20
 PREFETCH = 200
 
 
@@ -104,6 +107,9 @@ class ControlClient:
         self._patience = patience_seconds
         self.id = uuid.uuid4().hex[:12]
         self.ignored = 0
+        self._users_are_stages = settings.topology == "given"
+        self._told: set[str] = set()
+        self._log = log
         self._heard: list[Report] = []
         self._error: RabbitError | None = None
         self._loop_thread = LoopThread(settings, log, self._turn)
@@ -224,10 +230,29 @@ class ControlClient:
         for delivery in self._replies.take_arrived() if len(self._heard) < MOST_HEARD else ():
             self._replies.ack(delivery)
             try:
-                self._heard.append(Report.model_validate_json(bounded(delivery.body)))
+                report = Report.model_validate_json(bounded(delivery.body))
+                if self._users_are_stages:
+                    self._check_user(report, decode_properties(delivery.properties).user_id)
             except ValueError:  # no report, or one of a version that is not understood here
                 self.ignored += 1
+            else:
+                self._heard.append(report)
         self._replies.flush()
+
+    def _check_user(self, report: Report, user: str | None) -> None:
+        """Raise ValueError for what another stage says, or who does not say who it is.
+
+        The broker refuses a `user_id` that is not the sender's, but takes a message without one.
+        """
+        if user == report.stage:
+            return
+        who = f"the user {user!r}" if user else "nobody who says so"
+        told = f"{who} reports as {report.stage}/{report.replica}"
+        if told not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(told)
+            why = f"{told}: with TOPOLOGY=given only the user of the stage's name may"
+            self._log.warning("report refused", reason=why)
+        raise ValueError(told)
 
     def _fail(self, error: RabbitError) -> None:
         self._error = error

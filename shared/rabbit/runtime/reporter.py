@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.outage_log import OutageLog
+from rabbit.amqp.properties import short_string
+from rabbit.amqp.sent_properties import TEXT, sent_properties_with
 from rabbit.control.messages import Command, Report, State
 from rabbit.errors import RabbitError
 from rabbit.logs import Logger
 from rabbit.message import new_id
 from rabbit.messaging.publisher import Publisher
-from rabbit.output import new_output
+from rabbit.output import Output
 from rabbit.runtime.runner import Runner
 from rabbit.topology import REPLIES_EXCHANGE, Edge
 
@@ -59,6 +61,7 @@ class Reporter:
             on_failed: called when the broker refuses the exchange of replies.
         """
         self.last_word: State | None = None
+        self._connection = connection
         self._identity = identity
         self._runner = runner
         self._outage_log = outage_log
@@ -117,9 +120,10 @@ class Reporter:
             process=self._process,
             trouble=self._outage_log.reason,
         )
-        message_id = new_id()
-        body = report.model_dump_json().encode()
-        self._replies.send([new_output(body, message_id, message_id, reply_to)], None)
+        body, own_id = report.model_dump_json().encode(), new_id()
+        user, correlation = self._connection.user_id, short_string(own_id)
+        properties = sent_properties_with(TEXT, correlation, own_id.encode(), user_id=user)
+        self._replies.send([Output(body, properties, reply_to)], None)
 
 
 def _no_matter(*_: object) -> None:
