@@ -31,17 +31,8 @@ class Consumer:
         counts: what the broker told of each: how often it was acquired, and delivered in vain.
     """
 
-    def __init__(
-        self, broker: Broker, queue: str, priority: int, timeout: float | None = None
-    ) -> None:
-        """Consume; return when that is registered.
-
-        Args:
-            broker: where.
-            queue: what.
-            priority: x-priority.
-            timeout: seconds that it may hold a message for (x-consumer-timeout).
-        """
+    def __init__(self, broker: Broker) -> None:
+        """Connect."""
         self.got: list[int] = []
         self.counts: list[tuple[int, int]] = []
         login = pika.PlainCredentials(USERNAME, PASSWORD)
@@ -49,6 +40,16 @@ class Consumer:
         self._connection = pika.BlockingConnection(address)
         self.channel: BlockingChannel = self._connection.channel()
         self.channel.basic_qos(prefetch_count=PREFETCH)
+        self.tag = ""
+
+    def consume(self, queue: str, priority: int, timeout: float | None = None) -> None:
+        """Return when the consumer is registered.
+
+        Args:
+            queue: what.
+            priority: x-priority.
+            timeout: seconds that it may hold a message for (x-consumer-timeout).
+        """
         given = {"x-priority": priority}
         if timeout is not None:
             given["x-consumer-timeout"] = round(1000 * timeout)
@@ -94,13 +95,15 @@ class Partition:
 
     def __init__(self, broker: Broker, queue: str, stack: ExitStack) -> None:
         """Make the queue."""
-        self._broker = broker
         self._queue = queue
-        self._stack = stack
         self._writer = stack.enter_context(broker.channel())
         self._writer.confirm_delivery()
         self._writer.queue_declare(queue, durable=True, arguments=SINGLE_ACTIVE)
         self._consumers: list[Consumer] = []
+        # Connected beforehand: that takes long on a busy machine, and what is tested must not.
+        self._connected = [Consumer(broker) for _ in range(3)]
+        for each in self._connected:
+            stack.callback(each.lose)
 
     def write(self, numbers: range) -> None:
         """Put numbered messages in; when it returns, the queue has done all that came before."""
@@ -110,9 +113,9 @@ class Partition:
 
     def consumer(self, priority: int, timeout: float | None = None) -> Consumer:
         """Add a consumer."""
-        made = Consumer(self._broker, self._queue, priority, timeout)
+        made = self._connected.pop()
+        made.consume(self._queue, priority, timeout)
         self._consumers.append(made)
-        self._stack.callback(made.lose)
         return made
 
     def settle(self) -> None:
@@ -195,15 +198,15 @@ def test_one_that_ends_while_another_waits_may_block_the_queue_until_its_timeout
     If it is next by priority when its successor ends, the dead is made active, before the living.
     Nobody gets anything then, until its x-consumer-timeout.
     """
-    held_for = 2.0
+    held_for = 4.0
     active = partition.consumer(priority=2, timeout=held_for)
     active.wait(PREFETCH)
     higher, lower = partition.consumer(priority=3), partition.consumer(priority=1)
 
     active.lose()
     assert higher.wait(PREFETCH) == [0, 1, 2]
-    higher.lose()
     began = monotonic()
+    higher.lose()
 
     assert lower.wait(PREFETCH) == [0, 1, 2]
     assert monotonic() - began > held_for / 2
@@ -263,7 +266,8 @@ def test_a_key_keeps_its_queue_and_its_order_when_the_broker_restarts(
             channel.queue_bind(name, exchange, str(number))
         publish(channel, "1")
     for name in names:
-        holder = Consumer(broker, name, priority=1)
+        holder = Consumer(broker)
+        holder.consume(name, priority=1)
         holder.wait(PREFETCH)
     broker.restart()
     with broker.channel() as channel:
