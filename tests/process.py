@@ -2,12 +2,11 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests import warm
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -38,16 +37,9 @@ class Process:
         self.arguments = arguments
         self._ready_file = folder / "ready"
         self._out, self._err = folder / "stdout", folder / "stderr"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._popen = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=ROOT,
-                env={**environment, "READY_FILE": str(self._ready_file)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-            )
-        self.pid = self._popen.pid
+        variables = {**environment, "READY_FILE": str(self._ready_file)}
+        self._child = warm.start(arguments, variables, self._out, self._err)
+        self.pid = self._child.pid
 
     @property
     def out(self) -> str:
@@ -84,7 +76,7 @@ class Process:
     @property
     def is_running(self) -> bool:
         """Whether it has not ended."""
-        return self._popen.poll() is None
+        return self._child.poll() is None
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Wait until it is or has been ready; fail at once, with its log, when it ends instead."""
@@ -97,7 +89,7 @@ class Process:
             return "" if self.is_running else "ended"
 
         how = wait_until(decided, seconds, lambda: f"{self} is ready\n{self.log}")
-        assert how == "ready", f"{self} ended with {self._popen.returncode}\n{self.log}"
+        assert how == "ready", f"{self} ended with {self._child.returncode}\n{self.log}"
 
     def wait_printed(self, line: str, seconds: float = START_SECONDS) -> None:
         """Wait until it has printed this line on stdout."""
@@ -109,7 +101,7 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
-        self._popen.send_signal(number)
+        self._child.send_signal(number)
 
     def terminate(self) -> None:
         """Send it SIGTERM."""
@@ -117,13 +109,15 @@ class Process:
 
     def kill(self) -> None:
         """End it without a warning, and wait for that."""
-        self._popen.kill()
-        self._popen.wait()
+        self._child.kill()
+        self._child.wait()
 
     def wait(self, seconds: float = END_SECONDS) -> int:
         """Wait until it ends; return its exit code."""
         wait_until(lambda: not self.is_running, seconds, f"{self} ends")
-        return int(self._popen.returncode)
+        code = self._child.poll()
+        assert code is not None
+        return code
 
     def halt(self) -> int:
         """Send it SIGTERM and wait until it ends; return its exit code."""
