@@ -382,7 +382,9 @@ def test_a_halt_under_an_alarm_gives_back_what_has_just_failed(
 
         assert worker.halt() == 0
 
-    assert sorted(message.text for message in broker.take_all(unique("in"))) == ["a", "fail"]
+    # What was on its way to the retry queue, the broker may take once the alarm is over: a message
+    # whose confirm never came may come twice.
+    assert {message.text for message in broker.take_all(unique("in"))} == {"a", "fail"}
 
 
 def test_a_missing_dead_letter_queue_is_made_anew(

@@ -200,7 +200,7 @@ class Store({base}):
         with closing(sqlite3.connect("{path}", timeout=30)) as self.local.database:
             yield
         time.sleep(0.3)  # what they share is closed later than this
-        print("left", threading.current_thread().name, flush=True)
+        print("left " + threading.current_thread().name + "\\n", end="", flush=True)
         {leave}
     def work(self, given):
         given = given if isinstance(given, list) else [given]

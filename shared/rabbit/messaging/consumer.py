@@ -426,6 +426,7 @@ class QueueConsumer(ChannelListener):
         self._is_spilling = self._is_urgent = False
         self._most_held = self._unacked.held_bytes
         self._depth = self.prefetch.wanted()
+        self._unacked.change_consumer()
         self._channel.consume(self.edge.queue, self._depth, self._registered, self.edge.type)
 
     def _registered(self) -> None:

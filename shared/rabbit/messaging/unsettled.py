@@ -9,6 +9,7 @@
 Pure, without pika, so that any interleaving of these can be tried in no time.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -31,6 +32,7 @@ class UnackedDeliveries:
         self._expected: dict[int, int] = {}  # outputs that are not confirmed, by their input's tag
         self._to_ack: list[int] = []
         self._to_requeue: set[int] = set()  # open, until the nack is sent
+        self._last_of_consumers: list[int] = []  # the last tag of each consumer before this one
 
     def __len__(self) -> int:
         """Count the deliveries that the broker has not heard of, and will not by `acks`."""
@@ -58,6 +60,13 @@ class UnackedDeliveries:
     def receive(self, tags: Iterable[int], sizes: Iterable[int]) -> None:
         """Note deliveries, in the order in which they came, and how many bytes each has."""
         self._open.update(zip(tags, sizes, strict=True))
+
+    def change_consumer(self) -> None:
+        """Note that what comes from now on, on the same channel, comes by another consumer."""
+        first, last = next(iter(self._open), None), next(reversed(self._open), None)
+        if first is not None and last is not None:
+            known = [tag for tag in self._last_of_consumers if first <= tag < last]
+            self._last_of_consumers = [*known, last]
 
     def expect(self, tag: int, outputs: int) -> None:
         """Note that the work on a delivery is done: it is acked after so many confirms.
@@ -140,13 +149,16 @@ class UnackedDeliveries:
     def nacks(self, singles: int) -> list[Settlement]:
         """Return the nacks to send now, each of which requeues.
 
-        One nack with `multiple`, if nothing below stays open or has still to be acked. Otherwise up
-        to `singles` single ones, lowest tags first.
+        One nack with `multiple` for each consumer, if nothing below stays open or has still to be
+        acked: of what several consumers have got, a quorum queue puts that of the last one first,
+        if one nack is about it all. Otherwise up to `singles` single ones, lowest tags first.
         """
         last = max(self._to_requeue, default=0)
         below = sum(tag <= last for tag in self._open) + sum(tag < last for tag in self._to_ack)
         if below == len(self._to_requeue):
-            nacks = [Settlement(last, multiple=True)] if self._to_requeue else []
+            ends = self._last_of_consumers
+            lasts = {bisect_left(ends, tag): tag for tag in sorted(self._to_requeue)}
+            nacks = [Settlement(tag, multiple=True) for tag in lasts.values()]
             taken = self._to_requeue
         else:
             taken = set(sorted(self._to_requeue)[:singles])

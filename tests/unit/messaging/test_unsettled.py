@@ -366,6 +366,20 @@ def test_what_the_broker_is_told_of_otherwise() -> None:
             deliveries.drop(tag)
 
 
+def test_what_several_consumers_have_got_is_requeued_consumer_by_consumer() -> None:
+    """A quorum queue puts what the last of them had first, if one nack is about all of it."""
+    deliveries = UnackedDeliveries()
+    for tags in ([1, 2, 3], [], [4, 5], [6]):
+        deliveries.change_consumer()
+        deliveries.receive(tags, [0] * len(tags))
+    deliveries.ack(1)
+    assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
+
+    deliveries.requeue_all()
+
+    assert deliveries.nacks(0) == [Settlement(tag, multiple=True) for tag in (3, 5, 6)]
+
+
 def test_a_delivery_whose_outputs_are_expected_is_not_acked() -> None:
     """Whoever asks for it: only its last confirm does that."""
     deliveries = received(1)
