@@ -306,9 +306,10 @@ class Operator:
     def take(self, queue: str, count: int, seconds: float = 30.0, vhost: str = "/") -> list[Taken]:
         """Take exactly `count` messages off a queue, in order; fail when they do not come."""
         taken: list[Taken] = []
-        with self.channel(vhost) as channel:
+        with self.channel(vhost) as first:
+            channels = [first]
 
-            def keep(_channel: object, method: Any, properties: Any, body: bytes) -> None:
+            def keep(channel: BlockingChannel, method: Any, properties: Any, body: bytes) -> None:
                 if len(taken) < count:
                     taken.append(
                         Taken(
@@ -322,12 +323,21 @@ class Operator:
                     )
                     channel.basic_ack(method.delivery_tag)
 
-            channel.basic_qos(prefetch_count=min(count, 500))
-            channel.basic_consume(queue, keep)
+            def is_consuming() -> bool:
+                """What one connection has just declared, another may not see yet."""
+                try:
+                    channels[-1].basic_qos(prefetch_count=min(count, 500))
+                    channels[-1].basic_consume(queue, keep)
+                except ChannelClosedByBroker:
+                    channels.append(first.connection.channel())
+                    return False
+                return True
 
             def all_there() -> bool:
-                channel.connection.process_data_events(0.05)
+                first.connection.process_data_events(0.05)
                 return len(taken) == count
+
+            wait_until(is_consuming, seconds, f"there is a queue {queue}")
 
             what = f"{count} messages in {queue}"
             wait_until(lambda: all_there() or None, seconds, what)
