@@ -267,7 +267,7 @@ def test_what_work_raises_need_not_be_speakable(
     program = UNSPEAKABLE.format(base=base, raised=raised)
     source = start("-c", program, ready=False, OUTPUT_QUEUE=broker.declare(unique("out")))
 
-    assert source.wait() == 1
+    assert source.wait() == 1, source.log
     assert [each.text for each in broker.take_all(unique("out"))] == ["a"]
     assert "reason='Unspeakable: (an error that cannot be shown)'" in source.log
     assert "error of the library" not in source.log
