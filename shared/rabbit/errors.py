@@ -15,10 +15,10 @@
     └── DrainTimeoutError      gave up waiting while halting            exit code 1
 
 Five stand apart. A handler raises `Reject` to give a message up and `Retry` to say when it is to
-come again, and `UndecodableError` is what
-the dead letter of a message says whose properties or body are beyond us; `InvalidPayloadError` is
-one of these: the body is not what `work` takes. `Halted` is no error but the way
-a source leaves its work when it is stopped. `ProtocolError` ends a connection, and nothing else.
+come again, and `UndecodableError` is what the dead letter of a message says whose properties or
+body are beyond us; `InvalidPayloadError` is one of these: the body is not what `work` takes.
+`Halted` is no error but the way a source leaves its work when it is stopped. `ProtocolError` ends
+a connection, and nothing else.
 """
 
 import sys

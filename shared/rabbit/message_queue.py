@@ -20,10 +20,9 @@ from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.amqp.pika_types import Deliver, Properties, decode_properties
 from rabbit.errors import ClosedError, ConfigurationError, RabbitError
 from rabbit.logs import logger
-from rabbit.message import new_id
 from rabbit.messaging.consumer import Delivery
 from rabbit.messaging.retry import RetryPolicy
-from rabbit.output import Extras, Output, make_extras, new_output
+from rabbit.output import Extras, Output, first_output, make_extras
 from rabbit.payloads import MOST_UNPACKED_BYTES, Payload, encoded
 from rabbit.runtime.blocking_publisher import BlockingPublisher, PendingConfirms
 from rabbit.runtime.callback_consumer import CallbackConsumer, Received
@@ -407,10 +406,8 @@ class MessageQueue:
             msg = f"a routing key is a text, not {type(key).__name__}"
             raise TypeError(msg)
         checked = self._edge.check_key(key)
-        own = extras.message_id if extras else None
-        message_id = own.decode() if own else new_id()
         body, content = encoded(value)
-        return new_output(body, message_id, message_id, checked, content, extras)
+        return first_output(body, checked, content, extras)
 
     def _leave_to_parent(self) -> None:
         """Use nothing that the parent process has, in a child that was forked."""

@@ -13,7 +13,7 @@ from rabbit.amqp.sent_properties import (
     sent_properties,
     sent_properties_with,
 )
-from rabbit.message import NOT_HANDED_ON, Message, derived_id_bytes
+from rabbit.message import NOT_HANDED_ON, Message, derived_id_bytes, new_id
 
 _HIGHEST_PRIORITY = 255
 #: The broker takes 32 bits of milliseconds.
@@ -165,6 +165,25 @@ def new_output(
         properties = sent_properties_with(content, correlation, own_id, reply_to=reply_to)
         return Output(body, properties, key)
     return Output(body, _with_extras(content, correlation, own_id, b"", extras), key)
+
+
+def first_output(
+    body: bytes,
+    key: str | None = None,
+    content: Content = TEXT,
+    extras: Extras | None = None,
+) -> Output:
+    """Return an output that others descend from: its message id is its correlation id, too.
+
+    Args:
+        body: the bytes to send.
+        key: the routing key that was asked for; None for a work queue.
+        content: what the body is.
+        extras: what it is given beside its body; a message id of its own may be among it.
+    """
+    own = extras.message_id if extras else None
+    message_id = own.decode() if own else new_id()
+    return new_output(body, message_id, message_id, key, content, extras)
 
 
 def derived_output(

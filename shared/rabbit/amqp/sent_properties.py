@@ -61,7 +61,6 @@ OCTETS = _content("application/octet-stream")
 PLAIN_TEXT, HEADED_TEXT = TEXT.plain, TEXT.headed
 _PLAIN_TEXT_BYTES, _HEADED_TEXT_BYTES = len(PLAIN_TEXT), len(HEADED_TEXT)
 
-
 #: What a message hands on to its outputs: its message id, from which theirs are derived; its
 #: correlation id, as a short string; its headers, as a table without its length; and of a text of
 #: ours how the properties of another one begin, up to the length of the message id.

@@ -16,7 +16,6 @@ from sys import _current_frames
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
-from rabbit.amqp.sent_properties import PLAIN_TEXT
 from rabbit.errors import HandlerTimeoutError, RabbitError
 from rabbit.logs import Logger
 from rabbit.message import Message
@@ -190,12 +189,7 @@ class AsyncHandler(Handler):
         """Handle one message, as `run` does for a plain function."""
         self._current.call = call = Call(message)
         try:
-            body = message.body
-            is_plain = self._is_text and message.properties.startswith(PLAIN_TEXT)
-            if is_plain and len(body) <= self._most_bytes:
-                returned = await self._work(body.decode())  # type: ignore[misc] # an `async def`
-            else:
-                returned = await self._work(self._read(message))  # type: ignore[misc]
+            returned = await self._work(self._value(message))  # type: ignore[misc] # an `async def`
             if returned is not None:
                 raise unmeant(returned)  # noqa: TRY301 - a failure as any other
         except BaseException as error:  # noqa: BLE001 - that of one message must not end the loop

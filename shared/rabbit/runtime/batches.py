@@ -12,7 +12,6 @@ from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
 from rabbit.amqp.properties import HEADERS_BIT
-from rabbit.amqp.sent_properties import PLAIN_TEXT
 from rabbit.errors import Reject, Retry
 from rabbit.logs import Logger
 from rabbit.message import Message
@@ -143,11 +142,6 @@ class BatchHandler(Handler):
         if self._is_disowned:
             end_child(failed)
         return failed
-
-    def _value(self, message: Message) -> Any:  # noqa: ANN401 - what `work` takes
-        body = message.body
-        is_plain = self._is_text and message.properties.startswith(PLAIN_TEXT)
-        return body.decode() if is_plain and len(body) <= self._most_bytes else self._read(message)
 
     def _readable(self, messages: Sequence[M]) -> tuple[list[M], list[Any], list[Call[M]]]:
         """Return the messages that can be read, what they are, and the calls of the others."""

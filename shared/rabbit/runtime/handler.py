@@ -205,6 +205,12 @@ class Handler:
             raise RuntimeError(msg)
         return self._current.call
 
+    def _value(self, message: Message) -> Any:  # noqa: ANN401 - what `work` takes
+        """Return what `work` takes, as `run` does in place; raise an error likewise."""
+        body = message.body
+        is_plain = self._is_text and message.properties.startswith(PLAIN_TEXT)
+        return body.decode() if is_plain and len(body) <= self._most_bytes else self._read(message)
+
     def _read(self, message: Message) -> Any:  # noqa: ANN401 - what `work` takes
         """Return what `work` takes; raise an error if it could do nothing with this message."""
         size = len(message.body)

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 from rabbit.errors import Halted, PublishError, TooLargeError
 from rabbit.logs import Logger
-from rabbit.message import new_id
 from rabbit.messaging.publisher import Publication, Publisher
-from rabbit.output import Extras, Output, new_output
+from rabbit.output import Extras, Output, first_output
 from rabbit.payloads import encoded
 from rabbit.runtime.forks import end_child, keep_from_children
 from rabbit.runtime.handler import unmeant
@@ -104,10 +103,8 @@ class Source(Runner):
             TypeError: it is nothing that `encoded` takes.
             ValueError: a key that the edge does not have.
         """
-        message_id = extras.message_id.decode() if extras and extras.message_id else new_id()
         body, content = encoded(value)
-        checked = self._edge.check_key(key)
-        output = new_output(body, message_id, message_id, checked, content, extras)
+        output = first_output(body, self._edge.check_key(key), content, extras)
         with self._room:
             while self.in_flight >= WINDOW and not (self._halting or self._returned):
                 self._room.wait()

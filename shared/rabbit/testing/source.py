@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from rabbit.errors import Halted
-from rabbit.message import Message, new_id
-from rabbit.output import Extras, new_output
+from rabbit.message import Message
+from rabbit.output import Extras, first_output
 from rabbit.payloads import encoded
 from rabbit.runtime.handler import unmeant
 from rabbit.runtime.source import Source
@@ -108,11 +108,8 @@ class _Source:
 
     def write(self, value: object, key: str | None, extras: Extras | None = None) -> None:
         """Keep one message."""
-        own = extras.message_id if extras else None
-        message_id = own.decode() if own else new_id()
         body, content = encoded(value)
-        checked = self._edge.check_key(key)
-        output = new_output(body, message_id, message_id, checked, content, extras)
+        output = first_output(body, self._edge.check_key(key), content, extras)
         with self._lock:
             if self.has_returned:
                 msg = "write() after work() has returned: it has to wait for its threads"
@@ -122,7 +119,7 @@ class _Source:
             written = self._owner.written
             written.outputs.append(deepcopy(value))
             written.keys.append(output.key)
-            written.ids.append(message_id)
+            written.ids.append(output.id)
             message = Message(
                 output.body, output.properties, redelivered=False, routing_key=self._edge.key(key)
             )
