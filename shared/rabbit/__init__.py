@@ -35,9 +35,7 @@ from rabbit.message import Message
 from rabbit.message_queue import MessageQueue
 from rabbit.settings import Settings
 from rabbit.stage import BatchConsumer, Consumer, Producer, Worker
-
-#: The one place where the version stands; of the library, and of the pipeline around it.
-__version__ = "0.1.0"
+from rabbit.version import __version__
 
 __all__ = [
     "BatchConsumer",
@@ -63,4 +61,5 @@ __all__ = [
     "TopologyError",
     "UnroutableError",
     "Worker",
+    "__version__",
 ]

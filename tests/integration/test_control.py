@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import threading
 import uuid
@@ -13,6 +14,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
+from rabbit import __version__
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy
@@ -152,8 +154,10 @@ def test_status_shows_replicas_and_queues(
     broker: Broker, vhost: str, pipeline: Pipeline, control: Control
 ) -> None:
     """As a table and as JSON: who is there, what it consumes and produces, in which state."""
-    pipeline()
+    _, sinks = pipeline()
     broker.put("three", ["waits"], vhost)
+    broker.put("one", ["a", "b", "c", "d"], vhost)
+    wait_until(lambda: sum(len(sink.lines) for sink in sinks) >= 4, 20, "messages flow")
 
     table, data = control("status"), control("status", "--json")
 
@@ -170,6 +174,13 @@ def test_status_shows_replicas_and_queues(
     }
     assert status["replicas"][-1].items() >= {"consumes": "one", "produces": "two"}.items()
     assert status["queues"].keys() >= {"one", "two", "three"}
+    slow, fast = ([each for each in status["replicas"] if each["replica"][0] == n] for n in "sw")
+    assert sum(sum(each["handler_buckets"][2:]) for each in slow) >= 2
+    assert sum(each["confirms_timed"] for each in fast) >= 1
+    assert all(each["prefetch"] >= 1 for each in status["replicas"])
+    assert {(each["library"], each["python"]) for each in status["replicas"]} == {
+        (__version__, platform.python_version())
+    }
 
 
 def test_a_replica_that_does_not_answer_is_named(pipeline: Pipeline, control: Control) -> None:

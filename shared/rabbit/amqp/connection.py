@@ -67,6 +67,7 @@ class Connection:
         self.users: list[User] = []
         self.on_unblocked: list[Callable[[], None]] = []
         self.blocked = False
+        self.opened = 0  # how often it was
         self.outage_log = outage_log
         self.topology_is_given = settings.topology == "given"
         names = {each.username for each in settings.endpoints}
@@ -258,6 +259,7 @@ class Connection:
         self._frame_max = int(connection.params.frame_max)
         self._attempts = 0
         self.blocked = False
+        self.opened += 1
         self._epoch += 1
         connection.add_on_connection_blocked_callback(self._block)
         connection.add_on_connection_unblocked_callback(self._unblock)

@@ -26,6 +26,12 @@ _Name = Annotated[str, Field(max_length=80, pattern=r"^[\w.-]+$")]  # as in the 
 _Queue = Annotated[str, Field(max_length=255)]
 _Id = Annotated[str, Field(max_length=200)]
 _Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Version = Annotated[str, Field(max_length=80)]
+
+#: Bounds of the buckets in which a report counts how long calls of `work` have taken, in seconds.
+#: What is as quick as the first one is not timed one by one: see `HandlerTimes`.
+HANDLER_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 600.0)
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -95,6 +101,20 @@ class Report(BaseModel):
         process: names the process: another one, later or beside it, has another name.
         trouble: what the broker refuses it, or has refused it last, in one line of up to
             LONGEST_REASON characters; None: nothing.
+        requeued: messages that it has given back to their queue, since it started.
+        prefetch: how many messages it holds at most now; None for a source.
+        handler_seconds: how long calls of `work` have taken, added up.
+        handler_buckets: how many calls took up to each of HANDLER_BOUNDS and longer than the bound
+            before it, and last how many took longer than all of them; empty for a source.
+        oldest_seconds: how long the oldest call that runs now has been running; 0: none runs.
+        confirm_seconds: how long the broker took to confirm outputs, added up: of some of them, one
+            at a time.
+        confirms_timed: how many these were.
+        confirm_wait_seconds: how long the one that is timed now has been waiting; 0: there is none.
+        reconnects: how often a connection has come back.
+        blocked_seconds: how long it was `blocked`, added up.
+        library: the version of the library that it runs.
+        python: the version of Python.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -115,6 +135,19 @@ class Report(BaseModel):
     since: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     process: _Id | None = None  # an older version does not say
     trouble: str | None = Field(default=None, max_length=LONGEST_REASON)
+    # From here on: an older version does not say.
+    requeued: _Number = 0
+    prefetch: _Number | None = None
+    handler_seconds: _Seconds = 0.0
+    handler_buckets: tuple[_Number, ...] = Field(default=(), max_length=len(HANDLER_BOUNDS) + 1)
+    oldest_seconds: _Seconds = 0.0
+    confirm_seconds: _Seconds = 0.0
+    confirms_timed: _Number = 0
+    confirm_wait_seconds: _Seconds = 0.0
+    reconnects: _Number = 0
+    blocked_seconds: _Seconds = 0.0
+    library: _Version | None = None
+    python: _Version | None = None
 
 
 def bounded(body: bytes) -> bytes:

@@ -86,7 +86,12 @@ _CONSUMING = {_State.CONSUMING, _State.SWITCHING, _State.PAUSING, _State.RESUMIN
 
 
 class QueueConsumer(ChannelListener):
-    """Consumes one edge on a channel of its own, and sets it up again whenever it is lost."""
+    """Consumes one edge on a channel of its own, and sets it up again whenever it is lost.
+
+    Attributes:
+        depth: how many messages it holds at most (basic.qos), as of now.
+        requeued: how many deliveries it has given back.
+    """
 
     def __init__(
         self,
@@ -121,7 +126,8 @@ class QueueConsumer(ChannelListener):
         self._channel = connection.channel(self, f"consume {edge.queue!r}")
         self._state = _State.OFF
         self._generation = 0
-        self._depth = 0
+        self.depth = 0
+        self.requeued = 0
         self._unacked = UnackedDeliveries()
         self._arrived: list[Delivery] = []
         self._counts: list[int] = []  # consumers of the queue, asked for since `cancel`
@@ -161,7 +167,7 @@ class QueueConsumer(ChannelListener):
         if self._state is _State.PAUSING:
             return not self.prefetch.fits(len(self._unacked))
         if self._state is _State.CONSUMING:
-            return len(self._unacked) >= self._depth
+            return len(self._unacked) >= self.depth
         return self._state in _STOPPING
 
     @property
@@ -382,8 +388,10 @@ class QueueConsumer(ChannelListener):
             for ack in self._unacked.acks():
                 self._channel.ack(ack.tag, multiple=ack.multiple)
         if self._unacked.to_requeue:
+            before = self._unacked.to_requeue
             for nack in self._unacked.nacks(self._most_singles()):
                 self._channel.requeue(nack.tag, multiple=nack.multiple)
+            self.requeued += before - self._unacked.to_requeue
 
     def _acks_are_due(self) -> bool:
         """Say whether to ack now: in steps, but never so late that credit runs out.
@@ -394,7 +402,7 @@ class QueueConsumer(ChannelListener):
         """
         if not self._unacked.to_ack:
             return False
-        if 2 * self._unacked.to_ack >= self._depth or self._state in _STOPPING:
+        if 2 * self._unacked.to_ack >= self.depth or self._state in _STOPPING:
             return True
         wait = self._acked_at + ACK_INTERVAL_SECONDS - monotonic()
         if wait > 0 and not self._is_waiting_to_ack:
@@ -425,9 +433,9 @@ class QueueConsumer(ChannelListener):
         """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
         self._is_spilling = self._is_urgent = False
         self._most_held = self._unacked.held_bytes
-        self._depth = self.prefetch.wanted()
+        self.depth = self.prefetch.wanted()
         self._unacked.change_consumer()
-        self._channel.consume(self.edge.queue, self._depth, self._registered, self.edge.type)
+        self._channel.consume(self.edge.queue, self.depth, self._registered, self.edge.type)
 
     def _registered(self) -> None:
         if self._state is _State.CANCELLING:
@@ -447,8 +455,8 @@ class QueueConsumer(ChannelListener):
             self._spill()
             return
         wanted = self.prefetch.wanted()
-        self._is_urgent = wanted < self._depth and self.prefetch.is_slow
-        if wanted != self._depth and (self._is_urgent or self.outstanding >= self._depth):
+        self._is_urgent = wanted < self.depth and self.prefetch.is_slow
+        if wanted != self.depth and (self._is_urgent or self.outstanding >= self.depth):
             self._switch()
 
     def _spill(self) -> None:
@@ -458,7 +466,7 @@ class QueueConsumer(ChannelListener):
         we requeue: it would be out of order.
         """
         wait = self._quiet_at - monotonic()
-        if self.outstanding >= self._depth or wait <= 0:
+        if self.outstanding >= self.depth or wait <= 0:
             self._switch()
         else:
             self._connection.call_later(wait, _take_a_turn)

@@ -17,6 +17,7 @@ from rabbit.errors import (
     UnroutableError,
 )
 from rabbit.logs import Logger
+from rabbit.messaging.confirm_times import ConfirmTimes
 from rabbit.messaging.unsettled import UnconfirmedPublishes
 from rabbit.output import Output
 from rabbit.topology import Declaration, Edge
@@ -39,6 +40,10 @@ class Publisher(ChannelListener, Generic[Owner]):
 
     After a lost connection it publishes what was not confirmed again, with the same ids: a
     confirm that never came means unknown, not failed.
+
+    Attributes:
+        edge: where to publish.
+        confirm_times: how long the broker takes to confirm.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Publisher(ChannelListener, Generic[Owner]):
             on_failed: called when the broker refuses the edge itself.
         """
         self.edge = edge
+        self.confirm_times = ConfirmTimes()
         self._connection = connection
         self._log = log.bind(output=edge.name)
         self._on_confirmed = on_confirmed
@@ -111,6 +117,7 @@ class Publisher(ChannelListener, Generic[Owner]):
     def lost(self) -> None:
         """Put what was not confirmed back in front, to be published again."""
         self._is_ready = False
+        self.confirm_times.lost()
         self._most_bytes = None  # it may be another when we are back
         self._returned.clear()
         self._waiting.extendleft(reversed([*self._nacked, *self._unconfirmed]))
@@ -174,6 +181,8 @@ class Publisher(ChannelListener, Generic[Owner]):
             publications = [each for each in publications if each not in too_large]
         self._unconfirmed.send(publications)
         self._channel.send(parts)
+        if publications:
+            self.confirm_times.published(self._unconfirmed.last)
         for publication in too_large:
             self._on_nacked(publication, self._too_much_beside(publication[0], most))
 
@@ -230,6 +239,7 @@ class Publisher(ChannelListener, Generic[Owner]):
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.ack: the broker is responsible now, unless it has returned the message."""
+        self.confirm_times.confirmed(tag)
         publications = self._unconfirmed.confirm(tag, multiple=multiple)
         if self._returned:
             publications = self._without_returned(publications)
@@ -255,6 +265,7 @@ class Publisher(ChannelListener, Generic[Owner]):
 
     def nacked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.nack: no queue has it."""
+        self.confirm_times.confirmed(tag)
         for publication in self._unconfirmed.confirm(tag, multiple=multiple):
             self._nack(publication)
         self.pump()

@@ -185,6 +185,11 @@ class UnconfirmedPublishes(Generic[T]):
         """Go through what awaits a confirm, oldest first."""
         return iter(self._unconfirmed.values())
 
+    @property
+    def last(self) -> int:
+        """The sequence number of the last publish; 0: there was none."""
+        return self._next - 1
+
     def send(self, outputs: Sequence[T]) -> None:
         """Note publishes, in their order."""
         begin, self._next = self._next, self._next + len(outputs)

@@ -22,6 +22,7 @@ from rabbit.message import Message
 from rabbit.runtime.forks import end_child, keep_from_children
 from rabbit.runtime.handler import Call, Handler, M, unmeant
 from rabbit.runtime.handler_threads import Handlers, Job, Result
+from rabbit.runtime.handler_times import QUICK_SECONDS, HandlerTimes, SlowCalls
 from rabbit.runtime.health import LONG_SECONDS
 
 #: How long a job may take to end, in seconds, once it was cancelled because its time is up.
@@ -313,6 +314,8 @@ class AsyncHandlers(Generic[Job, Result]):
         self._since: dict[Job, float] = {}  # when what is running was started; the oldest first
         self._submitted = 0
         self._seconds = self._told = 0.0
+        self._slow = SlowCalls()
+        self._ended = 0  # calls whose result has been taken
         self._is_starting = self._is_announcing = self._woken = self._stopped = False
         self._step: tuple[Job, float] | None = None  # what holds the event loop, and since when
         self._long: deque[Job] = deque()
@@ -342,8 +345,13 @@ class AsyncHandlers(Generic[Job, Result]):
         self._woken = False
         results = [self._results.popleft() for _ in range(len(self._results))]
         self._submitted -= len(results)
+        self._ended += len(results)
         before, self._told = self._told, self._seconds
         return results, self._told - before
+
+    def times(self) -> HandlerTimes:
+        """Return how long calls took until now, what they awaited included."""
+        return HandlerTimes.of(self._seconds, self._ended, [self._slow])
 
     def take_unstarted(self) -> list[Job]:
         """Take back the jobs that have not been started."""
@@ -459,7 +467,10 @@ class AsyncHandlers(Generic[Job, Result]):
                 result = self._make_timed_out(result)
             self._results.append(result)
             del self._since[job], self._tasks[job]
-            self._seconds += perf_counter() - began
+            seconds = perf_counter() - began
+            self._seconds += seconds
+            if seconds > QUICK_SECONDS:
+                self._slow.add(seconds)
             if not (self._woken or self._is_announcing):
                 self._is_announcing = True
                 self._loop.call_soon(self._on_results)

@@ -19,6 +19,7 @@ from rabbit.messaging.retry import describe
 from rabbit.runtime.forks import end_child
 from rabbit.runtime.handler import Call, Handler, M, unmeant
 from rabbit.runtime.handler_threads import HandlerThreads
+from rabbit.runtime.handler_times import QUICK_SECONDS, HandlerTimes
 from rabbit.runtime.health import LONG_SECONDS
 
 
@@ -198,6 +199,7 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
         self._batches: dict[int, tuple[float, list[M]]] = {}  # what runs, and since when
         self._timed: dict[int, tuple[float, list[M]]] = {}  # the same, until it is overdue
         self._nothing_comes = False
+        self._calls_ended = [0] * concurrency
         super().__init__(
             handler.run,
             concurrency=concurrency,
@@ -235,6 +237,10 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
             with self._available:
                 self._available.notify()
 
+    def times(self) -> HandlerTimes:
+        """Return how long calls of `work` took until now, each for a batch."""
+        return HandlerTimes.of(sum(self._seconds), sum(self._calls_ended), self._slow)
+
     def longest_running(self) -> float:
         """Return for how many seconds the oldest call of `work` has been running; 0.0 if none."""
         started = [since for since, _ in list(self._batches.values())]
@@ -266,6 +272,9 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
             del self._batches[slot]
             seconds = perf_counter() - began
             self._seconds[slot] += seconds
+            self._calls_ended[slot] += 1
+            if seconds > QUICK_SECONDS:
+                self._slow[slot].add(seconds)
             if seconds > LONG_SECONDS:
                 self._long.extend(batch)
             if is_late:  # counted as failed by now; nobody waits for it

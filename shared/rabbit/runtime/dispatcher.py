@@ -14,6 +14,7 @@ from rabbit.messaging.retry import Disposition, RetryPolicy, describe
 from rabbit.runtime.batches import BatchThreads
 from rabbit.runtime.handler import Call, Handler
 from rabbit.runtime.handler_threads import Handlers
+from rabbit.runtime.handler_times import HandlerTimes
 from rabbit.runtime.runner import Connections, Runner
 from rabbit.settings import Settings
 from rabbit.topology import Edge
@@ -287,6 +288,25 @@ class Dispatcher(Runner):
     def unsettled(self) -> int:
         """The same, with what is to be acked: acks are sent in steps."""
         return self._consumer.outstanding
+
+    @property
+    def requeued(self) -> int:
+        """Count what has been given back to the queue."""
+        return self._consumer.requeued
+
+    @property
+    def prefetch(self) -> int | None:
+        """How many messages are held at most now."""
+        return self._consumer.depth
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest call of `work` that runs now has been running; 0: none."""
+        return self._handlers.longest_running()
+
+    def handler_times(self) -> HandlerTimes:
+        """Return how long calls of `work` have taken."""
+        return self._handlers.times()
 
     def halt(self) -> Iterator[None]:
         """Stop in order: a step task that yields while there is something to wait for.

@@ -7,10 +7,8 @@ from contextlib import AbstractContextManager, suppress
 from time import monotonic, perf_counter
 from typing import Generic, Protocol, TypeVar
 
+from rabbit.runtime.handler_times import QUICK_SECONDS, HandlerTimes, SlowCalls
 from rabbit.runtime.health import LONG_SECONDS
-
-#: The result of a job that was quicker than this waits for those of the jobs behind it.
-QUICK_SECONDS = 0.001
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -31,6 +29,9 @@ class Handlers(Protocol[Job, Result]):
 
     def take_results(self) -> tuple[list[Result], float]:
         """Return what has been finished since the last call, and how many seconds it took."""
+
+    def times(self) -> HandlerTimes:
+        """Return how long calls took until now."""
 
     def take_unstarted(self) -> list[Job]:
         """Take back the jobs that have not been started."""
@@ -93,6 +94,8 @@ class HandlerThreads(Generic[Job, Result]):
         self._results: deque[Result] = deque()
         self._seconds = [0.0] * concurrency  # of work, since the threads started
         self._told = 0.0
+        self._slow = [SlowCalls() for _ in range(concurrency)]
+        self._ended = 0  # calls whose result has been taken
         self._submitted = 0
         self._running: list[Job | None] = [None] * concurrency
         self._started = [0.0] * concurrency  # when what is running was
@@ -125,8 +128,13 @@ class HandlerThreads(Generic[Job, Result]):
         self._woken = False
         results = [self._results.popleft() for _ in range(len(self._results))]
         self._submitted -= len(results)
+        self._ended += len(results)
         before, self._told = self._told, sum(self._seconds)
         return results, self._told - before
+
+    def times(self) -> HandlerTimes:
+        """Return how long calls took until now."""
+        return HandlerTimes.of(sum(self._seconds), self._ended, self._slow)
 
     def take_unstarted(self) -> list[Job]:
         """Take back the jobs that no thread has started."""
@@ -207,6 +215,7 @@ class HandlerThreads(Generic[Job, Result]):
             self._seconds[slot] += seconds
             self._results.append(result)
             del result  # this thread may wait for long, with another large message or with none
+            # The result of a quick one waits for those of the jobs behind it.
             if seconds > QUICK_SECONDS or not self._jobs:
                 self._announce(slot, job, seconds)
             try:
@@ -217,6 +226,8 @@ class HandlerThreads(Generic[Job, Result]):
 
     def _announce(self, slot: int, job: Job, seconds: float) -> None:
         """Have the results taken."""
+        if seconds > QUICK_SECONDS:
+            self._slow[slot].add(seconds)
         if seconds > LONG_SECONDS:
             self._long.append(job)
         self._running[slot] = None

@@ -99,7 +99,7 @@ class Replica:
             on_failed=self.fail,
         )
         self._reporter = Reporter(
-            self.publishing,
+            (self.consuming, self.publishing),
             identity,
             self._runner,
             self._network.outage_log,
@@ -324,6 +324,7 @@ class Replica:
 
     def _tell_state(self) -> None:
         state = self.state
+        self._reporter.note(state)
         self._health.update(ready=self.is_ready)
         if state is not self._state_said and self._stopping is None:
             self._state_said = state

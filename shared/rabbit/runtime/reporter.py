@@ -1,8 +1,10 @@
 """What a replica answers to commands: its state, and as its last word how it has halted."""
 
-from collections.abc import Callable, Iterator
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from time import monotonic
+from typing import Any, NamedTuple
 
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.outage_log import OutageLog
@@ -16,6 +18,7 @@ from rabbit.messaging.publisher import Publisher
 from rabbit.output import Output
 from rabbit.runtime.runner import Runner
 from rabbit.topology import REPLIES_EXCHANGE, Edge
+from rabbit.version import __version__
 
 
 class Identity(NamedTuple):
@@ -43,17 +46,17 @@ class Reporter:
 
     def __init__(
         self,
-        connection: Connection,
+        connections: Sequence[Connection],
         identity: Identity,
         runner: Runner,
         outage_log: OutageLog,
         log: Logger,
         on_failed: Callable[[RabbitError], None],
     ) -> None:
-        """Publish on `connection`.
+        """Publish on the last of the connections.
 
         Args:
-            connection: one that nothing is consumed on.
+            connections: all that the replica has; nothing is consumed on the last one.
             identity: who answers.
             runner: its counts are told.
             outage_log: what is wrong with the broker is told.
@@ -61,15 +64,18 @@ class Reporter:
             on_failed: called when the broker refuses the exchange of replies.
         """
         self.last_word: State | None = None
-        self._connection = connection
+        self._connections = connections
+        self._connection = connections[-1]
         self._identity = identity
         self._runner = runner
         self._outage_log = outage_log
         self._since = datetime.now(UTC)
         self._process = new_id()
         self._halted_by: dict[str, str] = {}  # reply_to → the halt command's id
+        self._blocked_seconds = 0.0
+        self._noted: tuple[State, float] = State.STARTING, monotonic()
         self._replies: Publisher[None] = Publisher(
-            connection,
+            self._connection,
             Edge(REPLIES_EXCHANGE, "direct"),
             log,
             on_confirmed=_no_matter,
@@ -81,6 +87,13 @@ class Reporter:
     def is_unsaid(self) -> bool:
         """Whether somebody who commanded the halt has not been told, as far as is known."""
         return bool(self._halted_by) and self._replies.pending > 0
+
+    def note(self, state: State) -> None:
+        """Note, now and then, what the replica is doing: for how long it is blocked is told."""
+        before, since = self._noted
+        self._noted = state, monotonic()
+        if before is State.BLOCKED:
+            self._blocked_seconds += self._noted[1] - since
 
     def answer(self, command: Command, reply_to: str, state: State) -> None:
         """Answer a command; after the last word only a halt is, by that word."""
@@ -119,11 +132,31 @@ class Reporter:
             since=self._since,
             process=self._process,
             trouble=self._outage_log.reason,
+            **self._numbers(),
         )
         body, own_id = report.model_dump_json().encode(), new_id()
         user, correlation = self._connection.user_id, short_string(own_id)
         properties = sent_properties_with(TEXT, correlation, own_id.encode(), user_id=user)
         self._replies.send([Output(body, properties, reply_to)], None)
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return what a report says of how much, how long and how often."""
+        runner, times = self._runner, self._runner.handler_times()
+        confirms = [each.confirm_times for each in runner.publishers]
+        return {
+            "requeued": runner.requeued,
+            "prefetch": runner.prefetch,
+            "handler_seconds": times.seconds,
+            "handler_buckets": times.buckets,
+            "oldest_seconds": runner.oldest_seconds,
+            "confirm_seconds": sum(each.seconds for each in confirms),
+            "confirms_timed": sum(each.count for each in confirms),
+            "confirm_wait_seconds": max((each.waiting for each in confirms), default=0.0),
+            "reconnects": sum(max(0, each.opened - 1) for each in self._connections),
+            "blocked_seconds": self._blocked_seconds,
+            "library": __version__,
+            "python": platform.python_version(),
+        }
 
 
 def _no_matter(*_: object) -> None:

@@ -9,6 +9,7 @@ from rabbit.amqp.loop import Loop
 from rabbit.errors import RabbitError
 from rabbit.messaging.publisher import Publisher
 from rabbit.messaging.retry import describe
+from rabbit.runtime.handler_times import HandlerTimes
 
 
 class Connections(NamedTuple):
@@ -81,6 +82,25 @@ class Runner(ABC):
     def unsettled(self) -> int:
         """Count the same with what is settled and the broker has not been told of yet."""
         return self.in_flight
+
+    @property
+    def requeued(self) -> int:
+        """Count what has been given back to the queue."""
+        return 0
+
+    @property
+    def prefetch(self) -> int | None:
+        """How many messages are held at most now; None: none are consumed."""
+        return None
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest call of `work` that runs on a message has been running; 0: none."""
+        return 0.0
+
+    def handler_times(self) -> HandlerTimes:
+        """Return how long calls of `work` on messages have taken."""
+        return HandlerTimes()
 
     @abstractmethod
     def turn(self) -> None:

@@ -153,3 +153,24 @@ def test_whom_a_command_concerns(target: str | None, *, concerned: bool) -> None
     command = Command(command="halt", target=target)
 
     assert concerned == command.concerns("printer", "host-1")
+
+
+def test_a_report_of_an_older_version_has_fewer_numbers() -> None:
+    """It is understood; what it does not say is nothing, or unknown."""
+    newer = {"requeued", "prefetch", "handler_buckets", "reconnects", "library", "python"}
+    older = REPORT.model_dump_json(exclude=newer | {"retried", "process", "trouble"})
+
+    report = Report.model_validate_json(older)
+
+    assert (report.requeued, report.prefetch, report.handler_buckets) == (0, None, ())
+    assert (report.reconnects, report.library, report.python) == (0, None, None)
+
+
+def test_a_report_with_every_number_is_small_enough() -> None:
+    """The largest numbers there are fit in what is read."""
+    most = 2**63 - 1
+    numbers = {name: most for name, value in REPORT if isinstance(value, int | float)}
+    full = {"version": 1, "handler_buckets": [most] * 12, "prefetch": most, "trouble": "x" * 500}
+    report = Report.model_validate({**REPORT.model_dump(), **numbers, **full})
+
+    assert len(bounded(report.model_dump_json().encode())) < MOST_BYTES / 4

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import CapturingLogger
 
+from rabbit.control.messages import HANDLER_BOUNDS
 from rabbit.runtime import async_handlers as module
 from rabbit.runtime.async_handlers import AsyncHandlers, EventLoop
 from tests.waiting import wait_until
@@ -359,3 +360,20 @@ def test_a_child_that_was_forked_runs_no_other_task(awaits: bool) -> None:  # no
     assert sorted(os.read(reading, 100).split()) == [b"child", b"other"]
     os.close(reading)
     os.close(writing)
+
+
+def test_it_is_known_how_long_calls_took() -> None:
+    """With what they awaited, each in its bucket."""
+
+    async def nap(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    with desk(nap, concurrency=2) as at:
+        at.handlers.submit([0.0, 0.2])
+        at.take(2)
+        seconds, buckets = at.handlers.times()
+
+    assert sum(buckets) == 2
+    assert seconds >= 0.2
+    assert sum(buckets[HANDLER_BOUNDS.index(0.1) + 1 :]) == 1

@@ -327,3 +327,14 @@ def test_a_log_line_tells_how_many_messages_are_handled() -> None:
 
     assert fields == [{"messages": 2}, {"message_id": "a", "correlation_id": "c"}]
     assert handler.log_fields() == {}
+
+
+def test_a_batch_is_timed_as_one_call() -> None:
+    """However many messages it has."""
+    with desk(messages=3) as at:
+        at.submit("a", "b", "c")
+        at.wait_begun()
+        at.may_end.set()
+        at.take(3)
+
+        assert sum(at.threads.times().buckets) == 1

@@ -10,8 +10,10 @@ from time import monotonic
 
 import pytest
 
+from rabbit.control.messages import HANDLER_BOUNDS
 from rabbit.runtime import handler_threads as module
-from rabbit.runtime.handler_threads import QUICK_SECONDS, HandlerThreads
+from rabbit.runtime.handler_threads import HandlerThreads
+from rabbit.runtime.handler_times import QUICK_SECONDS
 from tests.waiting import wait_until
 
 PATIENCE_SECONDS = 5.0
@@ -343,3 +345,20 @@ def test_a_thread_that_ends_by_an_error_is_heard_of() -> None:
         at.workers.submit([7])
 
         assert repr(at.failures.get(timeout=PATIENCE_SECONDS)) == "SystemExit(7)"
+
+
+def test_it_is_known_how_long_calls_took() -> None:
+    """Each in its bucket, those that were too quick to be timed in the first one."""
+
+    def nap(seconds_in_tenths: int) -> int:
+        threading.Event().wait(seconds_in_tenths / 10)
+        return seconds_in_tenths
+
+    with desk(nap, concurrency=2) as at:
+        at.workers.submit([0, 0, 2])
+        at.take(3)
+        seconds, buckets = at.workers.times()
+
+    assert sum(buckets) == 3
+    assert seconds >= 0.2
+    assert sum(buckets[HANDLER_BOUNDS.index(0.1) + 1 :]) == 1
