@@ -17,7 +17,7 @@ from rabbit.terminal import MOST_WAITING, Writer
 
 ROOT = Path(__file__).parents[2]
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 
 #: What a pipe holds by default on Linux.
 PIPE_BYTES = 64 * 1024

@@ -1,7 +1,8 @@
-"""One queue consumed: credit, deliveries in, acks out."""
+"""One queue consumed: deliveries in, acks out, and as many held in advance as the prefetch says."""
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from math import inf
 from time import monotonic
 
 from rabbit.amqp.channel import ChannelListener
@@ -10,22 +11,13 @@ from rabbit.amqp.frames import Arrival
 from rabbit.errors import TooLargeError, TopologyError
 from rabbit.logs import Logger
 from rabbit.message import Message
+from rabbit.messaging.pace import SettlementPace
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.messaging.unsettled import UnackedDeliveries
 from rabbit.topology import Edge
 
-#: Acks are sent in steps of so many seconds, while there is credit left.
-ACK_INTERVAL_SECONDS = 0.02
-
 #: How long `close` waits for the broker to have taken the last acks and nacks.
 CLOSE_SECONDS = 0.5
-
-#: How many deliveries are requeued one by one at a time, and the pause between, in seconds.
-SINGLES = 25
-SINGLES_PAUSE_SECONDS = 0.1
-
-#: How long more of them wait for a chance to be requeued all at once.
-PATIENCE_SECONDS = 1.0
 
 #: When nothing has arrived for so long, in seconds, nothing is under way.
 QUIET_SECONDS = 0.25
@@ -71,18 +63,30 @@ class Again(Delivery):
 
 
 class _State(Enum):
-    OFF = auto()
-    STARTING = auto()  # on the way to consume-ok
+    """What the consumer of this channel is to the broker.
+
+    ABSENT → REGISTERING → CONSUMING          it is declared and registered: see `opened`
+    CONSUMING → RESIZING → WAITING_FOR_ROOM   cancelled, to be registered with another prefetch
+    WAITING_FOR_ROOM → RETURNING → CONSUMING  ... once what is held fits that
+    any → CANCELLING → CANCELLED              for good: see `cancel`
+    any → ABSENT                              with the channel; it begins anew on the next one
+    """
+
+    ABSENT = auto()
+    REGISTERING = auto()  # on the way to consume-ok
     CONSUMING = auto()
-    SWITCHING = auto()  # on the way to cancel-ok, to consume with another prefetch
-    PAUSING = auto()  # cancelled, until what is held fits the other prefetch
-    RESUMING = auto()  # on the way to consume-ok with the other prefetch
-    CANCELLING = auto()  # on the way to cancel-ok, for good
+    RESIZING = auto()  # on the way to cancel-ok
+    WAITING_FOR_ROOM = auto()
+    RETURNING = auto()  # on the way to consume-ok
+    CANCELLING = auto()  # on the way to cancel-ok
     CANCELLED = auto()
 
 
+#: Nothing that comes now is kept.
 _STOPPING = {_State.CANCELLING, _State.CANCELLED}
-_CONSUMING = {_State.CONSUMING, _State.SWITCHING, _State.PAUSING, _State.RESUMING}
+
+#: It has been registered on this channel, and goes on as soon as it can.
+_READY = {_State.CONSUMING, _State.RESIZING, _State.WAITING_FOR_ROOM, _State.RETURNING}
 
 
 class QueueConsumer(ChannelListener):
@@ -124,27 +128,27 @@ class QueueConsumer(ChannelListener):
         self._on_lost = on_lost
         self._on_failed = on_failed
         self._channel = connection.channel(self, f"consume {edge.queue!r}")
-        self._state = _State.OFF
+        self._state = _State.ABSENT
         self._generation = 0
         self.depth = 0
         self.requeued = 0
-        self._unacked = UnackedDeliveries()
         self._arrived: list[Delivery] = []
+        self._unacked = UnackedDeliveries()
+        self._pace = SettlementPace()
+        self._turn_at = inf  # a turn is planned for then
+                self._is_urgent = False  # what waits for a handler goes back, before another prefetch
+        self._most_held = 0  # bytes: not less than are held
+        self._is_overfull = False  # what comes is requeued, until the consumer is another one
+        self._quiet_at = 0.0  # if nothing comes until then, nothing is under way
         self._counts: list[int] = []  # consumers of the queue, asked for since `cancel`
         self._asked = 0
-        self._acked_at = 0.0
-        self._is_waiting_to_ack = False
-        self._pause_until = 0.0
-        self._patient_until = 0.0
-        self._is_urgent = False  # what waits for a handler is requeued, before another prefetch
-        self._is_spilling = False  # what arrives is requeued, until another consumer is registered
-        self._most_held = 0  # bytes: not less than are held
-        self._quiet_at = 0.0
+
+    # What others ask
 
     @property
     def is_consuming(self) -> bool:
         """Whether the consumer is registered (basic.consume-ok), or changes its prefetch."""
-        return self._state in _CONSUMING
+        return self._state in _READY
 
     @property
     def is_cancelled(self) -> bool:
@@ -164,7 +168,7 @@ class QueueConsumer(ChannelListener):
     @property
     def is_full(self) -> bool:
         """Whether nothing more can come before something of what is held is settled."""
-        if self._state is _State.PAUSING:
+        if self._state is _State.WAITING_FOR_ROOM:
             return not self.prefetch.fits(len(self._unacked))
         if self._state is _State.CONSUMING:
             return len(self._unacked) >= self.depth
@@ -180,21 +184,31 @@ class QueueConsumer(ChannelListener):
         same_channel = delivery.generation == self._generation
         return same_channel and delivery.tag in self._unacked
 
+    # What the broker tells
+
     def opened(self) -> None:
         """Declare the edge, consume."""
-        self._state = _State.STARTING
+        self._state = _State.REGISTERING
         self._channel.declare(self.edge.for_consuming())
         self._consume()
 
-    def lost(self) -> None:
-        """Forget all deliveries: what was not acked, the broker gives out again."""
-        self._generation += 1
-        self._unacked = UnackedDeliveries()
-        self._arrived.clear()
-        self._is_spilling = False
-        self._most_held = 0
-        self._state = _State.CANCELLED if self._state in _STOPPING else _State.OFF
-        self._on_lost()
+    def _consume(self) -> None:
+        """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
+        self._is_overfull = self._is_urgent = False
+        self._most_held = self._unacked.held_bytes
+        self.depth = self.prefetch.wanted()
+        self._unacked.change_consumer()
+        self._channel.consume(self.edge.queue, self.depth, self._registered, self.edge.type)
+
+    def _registered(self) -> None:
+        if self._state is _State.CANCELLING:
+            self._channel.cancel(self._unregistered)
+        else:
+            self._state = _State.CONSUMING
+
+    def _unregistered(self) -> None:
+        is_resizing = self._state is _State.RESIZING
+        self._state = _State.WAITING_FOR_ROOM if is_resizing else _State.CANCELLED
 
     def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries; what comes after basic.cancel, or is too much, is requeued."""
@@ -204,10 +218,14 @@ class QueueConsumer(ChannelListener):
         sizes = [len(arrival[3]) for arrival in arrivals]
         self._unacked.receive(tags, sizes)
         self._most_held += sum(sizes)
-        if self._state in _STOPPING or self._most_held > self.prefetch.most_bytes:
-            arrivals = self._within_bytes(arrivals, sizes)
-        if self.prefetch.due and not self._is_spilling:
+        if self.prefetch.due and not self._is_overfull:
             self.prefetch.came([arrival[4] for arrival in arrivals])
+        if (
+            self._is_overfull
+            or self._most_held > self.prefetch.most_bytes
+            or self._state in _STOPPING
+        ):
+            arrivals = self._keep_some(arrivals, sizes)
         generation = self._generation
         kind = Again if exchange == self._back else Delivery
         for tag, key, properties, body, redelivered in arrivals:
@@ -215,34 +233,66 @@ class QueueConsumer(ChannelListener):
                 self.prefetch.careful()
             self._arrived.append(kind(generation, tag, key, properties, body, redelivered))
 
-    def _within_bytes(self, arrivals: list[Arrival], sizes: list[int]) -> list[Arrival]:
+    def _keep_some(self, arrivals: list[Arrival], sizes: list[int]) -> list[Arrival]:
         """Keep what there is room for; requeue the rest, and what comes behind it.
 
         How large messages are is known when they come, and then as many are under way as there was
         credit for. They are read on: heartbeats and commands come behind them. Once something is
-        to go back, nothing more is kept from this consumer; see `_spill`. It comes again in order,
-        if there is one replica and one handler thread: see `AutoPrefetch.surplus`.
+        to go back, nothing more is kept from this consumer; see `_change_when_quiet`. It comes
+        again in order, if there is one replica and one handler thread: see `AutoPrefetch.surplus`.
         """
         self._quiet_at = monotonic() + QUIET_SECONDS
         is_stopping = self._state in _STOPPING
-        kept = 0
-        if not is_stopping and not self._is_spilling:
-            self._most_held = self._unacked.held_bytes
-            room = self.prefetch.most_bytes - self._most_held + sum(sizes)
-            while kept < len(sizes) and room > 0:
-                room -= sizes[kept]
-                kept += 1
+        kept = 0 if is_stopping or self._is_overfull else self._room_for(sizes)
         for arrival in arrivals[kept:]:
-            self._requeue(arrival[0])
+            self._unacked.requeue(arrival[0])
         if kept < len(arrivals) and not is_stopping:
-            self._is_spilling = True
+            self._is_overfull = True
             self.prefetch.surplus(len(arrivals) - kept, max(sizes[kept:]))
         return arrivals[:kept]
+
+    def _room_for(self, sizes: list[int]) -> int:
+        """Say how many messages of these sizes to keep, which are in the book already."""
+        self._most_held = self._unacked.held_bytes
+        room = self.prefetch.most_bytes - self._most_held + sum(sizes)
+        for kept, size in enumerate(sizes):
+            if room <= 0:
+                return kept
+            room -= size
+        return len(sizes)
 
     def take_arrived(self) -> list[Delivery]:
         """Return what has arrived since the last call."""
         arrived, self._arrived = self._arrived, []
         return arrived
+
+    def consumer_cancelled(self) -> None:
+        """Set everything up again on a new channel: the old one cannot use its tag any more.
+
+        The broker cancels when the queue is deleted or fails over, or an ack takes too long. For
+        the latter it cancels again and again: once is enough for each channel.
+        """
+        if self._state not in _STOPPING:
+            self._log.warning("consumer cancelled by the broker, consuming again")
+            self._requeue_unstarted()
+            self._send_settlements(all_acks=True)
+            self._channel.replace()
+
+    def lost(self) -> None:
+        """Forget all deliveries: what was not acked, the broker gives out again."""
+        self._generation += 1
+        self._unacked = UnackedDeliveries()
+        self._arrived.clear()
+        self._is_overfull = False
+        self._most_held = 0
+        self._state = _State.CANCELLED if self._state in _STOPPING else _State.ABSENT
+        self._on_lost()
+
+    def failed(self, error: TopologyError) -> None:
+        """Tell that the broker refuses the edge or the consumer."""
+        self._on_failed(error)
+
+    # What becomes of a delivery: sent with `flush`
 
     def expect(self, delivery: Delivery, outputs: int) -> bool:
         """Note that the work on a delivery is done: it is acked after so many confirms.
@@ -259,7 +309,7 @@ class QueueConsumer(ChannelListener):
         return True
 
     def confirmed(self, delivery: Delivery) -> bool:
-        """Note that an output is confirmed; tell whether the delivery may be acked by that."""
+        """Note that an output is confirmed; tell whether the delivery is acked by that."""
         return delivery.generation == self._generation and self._unacked.confirmed(delivery.tag)
 
     def withdraw(self, delivery: Delivery) -> bool:
@@ -267,18 +317,17 @@ class QueueConsumer(ChannelListener):
         return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
 
     def ack(self, delivery: Delivery) -> bool:
-        """Ack a delivery with the next flush; return False when it is not current any more."""
+        """Ack a delivery of which nothing is expected; return False when it is not current."""
         return self.expect(delivery, 0)
 
     def requeue(self, delivery: Delivery) -> None:
-        """Return a delivery to its queue, with this flush or a later one; it comes again."""
+        """Return a delivery to its queue: it comes again, which counts as no failure."""
         if self.is_current(delivery):
-            self._requeue(delivery.tag)
+            self._unacked.requeue(delivery.tag)
 
-    def _requeue(self, tag: int) -> None:
-        if not self._unacked.to_requeue:
-            self._patient_until = monotonic() + PATIENCE_SECONDS
-        self._unacked.requeue(tag)
+    def requeue_all(self) -> int:
+        """Return every open delivery to the queue; say how many these are."""
+        return self._unacked.requeue_all()
 
     def reject(self, delivery: Delivery, *, requeue: bool) -> None:
         """Return a delivery to its queue as a failure, or to the dead letters (basic.reject)."""
@@ -305,19 +354,99 @@ class QueueConsumer(ChannelListener):
             )
             self.reject(delivery, requeue=False)
 
-    def requeue_all(self) -> int:
-        """Return every open delivery to the queue with the next flush; say how many these are."""
-        return self._unacked.requeue_all()
-
     def flush(self) -> None:
-        """Send the acks and nacks of this turn; change the prefetch when it is time to."""
+        """Send the acks and nacks that are due; change the prefetch when it is time to."""
         if self._state is _State.CONSUMING:
-            self._adjust()
-        if self._state is _State.PAUSING:
+            self._change_when_due()
+        if self._state is _State.WAITING_FOR_ROOM:
             self._shed()
         self._send_settlements()
-        if self._state is _State.PAUSING:
-            self._resume()
+        if self._state is _State.WAITING_FOR_ROOM:
+            self._consume_when_room()
+
+    def _send_settlements(self, *, all_acks: bool = False) -> None:
+        unacked = self._unacked
+        if not (unacked.to_ack or unacked.to_requeue) or not self._channel.is_open:
+            return
+        if self._is_overfull and self._state is _State.CONSUMING and not all_acks:
+            return  # it would give new credit
+        runs_out = 2 * unacked.to_ack >= self.depth
+        at_once = all_acks or runs_out or self._state in _STOPPING
+        to_requeue = unacked.to_requeue
+        due = self._pace.take_due(unacked, monotonic(), acks_at_once=at_once)
+        self.requeued += to_requeue - unacked.to_requeue
+        for ack in due.acks:
+            self._channel.ack(ack.tag, multiple=ack.multiple)
+        for nack in due.nacks:
+            self._channel.requeue(nack.tag, multiple=nack.multiple)
+        if due.next_at < inf:
+            self._take_turn_at(due.next_at)
+
+    def _take_turn_at(self, moment: float) -> None:
+        """Make the loop take a turn then, which flushes, though nothing else may happen."""
+
+        def take_turn() -> None:
+            self._turn_at = inf
+
+        if moment < self._turn_at:
+            self._turn_at = moment
+            self._connection.call_later(max(0.0, moment - monotonic()), take_turn)
+
+    # Another prefetch
+    #
+    # Never with two consumers side by side: the broker would deliver to them out of order. So it
+    # is cancel, then consume again.
+
+    def _change_when_due(self) -> None:
+        """Cancel when another prefetch is wanted, and all credit is used up.
+
+        Nothing is under way then that would come back and be overtaken. For the same reason this
+        comes before the acks of the turn, which give new credit. Only slow handlers cannot wait
+        for that.
+        """
+        if self._is_overfull:
+            self._change_when_quiet()
+            return
+        wanted = self.prefetch.wanted()
+        self._is_urgent = wanted < self.depth and self.prefetch.is_slow
+        if wanted != self.depth and (self._is_urgent or self.outstanding >= self.depth):
+            self._cancel_to_resize()
+
+    def _change_when_quiet(self) -> None:
+        """Cancel once nothing is under way.
+
+        What is under way while a consumer is cancelled, RabbitMQ requeues by itself, before what
+        we requeue: it would be out of order.
+        """
+        if self.outstanding >= self.depth or monotonic() >= self._quiet_at:
+            self._cancel_to_resize()
+        else:
+            self._take_turn_at(self._quiet_at)
+
+    def _cancel_to_resize(self) -> None:
+        self._state = _State.RESIZING
+        self._channel.cancel(self._unregistered)
+
+    def _shed(self) -> None:
+        """Give back what waits for slow handlers; they may have become so since the cancel."""
+        if (self._is_urgent or self.prefetch.is_slow) and not self.prefetch.due:
+            before = self._unacked.to_requeue
+            self._requeue_unstarted()
+            if self._unacked.to_requeue > before:
+                self.prefetch.surplus(self._unacked.to_requeue - before)
+        self._is_urgent = False
+
+    def _consume_when_room(self) -> None:
+        """Consume again once what is held fits.
+
+        Not right after requeueing: RabbitMQ buffers many nacks in the channel, and a consumer
+        that is registered meanwhile would be given newer messages first.
+        """
+        if self.prefetch.fits(len(self._unacked)):
+            self._state = _State.RETURNING
+            self._consume()
+
+    # The end
 
     def cancel(self) -> None:
         """Consume no more (basic.cancel)."""
@@ -328,39 +457,43 @@ class QueueConsumer(ChannelListener):
             self._state = _State.CANCELLED
             return
         if self._state is _State.CONSUMING:
-            self._channel.cancel(self._cancelled)
+            self._channel.cancel(self._unregistered)
         # On the way to consume-ok there is nothing to cancel yet: `_registered` does it then.
-        is_cancelled = self._state is _State.PAUSING
+        is_cancelled = self._state is _State.WAITING_FOR_ROOM
         self._state = _State.CANCELLED if is_cancelled else _State.CANCELLING
         if self.outstanding:
             self._ask_count()
 
     def close(self) -> Iterator[None]:
-        """Close the channel, once the broker has taken the acks and nacks: a step task.
-
-        Neither is confirmed, not even by close-ok (see `_acks_are_due`). But a quorum queue counts
-        a cancelled consumer for as long as it holds messages: wait until it counts one less than
-        when we cancelled and still held some.
-        """
+        """Close the channel, once the broker has taken the acks and nacks: a step task."""
         self._send_settlements()
-        deadline = monotonic() + CLOSE_SECONDS
-        while self._channel.is_open and self._is_counted() and monotonic() < deadline:
-            yield
+        yield from self._until_taken()
         self._channel.close()
         while not self.is_closed:
             yield
 
-    def _is_counted(self) -> bool:
-        """Tell whether the broker still counts this consumer; ask it again if it did."""
-        if len(self._counts) == self._asked > 0:
-            if self._counts[-1] < max(self._counts[0], 1):
-                return False
-            self._ask_count()
-        return self._asked > 0
+    def _until_taken(self) -> Iterator[None]:
+        """Wait for the broker to have taken what was sent: neither acks nor nacks are confirmed.
+
+        Not even by close-ok; see `SettlementPace`. But a quorum queue counts a cancelled consumer
+        for as long as it holds messages: wait until it counts one less than when we cancelled and
+        still held some.
+        """
+        deadline = monotonic() + CLOSE_SECONDS
+        while self._asked and self._channel.is_open and monotonic() < deadline:
+            if len(self._counts) == self._asked:
+                if self._counts[-1] < max(self._counts[0], 1):
+                    return
+                self._ask_count()
+            yield
 
     def _ask_count(self) -> None:
         self._asked += 1
         self.count_consumers(self._counts.append)
+
+    def count_consumers(self, tell: Callable[[int], None]) -> None:
+        """Ask the broker how many consumers the queue has (a passive queue.declare)."""
+        self._channel.count(self.edge.queue, lambda count: tell(count.consumers))
 
     def delete(self) -> Iterator[None]:
         """Cancel, delete the queue and close: for a private queue that nobody else will read."""
@@ -372,151 +505,3 @@ class QueueConsumer(ChannelListener):
         while not (deleted or self.is_closed):
             yield
         yield from self.close()
-
-    def count_consumers(self, tell: Callable[[int], None]) -> None:
-        """Ask the broker how many consumers the queue has (a passive queue.declare)."""
-        self._channel.count(self.edge.queue, lambda count: tell(count.consumers))
-
-    def _send_settlements(self, *, all_acks: bool = False) -> None:
-        """Send basic.acks and basic.nacks, each for as many deliveries as possible."""
-        if not self._channel.is_open:
-            return
-        if self._is_spilling and self._state is _State.CONSUMING and not all_acks:
-            return  # it would give new credit
-        if all_acks or self._acks_are_due():
-            self._acked_at = monotonic()
-            for ack in self._unacked.acks():
-                self._channel.ack(ack.tag, multiple=ack.multiple)
-        if self._unacked.to_requeue:
-            before = self._unacked.to_requeue
-            for nack in self._unacked.nacks(self._most_singles()):
-                self._channel.requeue(nack.tag, multiple=nack.multiple)
-            self.requeued += before - self._unacked.to_requeue
-
-    def _acks_are_due(self) -> bool:
-        """Say whether to ack now: in steps, but never so late that credit runs out.
-
-        A channel has at most 32 commands to a quorum queue under way and buffers the rest
-        (quorum_commands_soft_limit), acks and nacks alike. What is still buffered when the
-        channel closes is lost: acked messages would come again.
-        """
-        if not self._unacked.to_ack:
-            return False
-        if 2 * self._unacked.to_ack >= self.depth or self._state in _STOPPING:
-            return True
-        wait = self._acked_at + ACK_INTERVAL_SECONDS - monotonic()
-        if wait > 0 and not self._is_waiting_to_ack:
-            self._is_waiting_to_ack = True
-            self._connection.call_later(wait, self._stop_waiting_to_ack)
-        return wait <= 0
-
-    def _stop_waiting_to_ack(self) -> None:
-        """Let the end of this turn ack."""
-        self._is_waiting_to_ack = False
-
-    def _most_singles(self) -> int:
-        """Say how many deliveries may be requeued one by one now.
-
-        Each is a command of its own (see `_acks_are_due`); a nack that is lost counts as a
-        failure. So many are sent at once, when what runs before them has ended; if that takes
-        long, so many are requeued now and then.
-        """
-        now = monotonic()
-        is_patient = self._unacked.to_requeue > SINGLES and now < self._patient_until
-        if is_patient or now < self._pause_until:
-            return 0
-        self._pause_until = now + SINGLES_PAUSE_SECONDS
-        self._connection.call_later(SINGLES_PAUSE_SECONDS, _take_a_turn)
-        return SINGLES
-
-    def _consume(self) -> None:
-        """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
-        self._is_spilling = self._is_urgent = False
-        self._most_held = self._unacked.held_bytes
-        self.depth = self.prefetch.wanted()
-        self._unacked.change_consumer()
-        self._channel.consume(self.edge.queue, self.depth, self._registered, self.edge.type)
-
-    def _registered(self) -> None:
-        if self._state is _State.CANCELLING:
-            self._channel.cancel(self._cancelled)
-        else:
-            self._state = _State.CONSUMING
-
-    def _adjust(self) -> None:
-        """Begin to consume with another prefetch, when it is time to.
-
-        Never with two consumers side by side: the broker would deliver to them out of order. So
-        it is cancel, then consume again, and only when all credit is used up: nothing is under
-        way then that would come back and be overtaken. For the same reason this comes before the
-        acks of the turn, which give new credit. Only slow handlers cannot wait for that.
-        """
-        if self._is_spilling:
-            self._spill()
-            return
-        wanted = self.prefetch.wanted()
-        self._is_urgent = wanted < self.depth and self.prefetch.is_slow
-        if wanted != self.depth and (self._is_urgent or self.outstanding >= self.depth):
-            self._switch()
-
-    def _spill(self) -> None:
-        """Cancel once nothing is under way.
-
-        What is under way while a consumer is cancelled, RabbitMQ requeues by itself, before what
-        we requeue: it would be out of order.
-        """
-        wait = self._quiet_at - monotonic()
-        if self.outstanding >= self.depth or wait <= 0:
-            self._switch()
-        else:
-            self._connection.call_later(wait, _take_a_turn)
-
-    def _switch(self) -> None:
-        self._state = _State.SWITCHING
-        self._channel.cancel(self._switched)
-
-    def _switched(self) -> None:
-        is_for_good = self._state is not _State.SWITCHING
-        self._state = _State.CANCELLED if is_for_good else _State.PAUSING
-
-    def _shed(self) -> None:
-        """Give back what waits for slow handlers; they may have become so since the cancel."""
-        if (self._is_urgent or self.prefetch.is_slow) and not self.prefetch.due:
-            before = self._unacked.to_requeue
-            self._requeue_unstarted()
-            if self._unacked.to_requeue > before:
-                self.prefetch.surplus(self._unacked.to_requeue - before)
-        self._is_urgent = False
-
-    def _resume(self) -> None:
-        """Consume again once what is held fits.
-
-        Not right after requeueing: RabbitMQ buffers many nacks in the channel, and a consumer
-        that is registered meanwhile would be given newer messages first.
-        """
-        if self.prefetch.fits(len(self._unacked)):
-            self._state = _State.RESUMING
-            self._consume()
-
-    def _cancelled(self) -> None:
-        self._state = _State.CANCELLED
-
-    def consumer_cancelled(self) -> None:
-        """Set everything up again on a new channel: the old one cannot use its tag any more.
-
-        The broker cancels when the queue is deleted or fails over, or an ack takes too long. For
-        the latter it cancels again and again: once is enough for each channel.
-        """
-        if self._state not in _STOPPING:
-            self._log.warning("consumer cancelled by the broker, consuming again")
-            self._requeue_unstarted()
-            self._send_settlements(all_acks=True)
-            self._channel.replace()
-
-    def failed(self, error: TopologyError) -> None:
-        """Tell that the broker refuses the edge or the consumer."""
-        self._on_failed(error)
-
-
-def _take_a_turn() -> None:
-    """Do nothing but make the loop take a turn, which flushes."""

@@ -8,7 +8,7 @@ import pytest
 
 from rabbit.amqp.transport import Lookup
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 
 
 class Loop:

@@ -12,7 +12,7 @@ from rabbit.amqp.loop import Loop
 from rabbit.amqp.transport import Transport
 from rabbit.errors import ProtocolError
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 
 
 class Ear:

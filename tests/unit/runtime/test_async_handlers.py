@@ -17,7 +17,7 @@ from rabbit.runtime import async_handlers as module
 from rabbit.runtime.async_handlers import AsyncHandlers, EventLoop
 from tests.waiting import wait_until
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 
 Handle = Callable[[Any], Coroutine[Any, Any, Any]]
 

@@ -17,7 +17,7 @@ from rabbit.runtime.batches import BatchHandler, BatchSize, BatchThreads
 from rabbit.runtime.handler import Call
 from tests.unit.scripted import log
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 NEVER = 86400.0
 
 

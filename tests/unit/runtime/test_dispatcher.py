@@ -23,7 +23,7 @@ from tests.unit.scripted import (
     log,
 )
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 30
 
 
 class Desk:

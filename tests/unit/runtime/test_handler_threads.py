@@ -16,7 +16,7 @@ from rabbit.runtime.handler_threads import HandlerThreads
 from rabbit.runtime.handler_times import QUICK_SECONDS
 from tests.waiting import wait_until
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 
 
 class Desk:

@@ -8,7 +8,7 @@ import pytest
 from rabbit.errors import BrokerUnavailableError, RefusedError, UnroutableError
 from rabbit.runtime.blocking_publisher import PendingConfirms
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 
 
 def test_an_empty_batch_does_not_wait() -> None:
