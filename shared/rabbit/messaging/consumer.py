@@ -136,7 +136,7 @@ class QueueConsumer(ChannelListener):
         self._unacked = UnackedDeliveries()
         self._pace = SettlementPace()
         self._turn_at = inf  # a turn is planned for then
-                self._is_urgent = False  # what waits for a handler goes back, before another prefetch
+        self._is_urgent = False  # what waits for a handler goes back, before another prefetch
         self._most_held = 0  # bytes: not less than are held
         self._is_overfull = False  # what comes is requeued, until the consumer is another one
         self._quiet_at = 0.0  # if nothing comes until then, nothing is under way
