@@ -27,7 +27,7 @@ halt: running ## stop all stages now, with proof, or ARGS='to_upper printer/1b0a
 drain: running ## stop the stages in flow order, each after its queue is empty; ARGS=to_upper
 	@deploy/bin/control drain $(ARGS)
 
-status: running ## the replicas and their states, what each queue holds; ARGS='printer --format json'
+status: running ## stages, queues, rates; ARGS=--watch: live; ARGS=--replicas; ARGS='printer --format json'
 	@deploy/bin/control status $(ARGS)
 
 forget: running ## let go of replicas that are cut off and never come back: ARGS=printer/1b0ad5cf6fa4

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from time import sleep
 from typing import Annotated
 
 import typer
@@ -12,7 +14,8 @@ from rabbit.logs import logger
 from rabbit.operations.compose import Containers
 from rabbit.operations.drain import Drain
 from rabbit.operations.halt import Halt
-from rabbit.operations.management import ControlSettings, Management, fold
+from rabbit.operations.looks import Looks
+from rabbit.operations.management import ControlSettings, Management
 from rabbit.operations.replicas import Replica, Replicas
 from rabbit.terminal import counted, visible
 
@@ -20,6 +23,7 @@ from . import dead_letters
 from .cli import Format, Formats, console, one_line_errors, spinner
 from .doctor import doctor, show_definitions
 from .status import Status
+from .watch import INTERVAL_SECONDS, watch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.add_typer(dead_letters.app, name="dead-letters")
@@ -129,17 +133,23 @@ def status(
     targets: Targets = None,
     form: Formats = Format.TABLE,
     *,
+    each_replica: Annotated[
+        bool, typer.Option("--replicas", help="A row for each replica, not for each stage.")
+    ] = False,
+    live: Annotated[bool, typer.Option("--watch", help="Again each second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
     containers: Told = None,
 ) -> None:
-    """Show who is there, in which state, and how many messages each queue holds."""
+    """Show the stages and the queues in flow order, with rates: it looks twice, a second apart."""
     with _session(containers) as session:
-        session.replicas.call()
-        there = session.replicas.weighed()
-        if targets:
-            session.replicas.require(targets, "show")
-        depths = fold(session.management.messages())
-        shown = Status(session.replicas, there, targets or (), depths)
+        looks = Looks(session.client, session.management, session.replicas)
+        take = partial(looks.take, targets or ())
+        if live:
+            watch(take, session.console, each_replica=each_replica)
+            return
+        before = take()
+        sleep(INTERVAL_SECONDS)
+        shown = Status(take(), before, each_replica=each_replica)
         if as_json or form is Format.JSON:
             typer.echo(shown.as_json())
         else:

@@ -1,112 +1,205 @@
-"""The roll call as a table: who is there, in which state, and how deep the queues are."""
+"""The pipeline as tables or as JSON: stages and their replicas, and how deep the queues are."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from rabbit.operations.halt import MOST_EXPLAINED
-from rabbit.operations.management import Depth
-from rabbit.operations.replicas import Replica, Replicas, are_meant
+from rabbit.operations.looks import Look, Seen
+from rabbit.operations.pipeline import Edge, Stage, pipeline
 from rabbit.terminal import escape, visible
 
-#: How many replicas are shown at most.
+#: How many replicas are shown at most, and of how many it is told what is wrong.
 MOST_SHOWN = 1000
+MOST_TOLD = 20
+
+#: From so many seconds on, a time is shown in minutes; and from so many on, in hours.
+_MINUTES, _HOURS = 120, 2 * 3600
 
 
 class Status:
-    """What there is to show: replicas, and what the queues hold."""
+    """What there is to show of a look at the pipeline."""
 
     def __init__(
-        self,
-        replicas: Replicas,
-        there: Iterable[Replica],
-        targets: Sequence[str],
-        depths: Mapping[str, Depth],
+        self, now: Look, before: Look | None = None, *, each_replica: bool = False
     ) -> None:
-        """Show the targets, and the queues that they read; without any: all.
+        """Show it.
 
         Args:
-            replicas: explains those that have said nothing.
-            there: who is there.
-            targets: stages, or `stage/replica`.
-            depths: what each queue holds.
+            now: what there is.
+            before: an earlier look: rates are those since then.
+            each_replica: show each of a stage's replicas, not all of them in one row.
         """
-        meant = [each for each in there if are_meant(each.name, targets)]
-        self._shown, self._more = meant[:MOST_SHOWN], len(meant[MOST_SHOWN:])
-        silent = [each for each in self._shown if each.report is None]
-        self._why = {each.name: replicas.explain(each) for each in silent[:MOST_EXPLAINED]}
-        self._strange = replicas.strange
-        read = {each.report.consumes for each in meant if each.report}
-        self._depths = {
-            name: depth for name, depth in depths.items() if not targets or name in read
-        }
+        self._pipeline = pipeline(now, before)
+        self._replicas = now.replicas[:MOST_SHOWN]
+        self._more = len(now.replicas[MOST_SHOWN:])
+        self._depths = now.depths
+        self._each_replica = each_replica
+
+    def tables(self) -> RenderableType:
+        """Return two tables, the stages and the queues, and below them what is wrong."""
+        return Group(self._first_table(), self._queue_table(), *self._lines())
 
     def show(self, console: Console) -> None:
-        """Print two tables, the replicas and the queues, and what the broker refuses."""
-        console.print(self._replica_table())
-        if self._more:
-            console.print(f"{self._more} more replicas are not shown: name a stage")
+        """Print the same; what is wrong on a line for each, however long."""
+        console.print(self._first_table())
         console.print(self._queue_table())
-        for each in self._shown:
-            if each.report and each.report.trouble:
-                trouble = f"{escape(each.name)}: {visible(each.report.trouble)}"
-                console.print(trouble, soft_wrap=True)
-        if self._strange:
-            console.print(self._strange, soft_wrap=True)
+        for line in self._lines():
+            console.print(line, soft_wrap=True)
 
     def as_json(self) -> str:
-        """Return the same for programs."""
-        queues = {name: asdict(depth) for name, depth in self._depths.items()}
-        rows = [self._row(each) for each in self._shown]
-        told = {"replicas": rows, "queues": queues, "more": self._more, "strange": self._strange}
+        """Return the same for programs, and more."""
+        told = {
+            "stages": [_stage_row(each) for each in self._pipeline.stages],
+            "edges": [_edge_row(each) for each in self._pipeline.edges],
+            "replicas": [_replica_row(each) for each in self._replicas],
+            "queues": {name: asdict(depth) for name, depth in self._depths.items()},
+            "more": self._more,
+            "strange": self._pipeline.strange,
+        }
         return json.dumps(told, indent=2)
 
-    def _explain(self, replica: Replica) -> str:
-        return self._why.get(replica.name, "not answering")
+    def _lines(self) -> Iterator[str]:
+        """Yield what does not fit into the tables."""
+        if self._more and self._each_replica:
+            yield f"{self._more} more replicas are not shown: name a stage"
+        told = [
+            f"{escape(each.name)}: {visible(wrong)}"
+            for each in self._replicas
+            if (wrong := _what_is_wrong(each, silence=not self._each_replica))
+        ]
+        yield from told[:MOST_TOLD]
+        if len(told) > MOST_TOLD:
+            yield f"and {len(told) - MOST_TOLD} more replicas: --replicas shows them"
+        if self._pipeline.strange:
+            yield self._pipeline.strange
 
-    def _row(self, replica: Replica) -> dict[str, object]:
-        if replica.report:
-            return replica.report.model_dump(mode="json", exclude={"command_id", "version"})
-        stage, _, name = replica.name.partition("/")
-        return {"stage": stage, "replica": name, "state": self._explain(replica)}
+    def _first_table(self) -> Table:
+        return self._replica_table() if self._each_replica else self._stage_table()
+
+    def _stage_table(self) -> Table:
+        table = Table("stage", "replicas", "consumes → produces", title="Stages")
+        for name in (
+            *("in flight", "handled", "a second", "failed", "retried", "dead letters"),
+            *("a call takes", "the oldest"),
+        ):
+            table.add_column(name, justify="right")
+        for stage in self._pipeline.stages:
+            table.add_row(*_stage_cells(stage))
+        return table
 
     def _replica_table(self) -> Table:
         table = Table("stage", "replica", "state", "consumes → produces", title="Replicas")
-        for name in ("in flight", "handled", "failed", "retried", "dead letters"):
+        for name in ("in flight", "handled", "failed", "retried", "dead letters", "requeued"):
             table.add_column(name, justify="right")
         table.add_column("since")
-        for replica in self._shown:
-            table.add_row(*self._cells(replica))
+        for replica in self._replicas:
+            table.add_row(*_replica_cells(replica))
         return table
-
-    def _cells(self, replica: Replica) -> tuple[str, ...]:
-        report = replica.report
-        stage, _, name = map(escape, replica.name.partition("/"))
-        if report is None:
-            return stage, name, visible(self._explain(replica))
-        path = f"{escape(report.consumes or '')} → {escape(report.produces or '')}".strip()
-        age = max(0, int((datetime.now(UTC) - report.since).total_seconds()))
-        return (
-            stage,
-            name,
-            report.state.value,
-            path,
-            str(report.in_flight),
-            str(report.handled),
-            str(report.failed),
-            str(report.retried),
-            str(report.dead_lettered),
-            f"{report.since:%H:%M:%S} UTC ({age} s)",
-        )
 
     def _queue_table(self) -> Table:
         table = Table("queue", title="Queues")
-        for name in ("ready", "in flight", "retrying", "dead letters"):
+        for name in ("ready", "in flight", "in, a second", "out", "empty in"):
             table.add_column(name, justify="right")
-        for name, depth in self._depths.items():
-            table.add_row(escape(name), *map(str, asdict(depth).values()))
+        for name in ("retrying", "dead letters"):
+            table.add_column(name, justify="right")
+        for edge in self._pipeline.edges:
+            table.add_row(*_edge_cells(edge))
         return table
+
+
+def _stage_row(stage: Stage) -> dict[str, object]:
+    """Return all that is known of a stage; its replicas by their names."""
+    replicas = [each.name.partition("/")[2] for each in stage.replicas]
+    return {**vars(stage), "replicas": replicas}
+
+
+def _edge_row(edge: Edge) -> dict[str, object]:
+    return {**asdict(edge), "seconds_until_empty": edge.seconds_until_empty}
+
+
+def _replica_row(replica: Seen) -> dict[str, object]:
+    if replica.report:
+        return replica.report.model_dump(mode="json", exclude={"command_id", "version"})
+    stage, _, name = replica.name.partition("/")
+    return {"stage": stage, "replica": name, "state": replica.silence}
+
+
+def _stage_cells(stage: Stage) -> tuple[str, ...]:
+    states = [f"{number} {state}" for state, number in sorted(stage.states.items())]
+    path = _path(", ".join(stage.consumes[:1]), stage.produces)
+    return (
+        escape(stage.name),
+        ", ".join(states),
+        path,
+        str(stage.in_flight),
+        str(stage.totals["handled"]),
+        _rate(stage.rates.get("handled")),
+        *(str(stage.totals[name]) for name in ("failed", "retried", "dead_lettered")),
+        "" if stage.handler_seconds is None else _seconds(stage.handler_seconds),
+        _seconds(stage.oldest_seconds) if stage.oldest_seconds else "",
+    )
+
+
+def _replica_cells(replica: Seen) -> tuple[str, ...]:
+    report = replica.report
+    stage, _, name = map(escape, replica.name.partition("/"))
+    if report is None:
+        return stage, name, visible(replica.silence)
+    age = max(0, int((datetime.now(UTC) - report.since).total_seconds()))
+    numbers = (report.in_flight, report.handled, report.failed, report.retried)
+    return (
+        stage,
+        name,
+        report.state.value,
+        _path(report.consumes, report.produces),
+        *map(str, (*numbers, report.dead_lettered, report.requeued)),
+        f"{report.since:%H:%M:%S} UTC ({age} s)",
+    )
+
+
+def _edge_cells(edge: Edge) -> tuple[str, ...]:
+    depth = edge.depth
+    until = edge.seconds_until_empty
+    is_growing = until is None and edge.rate_in and edge.rate_in > (edge.rate_out or 0)
+    return (
+        escape(edge.name),
+        str(depth.ready),
+        str(depth.in_flight),
+        _rate(edge.rate_in),
+        _rate(edge.rate_out),
+        ("grows" if is_growing else "") if until is None else _seconds(until) if until else "",
+        str(depth.retrying),
+        str(depth.dead_letters),
+    )
+
+
+def _what_is_wrong(replica: Seen, *, silence: bool) -> str | None:
+    if replica.report is None:
+        return replica.silence if silence else None
+    return replica.report.trouble
+
+
+def _path(consumes: str | None, produces: str | None) -> str:
+    return f"{escape(consumes or '')} → {escape(produces or '')}".strip()
+
+
+def _rate(rate: float | None) -> str:
+    if rate is None:
+        return ""
+    return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}"  # noqa: PLR2004 - three digits
+
+
+def _seconds(seconds: float) -> str:
+    """Say how long, with as many digits as matter."""
+    if seconds >= _HOURS:
+        return f"{seconds / 3600:.0f} h"
+    if seconds >= _MINUTES:
+        return f"{seconds / 60:.0f} min"
+    if seconds >= 1:
+        return f"{seconds:.0f} s"
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:.0f} ms" if milliseconds >= 1 else f"{1000 * milliseconds:.0f} µs"

@@ -3,7 +3,12 @@
 import json
 import os
 import platform
+import pty
+import re
 import signal
+import subprocess
+import sys
+import termios
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,7 +20,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from rabbit import __version__
-from tests.broker import Broker
+from tests.broker import ROOT, Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy
 from tests.process import Process
@@ -159,9 +164,12 @@ def test_status_shows_replicas_and_queues(
     broker.put("one", ["a", "b", "c", "d"], vhost)
     wait_until(lambda: sum(len(sink.lines) for sink in sinks) >= 4, 20, "messages flow")
 
-    table, data = control("status"), control("status", "--json")
+    folded, table, data = (control("status", *more) for more in ((), ("--replicas",), ("--json",)))
 
-    assert [table.wait(), data.wait()] == [0, 0]
+    assert [each.wait() for each in (folded, table, data)] == [0, 0, 0]
+    assert re.search(
+        r"relay +│ 2 running │ one → two .*\n│ recorder +│ 2 running │ two →", folded.out
+    )
     for text in ("relay", "w1", "w2", "recorder", "s1", "s2", "running", "one → two", "three"):
         assert text in table.out
     status = json.loads(data.out)
@@ -668,3 +676,51 @@ FORGED = {
     "failed": 0,
     "since": "2026-11-25T10:00:00Z",
 }
+
+
+def test_status_is_watched_until_it_is_interrupted(
+    broker: Broker, vhost: str, pipeline: Pipeline
+) -> None:
+    """Every second anew, with rates; Ctrl-C leaves the terminal as it was, with exit code 0."""
+    pipeline()
+    broker.put("one", [str(number) for number in range(3000)], vhost)
+    environment = {**os.environ, **broker.environment, "PYTHONPATH": "shared:.", "TERM": "xterm"}
+    environment |= {"RABBITMQ_VHOST": vhost, "COLUMNS": "160", "LINES": "40"}
+    terminal, end = pty.openpty()
+    before = termios.tcgetattr(end)
+    command = [sys.executable, "-m", "services.control", "status", "--watch"]
+    watching = subprocess.Popen(
+        command, stdin=end, stdout=end, stderr=end, env=environment, cwd=ROOT
+    )
+    shown: list[str] = []
+
+    def read() -> None:
+        with suppress(OSError):  # the terminal is closed
+            while data := os.read(terminal, 65536):
+                shown.append(data.decode(errors="replace"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    rates = re.compile(r"one → two .* \d+ │ +[1-9][\d,]* │")
+    try:
+        wait_until(lambda: rates.search("".join(shown)), 30, "a rate above nothing")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 0
+        assert termios.tcgetattr(end) == before
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(end)
+        reader.join()
+        os.close(terminal)
+    said = "".join(shown)
+    assert said.count("\x1b[?1049h") == said.count("\x1b[?1049l") == 1
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
+
+
+def test_nobody_can_watch_without_a_terminal(control: Control) -> None:
+    """One line, and exit code 2."""
+    watch = control("status", "--watch")
+
+    assert watch.wait() == 2
+    assert watch.log.splitlines()[-1].startswith("control: --watch needs a terminal")

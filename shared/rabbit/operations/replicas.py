@@ -174,16 +174,20 @@ class Replicas:
             if not reports:
                 sleep(POLL_SECONDS)
 
-    def call(self, target: str | None = None) -> None:
+    def call(self, target: str | None = None, seconds: float = ANSWER_SECONDS) -> None:
         """Ask who is there; wait until all that the broker knows have answered, but not long.
 
         When the broker that was to bring the answers has failed meanwhile, another one is asked.
+
+        Args:
+            target: who is to answer: a stage, or `stage/replica`; None: everybody.
+            seconds: how long to wait for the last of them.
         """
         for _ in range(2):
             asked, epoch = datetime.now(UTC), self._client.epoch
             queues = {queue for queue in self.look() if is_meant(self._known[queue].name, target)}
             self.send(Command(command="report", target=target))
-            if self.listen(partial(self._have_answered, queues, asked), ANSWER_SECONDS):
+            if self.listen(partial(self._have_answered, queues, asked), seconds):
                 return
             began = monotonic()
             for queue in sorted(each for each in queues if not self._has_answered(each, asked)):

@@ -1,0 +1,127 @@
+"""One look at the pipeline: who says what, and what each queue holds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+
+from rabbit.control.client import ControlClient
+from rabbit.control.messages import Report
+from rabbit.operations.management import Depth, Management, fold
+from rabbit.operations.replicas import ANSWER_SECONDS, Replica, Replicas, are_meant
+
+#: Of so many silent replicas it is said why, for which the broker is asked of each.
+MOST_EXPLAINED = 100
+
+#: How long to wait for those that have not answered the look before.
+SILENT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One replica, at one moment.
+
+    Attributes:
+        name: `stage/replica`.
+        report: what it has answered; None: nothing.
+        silence: why not, for a person.
+    """
+
+    name: str
+    report: Report | None
+    silence: str = ""
+
+    @property
+    def stage(self) -> str:
+        """The name of its stage."""
+        return self.name.partition("/")[0]
+
+    @property
+    def process(self) -> str:
+        """What tells its process from others of its name: totals are of one process."""
+        return (self.report.process or str(self.report.since)) if self.report else ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there was at one moment.
+
+    Attributes:
+        moment: when, in seconds of a clock that only runs forward.
+        replicas: who is there, by name.
+        depths: what each queue holds, by name; what belongs to it is folded into it.
+        strange: what there is to say of reports that nobody can have sent; None: there are none.
+    """
+
+    moment: float
+    replicas: tuple[Seen, ...]
+    depths: Mapping[str, Depth] = field(default_factory=dict)
+    strange: str | None = None
+
+
+class Looks:
+    """Looks at the pipeline as often as it is asked to."""
+
+    def __init__(
+        self,
+        client: ControlClient,
+        management: Management,
+        replicas: Replicas,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Look with these; `clock` tells the time, in seconds."""
+        self._client = client
+        self._management = management
+        self._replicas = replicas
+        self._clock = clock
+        self._were_silent: set[str] = set()
+
+    def take(self, targets: Sequence[str] = ()) -> Look:
+        """Ask all replicas and the broker.
+
+        Args:
+            targets: stages, or `stage/replica`: only these, and the queues that they read.
+
+        Raises:
+            RabbitError: nobody of a target's name is there.
+            BrokerUnavailableError: no broker answers.
+        """
+        asked = datetime.now(UTC)
+        self._replicas.call(seconds=SILENT_SECONDS if self._were_silent else ANSWER_SECONDS)
+        there = [each for each in self._replicas if self._is_there(each, asked)]
+        if targets:
+            self._replicas.require(targets, "show")
+        meant = [each for each in there if are_meant(each.name, targets)]
+        silent = [each for each in meant if not _answers(each, asked)]
+        self._were_silent = {each.name for each in silent}
+        why = {each.name: self._replicas.explain(each) for each in silent[:MOST_EXPLAINED]}
+        seen = tuple(
+            Seen(each.name, None, why.get(each.name, "not answering"))
+            if each.name in self._were_silent
+            else Seen(each.name, each.report)
+            for each in meant
+        )
+        read = {each.report.consumes for each in seen if each.report}
+        depths = fold(self._management.messages())
+        depths = {name: depth for name, depth in depths.items() if not targets or name in read}
+        self._count(depths, seen)
+        return Look(self._clock(), seen, depths, self._replicas.strange)
+
+    def _is_there(self, replica: Replica, asked: datetime) -> bool:
+        """Tell whether it is; who has not answered may be known not to run."""
+        if not _answers(replica, asked) or replica.has_ended:
+            self._replicas.weigh(replica)
+        return replica.is_there
+
+    def _count(self, depths: Mapping[str, Depth], seen: Sequence[Seen]) -> None:
+        """Put exact counts in place of those that lag behind, where it can be known."""
+        reports = [each.report for each in seen if each.report]
+        for queue in sorted({each.consumes or "" for each in reports} & depths.keys()):
+            readers = [each for each in reports if each.consumes == queue]
+            if count := self._client.count(queue):
+                depths[queue].ready = count.ready
+                depths[queue].in_flight = sum(each.in_flight for each in readers)
+
+
+def _answers(replica: Replica, asked: datetime) -> bool:
+    return replica.heard is not None and replica.heard >= asked and replica.report is not None
