@@ -1,7 +1,7 @@
-"""Dead letters: list them, show one, replay them, purge them."""
+"""Dead letters: list them, show one, replay, purge, export and import them."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, TypeAlias
@@ -9,18 +9,19 @@ from typing import Annotated, TypeAlias
 import typer
 
 from rabbit import ConfigurationError, RabbitError
+from rabbit.dead_letters.archive import Archived, from_line, to_line
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.dead_letters.letters import DeadLetters, Tell
 from rabbit.logs import logger
 from rabbit.message import Message
 from rabbit.operations.management import ControlSettings, Management
-from rabbit.terminal import counted
+from rabbit.terminal import counted, escape
 from rabbit.topology import Edge
 
 from .cli import Format, Formats, console, one_line_errors, spinner
-from .filters import Filter
+from .filters import Filter, older_than, rate
 from .letters import Overview, shown, to_json
-from .outcome import Outcome, no_such
+from .outcome import Outcome, no_such, tell_imported
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -31,6 +32,15 @@ Ids = Annotated[
 ]
 Reason = Annotated[str | None, typer.Option(help="Those with this reason, such as ValueError.")]
 Queue = Annotated[str | None, typer.Option(help="Those that came from this queue.")]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        "--older-than",
+        metavar="AGE",
+        help="Those given up so long ago or longer: 90s, 30m, 2h, 7d.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many, and do nothing.")]
 
 #: What is done to the dead letters of one queue.
 Work: TypeAlias = Callable[[str, Tell], None]
@@ -67,13 +77,14 @@ def _session() -> Iterator[_Session]:
 def list_(
     queue: Queue = None,
     reason: Reason = None,
+    older: OlderThan = None,
     limit: Annotated[int, typer.Option(min=0, help="Show so many of the newest.")] = 50,
     form: Formats = Format.TABLE,
 ) -> None:
     """Count the dead letters by queue and reason, and show the newest. All of them stay."""
-    chosen = Filter(queue=queue, reason=reason)
-    overview = Overview(chosen, limit)
     with _session() as session:
+        chosen = Filter(queue=queue, reason=reason, before=older_than(older))
+        overview = Overview(chosen, limit)
         session.each_queue(
             chosen,
             "looking through",
@@ -114,38 +125,67 @@ def show(
 
 
 @app.command()
-def replay(
+def replay(  # noqa: PLR0913 - options of a command
     *,
     everything: Everything = False,
     ids: Ids = None,
     reason: Reason = None,
     queue: Queue = None,
+    older: OlderThan = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many, the oldest first.")] = None,
+    per: Annotated[
+        str | None, typer.Option("--rate", metavar="N/s", help="No faster: 20/s, 30/m, 100/h.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="QUEUE", help="Copy them to another queue; the letters stay."),
+    ] = None,
+    dry_run: DryRun = False,
     form: Formats = Format.TABLE,
 ) -> None:
     """Publish dead letters again, to the queue they came from, each of them once."""
-    chosen = Filter(everything, frozenset(ids or ()), reason, queue)
-    outcome = Outcome(chosen, "replayed", "message", form)
-
     with _session() as session:
+        chosen = Filter(everything, frozenset(ids or ()), reason, queue, older_than(older))
         chosen.require("replay")
+        per_second = rate(per)
+        outcome = Outcome(chosen, _verb(to, dry_run=dry_run), "message", form, limit)
+        if to is not None and not session.management.is_bound(Edge(to).back):
+            there = _ways_back(session.management)
+            raise ConfigurationError(f"--to: no stage reads a queue {to!r}; {there}")
+        if to is not None:
+            told = f"copies go to {escape(to)}: the letters stay among the dead letters"
+            typer.echo(f"control: {told}", err=True)
 
         def work(name: str, tell: Tell) -> None:
-            if not session.management.is_bound(Edge(name).back):
-                session.dead_letters.look(
-                    name,
-                    lambda letter, _: outcome.stays.update(
-                        [(name, _NO_WAY)] * outcome.selects(letter)
-                    ),
-                    tell,
-                )
+            if outcome.is_enough:
                 return
-            done = session.dead_letters.replay(name, outcome.selects, tell)
-            outcome.done[name] += done.count
-            outcome.stays.update({(name, why): number for why, number in done.stays.items()})
+            is_possible = to is not None or session.management.is_bound(Edge(name).back)
+            if dry_run or not is_possible:
+                count = partial(outcome.count, why_not=None if is_possible else _NO_WAY)
+                session.dead_letters.look(name, count, tell)
+                return
+            done = session.dead_letters.replay(
+                name, outcome.selects, tell, to=to, limit=outcome.left, per_second=per_second
+            )
+            outcome.add(name, done.count, done.stays)
 
         with outcome.told_if_cut_short():
             session.each_queue(chosen, "replaying", work)
     outcome.tell()
+
+
+def _verb(to: str | None, *, dry_run: bool) -> str:
+    """Say what is done, or would be; to another queue it is a copy."""
+    verb = "replayed" if to is None else "copied"
+    return f"would have {verb}" if dry_run else verb
+
+
+def _ways_back(management: Management) -> str:
+    """Say which queues something can be replayed to."""
+    there = [
+        each for each in management.dead_letter_queues() if management.is_bound(f"{each}.back")
+    ]
+    return f"stages read {', '.join(map(escape, there))}" if there else "no stage has run here"
 
 
 @app.command()
@@ -155,24 +195,82 @@ def purge(
     ids: Ids = None,
     reason: Reason = None,
     queue: Queue = None,
+    older: OlderThan = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
     form: Formats = Format.TABLE,
 ) -> None:
     """Delete dead letters for good. It asks first."""
-    chosen = Filter(everything, frozenset(ids or ()), reason, queue)
-    outcome = Outcome(chosen, "deleted", "dead letter", form)
-
     with _session() as session:
+        chosen = Filter(everything, frozenset(ids or ()), reason, queue, older_than(older))
         chosen.require("purge")
-        if not yes:
+        verb = "would have deleted" if dry_run else "deleted"
+        outcome = Outcome(chosen, verb, "dead letter", form)
+        if not (yes or dry_run):
             _ask(session, chosen)
 
         def work(name: str, tell: Tell) -> None:
-            outcome.done[name] += session.dead_letters.purge(name, outcome.selects, tell)
+            if dry_run:
+                session.dead_letters.look(name, outcome.count, tell)
+            else:
+                outcome.add(name, session.dead_letters.purge(name, outcome.selects, tell))
 
         with outcome.told_if_cut_short():
             session.each_queue(chosen, "purging", work)
     outcome.tell()
+
+
+@app.command()
+def export(
+    *,
+    ids: Ids = None,
+    reason: Reason = None,
+    queue: Queue = None,
+    older: OlderThan = None,
+) -> None:
+    """Print dead letters, one line of JSON each, from which `import` brings them back.
+
+    All of them stay.
+    """
+    with _session() as session:
+        chosen = Filter(False, frozenset(ids or ()), reason, queue, older_than(older))
+
+        def put(letter: DeadLetter, message: Message) -> None:
+            if chosen.matches(letter):
+                sys.stdout.write(f"{to_line(letter, message)}\n")
+
+        session.each_queue(
+            chosen, "exporting", lambda name, tell: session.dead_letters.look(name, put, tell)
+        )
+
+
+@app.command("import")
+def import_(form: Formats = Format.TABLE) -> None:
+    """Bring the lines that `export` has printed back among the dead letters, from standard input.
+
+    Byte for byte, with the same ids. A line that is imported twice is there twice.
+    """
+    with _session() as session:
+        if sys.stdin.isatty():
+            raise ConfigurationError("standard input: the lines that dead-letters export prints")
+        known = set(session.management.dead_letter_queues())
+        with spinner("importing"):
+            restore = session.dead_letters.restore(_lines(sys.stdin, known))
+    tell_imported(restore.done, restore.refused, form)
+
+
+def _lines(lines: Iterable[str], known: Container[str]) -> Iterator[Archived]:
+    """Yield the letters; raise ConfigurationError for a line that is none, or has no queue here."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            archived = from_line(line)
+        except ValueError as error:
+            raise ConfigurationError(f"line {number}: {error}") from None
+        if archived.queue not in known:
+            dead = Edge(archived.queue).dead
+            msg = f"line {number}: there is no {dead!r} here: start a stage that reads the queue"
+            raise ConfigurationError(msg)
+        yield archived
 
 
 _NO_WAY = (

@@ -1,6 +1,5 @@
 """Dead letters as tables for people and as JSON for programs."""
 
-import base64
 import json
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rabbit.amqp.pika_types import decode_properties
+from rabbit.dead_letters.archive import details, plain
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.message import Message
 from rabbit.terminal import counted, escape
@@ -127,43 +126,12 @@ def _lines(parts: dict[str, Any]) -> Iterator[str]:
         if isinstance(value, dict):
             yield f"{title}:"
             for key, each in value.items():
-                text = each if isinstance(each, str) else json.dumps(each, default=_plain)
+                text = each if isinstance(each, str) else json.dumps(plain(each))
                 yield f"  {escape(key)}: {escape(text)}"
         else:
             yield f"{title}: {escape('' if value is None else str(value))}"
 
 
-def details(letter: DeadLetter, message: Message) -> dict[str, Any]:
-    """Return all that a letter consists of, for programs; see `to_json`."""
-    try:
-        properties = dict(vars(decode_properties(message.properties)))
-    except ValueError:
-        raw = base64.b64encode(message.properties).decode()
-        properties = {"not readable, in base64": raw}
-    headers = properties.pop("headers", None) or {}
-    try:
-        body, encoding = message.body.decode(), "utf-8"
-    except UnicodeDecodeError:
-        body, encoding = base64.b64encode(message.body).decode(), "base64"
-    return {
-        **asdict(letter),
-        "routing_key": message.routing_key,
-        "properties": {name: value for name, value in properties.items() if value is not None},
-        "headers": headers,
-        "body": body,
-        "body_encoding": encoding,
-    }
-
-
 def to_json(found: list[tuple[DeadLetter, Message]]) -> str:
     """Return letters with all that they consist of."""
-    return json.dumps([details(*each) for each in found], indent=2, default=_plain)
-
-
-def _plain(value: object) -> str:
-    """Return what JSON has no type for: times, bytes, decimals."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return str(value)
+    return json.dumps([plain(details(*each)) for each in found], indent=2)

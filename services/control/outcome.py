@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import typer
 
@@ -24,7 +25,9 @@ class Outcome:
         stays: how many stay, by queue and reason.
     """
 
-    def __init__(self, chosen: Filter, verb: str, noun: str, form: Format) -> None:
+    def __init__(
+        self, chosen: Filter, verb: str, noun: str, form: Format, limit: int | None = None
+    ) -> None:
         """Begin with none.
 
         Args:
@@ -32,6 +35,7 @@ class Outcome:
             verb: what is done, in the past tense.
             noun: what is counted then.
             form: for whom to print.
+            limit: to how many it may be done; None: all of them.
         """
         self.done: Counter[str] = Counter()
         self.stays: Counter[tuple[str, str]] = Counter()
@@ -40,6 +44,7 @@ class Outcome:
         self._noun = noun
         self._form = form
         self._found: set[str] = set()
+        self._limit = limit
 
     def selects(self, letter: DeadLetter) -> bool:
         """Tell whether a letter is meant, and note which of the ids there are."""
@@ -47,6 +52,30 @@ class Outcome:
         if meant and self._filter.ids:
             self._found.add(letter.id)
         return meant
+
+    def count(self, letter: DeadLetter, _message: object, why_not: str | None = None) -> None:
+        """Count a letter to which it would be done, or why it cannot be."""
+        if self.is_enough or not self.selects(letter):
+            return
+        if why_not is None:
+            self.done[letter.queue] += 1
+        else:
+            self.stays[letter.queue, why_not] += 1
+
+    def add(self, queue: str, done: int, stays: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Note to how many letters of a queue it was done, and why others stay."""
+        self.done[queue] += done
+        self.stays.update({(queue, why): number for why, number in stays.items()})
+
+    @property
+    def left(self) -> int | None:
+        """How many more there may be; None: any number."""
+        return None if self._limit is None else max(0, self._limit - self.done.total())
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether it was done to as many as it may be."""
+        return self.left == 0
 
     def tell(self) -> None:
         """Print it; end with 1 when not all that was asked for is done."""
@@ -78,7 +107,8 @@ class Outcome:
                 {"queue": queue, "reason": reason, "count": number}
                 for (queue, reason), number in sorted(self.stays.items())
             ]
-            told = {self._verb: +self.done, "stays": stays, "not_found": self._missing}
+            verb = self._verb.replace(" ", "_")
+            told = {verb: +self.done, "stays": stays, "not_found": self._missing}
             typer.echo(json.dumps(told, indent=2))
             return
         parts = ", ".join(
@@ -89,7 +119,27 @@ class Outcome:
 
     @property
     def _missing(self) -> list[str]:
-        return sorted(set(self._filter.ids) - self._found)
+        """The ids there are none of; those behind the limit were not looked for."""
+        return [] if self.is_enough else sorted(set(self._filter.ids) - self._found)
+
+
+def tell_imported(done: Counter[str], refused: Counter[tuple[str, str]], form: Format) -> None:
+    """Print what was imported; end with 1 when some were refused."""
+    if form is Format.JSON:
+        stays = [
+            {"queue": queue, "reason": why, "count": number}
+            for (queue, why), number in sorted(refused.items())
+        ]
+        typer.echo(json.dumps({"imported": done, "refused": stays}, indent=2))
+    else:
+        parts = ", ".join(f"{number} {escape(queue)}" for queue, number in sorted(done.items()))
+        total = counted(done.total(), "dead letter")
+        typer.echo(f"imported {total}{': ' if parts else ''}{parts}")
+        for (queue, why), number in refused.items():
+            letters = counted(number, "dead letter")
+            typer.echo(f"not imported: {letters} of {escape(queue)}: {visible(why)}", err=True)
+    if refused:
+        raise typer.Exit(1)
 
 
 def no_such(ids: list[str]) -> str:

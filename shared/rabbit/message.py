@@ -16,6 +16,7 @@ from rabbit.amqp.properties import (
     REPLY_TO,
     TIMESTAMP,
     decode_headers,
+    drop_headers,
     headers_table,
     is_simple,
     read_ids,
@@ -55,6 +56,8 @@ ADDED_HEADERS = frozenset(
         "x-failed-at",
     }
 )
+#: What a quorum queue adds to each delivery: how often it has delivered that message.
+COUNTED_HEADERS = frozenset({"x-delivery-count", "x-acquired-count"})
 #: The broker sends a message to these routing keys, too (sender-selected distribution), and we keep
 #: here what a message that waits cannot have: neither is for what is made of it.
 NOT_HANDED_ON = ADDED_HEADERS | {"CC", "BCC", "x-original-expiration", "x-original-user-id"}
@@ -263,6 +266,18 @@ class Message:
 
 def _undecodable(error: ValueError) -> UndecodableError:
     return UndecodableError(f"properties that cannot be decoded: {error!r}")
+
+
+def as_stored(properties: bytes) -> bytes:
+    """Return properties as they stand in the queue: without what the delivery has added.
+
+    Args:
+        properties: as they came, flags first. What cannot be read stays as it is.
+    """
+    try:
+        return drop_headers(properties, COUNTED_HEADERS.__contains__)
+    except ValueError:
+        return properties
 
 
 def is_added(header: str) -> bool:

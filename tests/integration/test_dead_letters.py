@@ -6,14 +6,20 @@ import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from rabbit.dead_letters.archive import to_line
 from rabbit.dead_letters.browser import LARGEST_PREFETCH
+from rabbit.dead_letters.dead_letter import DeadLetter
+from rabbit.message import Message
 from rabbit.topology import Edge
 from tests.broker import Broker
 from tests.conftest import Start
@@ -54,7 +60,12 @@ def begin(start: Start, vhost: str, *arguments: str, **environment: Any) -> Proc
 def bury(broker: Broker, vhost: str) -> Bury:
     """Give a function that puts messages among the dead letters of a queue, as a stage does."""
 
-    def put(queue: str, bodies: Iterable[str | bytes], error: str = "ValueError") -> None:
+    def put(
+        queue: str,
+        bodies: Iterable[str | bytes],
+        error: str = "ValueError",
+        failed_at: str = "2026-11-24T10:{:02}:{:02}+00:00",
+    ) -> None:
         broker.declare(queue, vhost)
         with broker.channel(vhost) as channel:
             for index, body in enumerate(bodies):
@@ -75,7 +86,7 @@ def bury(broker: Broker, vhost: str) -> Bury:
                         "x-failed-stage": "stage",
                         "x-failed-replica": "r1",
                         "x-attempts": 4,
-                        "x-failed-at": f"2026-11-24T10:{index // 60 % 60:02}:{index % 60:02}+00:00",
+                        "x-failed-at": failed_at.format(index // 60 % 60, index % 60),
                     },
                 )
 
@@ -470,6 +481,150 @@ def test_letters_of_the_broker(broker: Broker, vhost: str, command: Command) -> 
     assert letter["failed_at"].startswith("20")
     [message] = broker.take("one", 1, vhost=vhost)
     assert dict(message.headers) == {}
+
+
+def test_no_more_than_asked_for(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """`--limit`: over all queues, the oldest first; `--dry-run` says the same and does nothing."""
+    bury("one", ["a", "b", "c"])
+    bury("two", ["d", "e", "f"])
+
+    dry = command("replay", "--all", "--limit", "4", "--dry-run")
+    done = command("replay", "--all", "--limit", "4")
+    purge = command("purge", "--reason", "ValueError", "--dry-run")
+
+    assert dry.out == "would have replayed 4 messages: 3 one, 1 two\n", dry.log
+    assert done.out == "replayed 4 messages: 3 one, 1 two\n", done.log
+    assert [each.text for each in broker.take_all("two", vhost)] == ["d"]
+    assert [each.text for each in broker.take_all("two.dead", vhost)] == ["e", "f"]
+    assert purge.out == "would have deleted 2 dead letters: 2 two\n"
+    assert dry.wait() == done.wait() == purge.wait() == 0
+
+
+def test_no_faster_than_asked_for(broker: Broker, vhost: str, start: Start, bury: Bury) -> None:
+    """`--rate`: one a second, in order; what is not its turn yet is a dead letter still."""
+    bury("one", map(str, range(4)))
+
+    slow = begin(start, vhost, "replay", "--all", "--rate", "60/m")
+    wait_until(lambda: broker.depth("one", vhost) == 1, 30, "the first is replayed")
+    began = time.monotonic()
+    assert slow.wait() == 0, slow.log
+
+    assert time.monotonic() - began > 2
+    assert slow.out == "replayed 4 messages: 4 one\n"
+    assert [each.text for each in broker.take("one", 4, vhost=vhost)] == ["0", "1", "2", "3"]
+
+
+def test_copies_to_another_queue(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """`--to`: the other queue has them as they were before they failed; the letters stay."""
+    bury("one", ["a", "b"])
+    broker.declare("other", vhost)
+
+    done = command("replay", "--all", "--to", "other")
+    nowhere = command("replay", "--all", "--to", "nowhere")
+
+    assert done.wait() == 0, done.log
+    assert done.out == "copied 2 messages: 2 one\n"
+    assert "control: copies go to other: the letters stay among the dead letters" in done.log
+    [first, _] = broker.take("other", 2, vhost=vhost)
+    assert (first.text, first.id, first.key) == ("a", "one-ValueError-0", "key-0")
+    assert dict(first.headers) == {"theirs": "kept"}
+    assert [broker.depth(each, vhost) for each in ("one", "one.dead")] == [0, 2]
+    assert nowhere.wait() == 2
+    assert "--to: no stage reads a queue 'nowhere'; stages read one, other" in nowhere.log
+
+
+def test_the_old_ones_only(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """`--older-than`: by the time of the failure; one that tells none is not meant."""
+    bury("one", ["old"], failed_at="2020-01-01T00:00:00+00:00")
+    bury("one", ["new"], failed_at=datetime.now(UTC).isoformat())
+    bury("one", ["unknown"], failed_at="some day")
+
+    done = command("replay", "--older-than", "1d")
+    wrong = command("replay", "--older-than", "yesterday")
+
+    assert done.out == "replayed 1 message: 1 one\n", done.log
+    assert [each.text for each in broker.take_all("one", vhost)] == ["old"]
+    assert wrong.wait() == 2
+    assert wrong.log == "control: --older-than: 'yesterday' is not such as 90s, 30m, 2h or 7d\n"
+
+
+#: A value of each type that a header can have in RabbitMQ, as it stands in a table.
+VALUES = {
+    b"t": b"\x01",
+    b"b": b"\xff",
+    b"B": b"\xff",
+    b"s": b"\xff\xfe",
+    b"u": b"\xff\xfe",
+    b"I": b"\xff\xff\xff\xfe",
+    b"i": b"\xff\xff\xff\xfe",
+    b"l": b"\x80\0\0\0\0\0\0\x01",
+    b"f": struct.pack(">f", 0.1),
+    b"d": struct.pack(">d", 0.1),
+    b"D": b"\x02\0\0\x01\0",
+    b"S": b"\0\0\0\x02\xc3\xa9",
+    b"T": b"\0\0\0\0\x5f\0\0\0",
+    b"V": b"",
+    b"x": b"\0\0\0\x02\xff\0",
+    b"A": b"\0\0\0\x05t\0u\0\x07",
+    b"F": b"\0\0\0\x04\x01at\0",
+}
+
+
+def import_(broker: Broker, vhost: str, lines: str) -> subprocess.CompletedProcess[str]:
+    """Run `control dead-letters import` on these lines."""
+    return subprocess.run(
+        [sys.executable, "-m", "services.control", "dead-letters", "import"],
+        cwd=ROOT,
+        env={**broker.environment, "PYTHONPATH": f"{ROOT / 'shared'}", "RABBITMQ_VHOST": vhost},
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_export_and_import_byte_for_byte(
+    broker: Broker, vhost: str, command: Command, bury: Bury
+) -> None:
+    """What was exported, deleted and imported is as it was: headers of each type, any body."""
+    bury("one", ["text\n\x1b", b"\xff\x00", ""])
+    # In the order of their names, in which the broker delivers what it adds a count to.
+    table = b"".join(b"\x01" + kind + kind + value for kind, value in sorted(VALUES.items()))
+    properties = b"\x20\0" + len(table).to_bytes(4, "big") + table
+    every = Message(b"\x80", properties, redelivered=False, routing_key="\udcff")
+    began = import_(broker, vhost, to_line(DeadLetter.of("one", every), every))
+
+    first = command("export", "--queue", "one")
+    command("purge", "--all", "--yes")
+    again = import_(broker, vhost, first.out)
+    second = command("export")
+
+    assert began.stdout == "imported 1 dead letter: 1 one\n", began.stderr
+    assert again.stdout == "imported 4 dead letters: 4 one\n", again.stderr
+    assert first.out == second.out
+    told = [json.loads(line) for line in first.out.splitlines()]
+    assert [each["body"] for each in told] == ["text\n\x1b", "/wA=", "", "gA=="]
+    assert told[3]["raw_properties"] == base64.b64encode(properties).decode()
+    assert told[3]["routing_key"] == "\udcff"
+
+
+def test_what_cannot_be_imported(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
+    """The line is named, and how many came before it; exit code 2 for what a person did wrong."""
+    bury("one", ["a"])
+    line = command("export").out
+
+    torn = import_(broker, vhost, f"{line}{line[:40]}\n")
+    elsewhere = import_(broker, vhost, line.replace('"one"', '"two"'))
+    with broker.limited("one.dead", 1, vhost):
+        wait_until(lambda: import_(broker, vhost, line).returncode, 20, "the dead letters are full")
+        full = import_(broker, vhost, line)
+
+    assert torn.returncode == elsewhere.returncode == 2
+    assert "control: 0 dead letters imported, then: line 2: it is no line that" in torn.stderr
+    assert "then: line 1: there is no 'two.dead' here: start a stage" in elsewhere.stderr
+    assert full.returncode == 1
+    assert "not imported: 1 dead letter of one: 'one.dead' refuses messages" in full.stderr
 
 
 def test_programs_are_told_too(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:

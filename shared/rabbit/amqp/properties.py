@@ -273,6 +273,26 @@ def with_headers(
     return flags.to_bytes(2, "big") + before + table + after
 
 
+def drop_headers(properties: bytes, is_left_out: Callable[[str], bool]) -> bytes:
+    """Return properties without some of the headers; all else stays as it is, byte for byte.
+
+    Args:
+        properties: flags first. When no header is left, there is no table either.
+        is_left_out: tells it by a header's name.
+
+    Raises:
+        ValueError: there is something that cannot be read.
+    """
+    before, table, after = _cut(properties)
+    kept = without_headers(table, is_left_out)
+    if kept == table:
+        return properties
+    flags = int.from_bytes(properties[:2], "big")
+    if not kept:
+        return (flags & ~HEADERS).to_bytes(2, "big") + before + after
+    return properties[:2] + before + len(kept).to_bytes(4, "big") + kept + after
+
+
 def _cut(properties: bytes) -> tuple[bytes, bytes, bytes]:
     """Return what stands before the headers (without the flags), their table, and what follows."""
     flags, begin = int.from_bytes(properties[:2], "big"), 2

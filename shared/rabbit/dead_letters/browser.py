@@ -197,6 +197,14 @@ class QueueBrowser(ChannelListener):
         self._held[delivery.generation].unacked.ack(delivery.tag)
         self._moved_at = monotonic()
 
+    def enough(self) -> None:
+        """Look at nothing more than what has come: the rest stays."""
+        self.total = self.seen
+
+    def wait(self) -> None:
+        """Note that a message is held back on purpose, and not by the broker."""
+        self._moved_at = monotonic()
+
     def fail(self, error: Exception) -> None:
         """End early: all that is not acked stays."""
         if not self._is_over:

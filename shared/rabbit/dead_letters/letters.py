@@ -1,15 +1,20 @@
-"""Dead letters: how to look at them, replay and purge them."""
+"""Dead letters: how to look at them, replay and purge them, and bring them in from a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self, TypeAlias
 
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
+from rabbit.amqp.properties import set_aside, with_headers
+from rabbit.dead_letters.archive import Archived
 from rabbit.dead_letters.browser import QueueBrowser
 from rabbit.dead_letters.dead_letter import DeadLetter
-from rabbit.dead_letters.replay import Replay, Selects
+from rabbit.dead_letters.restore import Restore
+from rabbit.dead_letters.transfer import Terms, Transfer
 from rabbit.errors import RabbitError
 from rabbit.logs import Logger
+from rabbit.message import Message, is_added
 from rabbit.messaging.consumer import Delivery
+from rabbit.output import Output
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 
@@ -18,6 +23,8 @@ PATIENCE_SECONDS = 60.0
 
 #: Given how many have been looked at, and how many there are.
 Tell: TypeAlias = Callable[[int, int], None]
+#: Tells whether a letter is meant.
+Selects: TypeAlias = Callable[[DeadLetter], bool]
 
 
 class DeadLetters:
@@ -86,7 +93,16 @@ class DeadLetters:
             raise type(error)(msg) from None
         return deleted
 
-    def replay(self, queue: str, selects: Selects, tell: Tell) -> Replay:
+    def replay(
+        self,
+        queue: str,
+        selects: Selects,
+        tell: Tell,
+        *,
+        to: str | None = None,
+        limit: int | None = None,
+        per_second: float | None = None,
+    ) -> Transfer:
         """Put the dead letters that `selects` is true of back into the queue they came from.
 
         Each is published with its routing key, its id and its body, without what the failure has
@@ -95,26 +111,54 @@ class DeadLetters:
 
         Args:
             queue: that queue; its way back, the exchange `QUEUE.back`, exists.
-            selects: what to replay.
+            selects: what to replay; asked of no more than there may be.
             tell: given how far it has come.
+            to: another queue that gets copies, by its own way back: the letters stay then.
+            limit: how many at most, the oldest first; None: all.
+            per_second: how many a second at most; None: as fast as the broker takes them.
 
         Raises:
             BrokerUnavailableError: no connection, it was lost, or nothing is confirmed.
             TopologyError: the broker refuses the way back.
         """
-        replay = Replay(self._loop_thread, queue, selects, self._log)
+
+        def make(delivery: Delivery) -> Output | None:
+            return _anew(delivery) if selects(DeadLetter.of(queue, delivery)) else None
+
+        target, terms = to or queue, Terms(limit, per_second, stays=to is not None)
+        replay = Transfer(self._loop_thread, Edge(target).back, make, self._log, terms)
         try:
             self._go_through(queue, replay.act, tell)
         except RabbitError as error:
             replay.finish()
+            verb = "copied" if to else "replayed"
             msg = (
-                f"{replay.count} messages replayed to {queue!r}, then: {error}. "
+                f"{replay.count} messages {verb} to {target!r}, then: {error}. "
                 "What was under way may be in both queues, with the same id"
             )
             raise type(error)(msg) from None
         finally:
             replay.close()
         return replay
+
+    def restore(self, letters: Iterable[Archived]) -> Restore:
+        """Bring exported letters back among the dead letters of the queues they came from.
+
+        Args:
+            letters: taken one after the other, no faster than the broker confirms them. An error
+                that this raises ends it: what came before is imported.
+
+        Raises:
+            BrokerUnavailableError: no connection, or nothing is confirmed.
+            TopologyError: the broker refuses the exchange of a queue's dead letters.
+        """
+        restore = Restore(self._loop_thread, self._log, self._patience)
+        try:
+            restore.run(letters)
+        except RabbitError as error:
+            msg = f"{restore.done.total()} dead letters imported, then: {error}"
+            raise type(error)(msg) from None
+        return restore
 
     def _go_through(
         self, queue: str, act: Callable[[QueueBrowser, Delivery], None], tell: Tell
@@ -132,3 +176,10 @@ class DeadLetters:
 
 def _nothing() -> None:
     """Do nothing at the end of a turn: a browser has its own."""
+
+
+def _anew(delivery: Message) -> Output:
+    """Return a letter as it was before it failed. Raises ValueError when it cannot be read."""
+    properties, aside = set_aside(delivery.properties)
+    properties = with_headers(properties, aside, without=is_added)
+    return Output(delivery.body, properties, key=delivery.routing_key)

@@ -9,10 +9,11 @@ import pytest
 from rabbit import ConfigurationError
 from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.amqp.properties import read_headers
+from rabbit.dead_letters.archive import details
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.message import Message
-from services.control.filters import Filter
-from services.control.letters import Overview, details, shown
+from services.control.filters import Filter, older_than, rate
+from services.control.letters import Overview, shown
 from services.control.text import cut
 
 
@@ -143,3 +144,34 @@ def test_properties_that_cannot_be_decoded_are_shown_in_base64() -> None:
 
     assert told["properties"] == {"not readable, in base64": "IAAAAAADAWFR"}
     assert (told["body"], told["body_encoding"]) == ("/w==", "base64")
+
+
+@pytest.mark.parametrize(
+    ("asked", "per_second"), [("20/s", 20), ("20", 20), ("30/m", 0.5), ("36/h", 0.01)]
+)
+def test_a_rate_has_a_unit(asked: str, per_second: float) -> None:
+    """Of time: a second, a minute, an hour."""
+    assert rate(asked) == per_second
+
+
+@pytest.mark.parametrize("asked", ["", "0/s", "fast", "-1/s", "1/d"])
+def test_what_is_no_rate_is_said(asked: str) -> None:
+    """With what is one."""
+    with pytest.raises(ConfigurationError, match="is not such as 20/s, 30/m or 100/h"):
+        rate(asked)
+
+
+@pytest.mark.parametrize("asked", ["", "2", "2 h", "1w", "999999999d"])
+def test_what_is_no_age_is_said(asked: str) -> None:
+    """Likewise."""
+    with pytest.raises(ConfigurationError, match="--older-than: "):
+        older_than(asked)
+
+
+def test_the_old_are_told_by_the_time_of_their_failure() -> None:
+    """Of no time zone, it is UTC."""
+    old = Filter(before=datetime(2026, 11, 24, 10, 0, 5, tzinfo=UTC))
+
+    assert old.matches(letter(5))
+    assert not old.matches(letter(6))
+    assert not old.matches(DeadLetter("", "one", "", "", "", "", None, "", 0))
