@@ -1,8 +1,5 @@
 """An error of the library's own ends what waits for it, and is not told as the network's."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
 from rabbit import MessageQueue
@@ -11,7 +8,6 @@ from rabbit.messaging.consumer import QueueConsumer
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import InBackground
-from tests.integration.tls import Certificates, TlsBroker
 from tests.waiting import wait_until
 
 #: Where the error is put: in what the network brings, in what ends a turn, in a timer, and where a
@@ -57,55 +53,18 @@ def test_a_stage_ends(broker: Broker, unique: Unique, start: Start, place: str, 
     assert [each.text for each in broker.take(unique("in"), 1)] == ["a"]
 
 
-def lose(broker: Broker, start: Start, **given: Any) -> None:
-    """Cut a stage's connections, and check that it ends by the error that it makes of that."""
-    program = PROGRAM.format(
-        place="rabbit.messaging.consumer.QueueConsumer.lost", error="RuntimeError"
-    )
-    sink = start("-c", program, **given)
-    wait_until(lambda: broker.close_connections(given["REPLICA"]), 20, "it is cut off")
-
-    assert sink.wait() == 1
-    is_told(sink.log, "lost: a bug of ours")
-
-
 def test_a_stage_ends_that_makes_an_error_of_a_loss(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
     """It is not taken for a failed attempt to come back."""
-    lose(broker, start, REPLICA=unique("replica"), INPUT_QUEUE=unique("in"))
+    program = PROGRAM.format(
+        place="rabbit.messaging.consumer.QueueConsumer.lost", error="RuntimeError"
+    )
+    sink = start("-c", program, REPLICA=unique("replica"), INPUT_QUEUE=unique("in"))
+    wait_until(lambda: broker.close_connections(unique("replica")), 20, "it is cut off")
 
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Make them once."""
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
-def tls(certificates: Certificates) -> Iterator[TlsBroker]:
-    """Run a broker that demands client certificates."""
-    with TlsBroker(certificates) as made:
-        yield made
-
-
-def test_a_stage_ends_with_tls(tls: TlsBroker, certificates: Certificates, start: Start) -> None:
-    """There, pika's own transport is between us and the socket."""
-    tls.put("in", ["a"])
-    secured: dict[str, Any] = {
-        **tls.environment,
-        "RABBITMQ_HOST": "localhost",
-        "RABBITMQ_PORT": tls.tls_port,
-        "RABBITMQ_CA_FILE": certificates.ca,
-        **certificates.client,
-    }
-    for place in ("delivery", "opening"):
-        program = PROGRAM.format(place=PLACES[place], error="BlockingIOError")
-        sink = start("-c", program, ready=False, INPUT_QUEUE="in", **secured)
-
-        assert sink.wait() == 1
-        is_told(sink.log)
-    lose(tls, start, REPLICA="cut-off", INPUT_QUEUE="in", **secured)
+    assert sink.wait() == 1
+    is_told(sink.log, "lost: a bug of ours")
 
 
 def test_a_handler_thread_that_ends_is_heard_of(

@@ -17,7 +17,8 @@ from rabbit.amqp.channel import STABLE_SECONDS, Backoff, Channel, ChannelListene
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.outages import Outage, Phase, Where, explain
-from rabbit.amqp.wire import Services, Wire, outage_of, parameters, reaching
+from rabbit.amqp.services import Services
+from rabbit.amqp.wire import Wire, outage_of, parameters, reaching
 from rabbit.settings import Endpoint, Settings
 
 #: Pause before a new attempt to connect: random, up to a bound that doubles from first to last.
@@ -132,7 +133,6 @@ class Connection:
             on_close_callback=self._failed,
             custom_ioloop=Services(self._loop),
         )
-        self._pika.on_error = self._loop.fail
 
     def hurry(self) -> None:
         """Try again at once, not after the pause."""

@@ -46,7 +46,6 @@ class Loop(IOLoop):
         # A finaliser may wake us within any allocation, one of `wake_threadsafe` itself included.
         self._poller._waking_mutex = threading.RLock()  # type: ignore[assignment] # noqa: SLF001
         self._on_turn = on_turn
-        self._error: BaseException | None = None
 
     def start(self) -> None:
         """Run in this thread until stopped, and have pika log nothing from here."""
@@ -67,16 +66,8 @@ class Loop(IOLoop):
 
     def process_timeouts(self) -> None:
         """Run what is due, then end the turn (pika calls this once a turn)."""
-        if self._error is not None:  # before pika tells us what it makes of it
-            raise self._error
         super().process_timeouts()
-        if self._error is not None:
-            raise self._error
         self._on_turn()
-
-    def fail(self, error: BaseException) -> None:
-        """Have this turn end by an error, and with it `start`, whoever catches it meanwhile."""
-        self._error = self._error or error
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Run `function` on the loop's thread, soon; safe from any thread.

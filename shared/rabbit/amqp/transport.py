@@ -1,17 +1,18 @@
 """A connected socket that sends at once and reads in large pieces; without pika.
 
-pika's own transport reads 4 KiB a system call, and sends only when the poller has said, a turn
-later, that it may. So here are the four methods that a pika connection asks of a transport
-(`AbstractStreamTransport`), for plain TCP; TLS is left to pika.
+pika's own transports read 4 KiB a system call, and send only when the poller has said, a turn
+later, that they may. So here are the four methods that a pika connection asks of a transport
+(`AbstractStreamTransport`), for plain TCP and for TLS alike.
 """
 
 import socket
-import threading
+import ssl
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
+from rabbit.amqp.tls import TlsSocket
 from rabbit.errors import ProtocolError
 
 #: The most that is read from the network with one system call.
@@ -55,13 +56,15 @@ class Services(Protocol):
 
 
 class Transport:
-    """Carries bytes between a connected, non-blocking TCP socket and its receiver."""
+    """Carries bytes between a connected, non-blocking socket and its receiver."""
 
-    def __init__(self, sock: socket.socket, receiver: Receiver, services: Services) -> None:
+    def __init__(
+        self, sock: socket.socket | TlsSocket, receiver: Receiver, services: Services
+    ) -> None:
         """Begin to read.
 
         Args:
-            sock: it is this transport's from now on.
+            sock: it is this transport's from now on; with TLS, the handshake is done.
             receiver: told what arrives, and of the end.
             services: the loop that everything runs on.
         """
@@ -72,9 +75,12 @@ class Transport:
             bytearray(READ_BYTES)
         )  # a new one a call would be a new mapping
         self._unsent: deque[memoryview] = deque()
+        self._awaits_room = False
         self._is_ended = False
         self._error: BaseException | None = None
         services.set_reader(sock.fileno(), self._readable)
+        # Something may have come together with the end of the TLS handshake.
+        services.add_callback_threadsafe(self._readable)
 
     def get_protocol(self) -> Receiver:
         """Return the receiver."""
@@ -92,8 +98,6 @@ class Transport:
         self._unsent.append(memoryview(data))  # what is left of it is cut off without a copy
         if is_first:
             self._send()
-            if self._unsent and not self._is_ended:
-                self._services.set_writer(self._socket.fileno(), self._writable)
 
     def abort(self) -> None:
         """Close without sending the rest; the receiver hears of the end in the next turn."""
@@ -106,9 +110,13 @@ class Transport:
         try:
             count = self._socket.recv_into(self._received)
         except (BlockingIOError, InterruptedError):
-            return
+            count = None
         except OSError as error:
             self._end(error)
+            return
+        if self._unsent and not self._awaits_room:  # TLS had to read something first
+            self._send()
+        if count is None:
             return
         try:
             self._hand_over(count)
@@ -123,26 +131,36 @@ class Transport:
         else:
             self._end(None)
 
-    def _writable(self) -> None:
+    def _send(self) -> None:
+        """Send what the socket takes; be called again when it takes more."""
         if self._is_ended:
             return
-        self._send()
-        if not self._unsent:
-            self._services.remove_writer(self._socket.fileno())
+        try:
+            awaits_room = not self._is_all_sent()
+        except ssl.SSLWantReadError:
+            awaits_room = False  # `_readable` calls again
+        except OSError as error:
+            self._end(error)
+            return
+        if awaits_room != self._awaits_room:
+            self._awaits_room = awaits_room
+            if awaits_room:
+                self._services.set_writer(self._socket.fileno(), self._send)
+            else:
+                self._services.remove_writer(self._socket.fileno())
 
-    def _send(self) -> None:
+    def _is_all_sent(self) -> bool:
         try:
             while self._unsent:
                 data = self._unsent[0]
                 sent = self._socket.send(data)
                 if sent < len(data):
                     self._unsent[0] = data[sent:]
-                    return
-                self._unsent.popleft()
+                else:
+                    self._unsent.popleft()
         except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._end(error)
+            return False
+        return True
 
     def _end(self, error: BaseException | None) -> None:
         """Note why it ends; that somebody has asked for it counts more than a failure."""
@@ -162,43 +180,3 @@ class Transport:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
-
-
-class Lookup:
-    """Looks something up in a daemon thread, and tells on the loop's thread (pika may cancel)."""
-
-    def __init__(
-        self,
-        look_up: Callable[[], Any],
-        on_done: Callable[[Any], object],
-        call: Callable[[Callable[[], None]], object],
-    ) -> None:
-        """Begin; on the loop's thread.
-
-        Args:
-            look_up: called in a thread of its own.
-            on_done: given what that has returned, or the exception that it has raised.
-            call: runs a function on the loop's thread; safe from any thread.
-        """
-        self._look_up = look_up
-        self._on_done: Callable[[Any], object] | None = on_done
-        self._call = call
-        threading.Thread(target=self._run, name="lookup", daemon=True).start()
-
-    def cancel(self) -> bool:
-        """Tell nobody, unless it is too late; see pika's `AbstractIOReference`."""
-        is_open, self._on_done = self._on_done is not None, None
-        return is_open
-
-    def _run(self) -> None:
-        found: Any
-        try:
-            found = self._look_up()
-        except Exception as error:  # noqa: BLE001 - told, like a result
-            found = error
-        self._call(lambda: self._tell(found))
-
-    def _tell(self, found: Any) -> None:  # noqa: ANN401 - whatever was looked up
-        on_done, self._on_done = self._on_done, None
-        if on_done is not None:
-            on_done(found)

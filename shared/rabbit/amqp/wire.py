@@ -1,8 +1,6 @@
 """The seam to pika: a connection of its that leaves the frequent frames to us, both ways."""
 
-import socket
-import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pika
@@ -11,7 +9,6 @@ from pika.adapters.utils.connection_workflow import (
     AMQPConnectorStackTimeout,
     AMQPConnectorTransportSetupError,
 )
-from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 from pika.exceptions import (
     AMQPHeartbeatTimeout,
     BodyTooLongError,
@@ -25,75 +22,8 @@ from pika.spec import BasicProperties
 
 from rabbit.amqp import frames
 from rabbit.amqp.outages import Closed, Phase, Silence
-from rabbit.amqp.transport import Lookup, Transport
 from rabbit.errors import ProtocolError
 from rabbit.settings import Endpoint, Settings
-
-
-class _Linkup:
-    """A transport that is about to be put between a socket and its connection; pika may cancel."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket: socket.socket | None = sock
-
-    def take(self) -> socket.socket | None:
-        """Return the socket, once; None when that was cancelled."""
-        taken, self._socket = self._socket, None
-        return taken
-
-    def cancel(self) -> bool:
-        """Close the socket, unless it is too late; see pika's `AbstractIOReference`."""
-        cancelled = self.take()
-        if cancelled is not None:
-            cancelled.close()
-        return cancelled is not None
-
-
-class Services(SelectorIOServicesAdapter):
-    """pika's I/O services, with a transport of our own for plain TCP, and our own name lookup."""
-
-    def getaddrinfo(
-        self,
-        host: str,
-        port: int,
-        on_done: Callable[..., None],
-        family: int = 0,
-        socktype: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> Any:  # noqa: ANN401 - pika's
-        """Begin to look up a host's addresses; see pika's `AbstractIOServices`."""
-        return Lookup(
-            lambda: socket.getaddrinfo(host, port, family, socktype, proto, flags),
-            on_done,
-            self.add_callback_threadsafe,
-        )
-
-    def create_streaming_connection(
-        self,
-        protocol_factory: Any,  # noqa: ANN401 - pika's
-        sock: socket.socket,
-        on_done: Any,  # noqa: ANN401 - pika's
-        ssl_context: ssl.SSLContext | None = None,
-        server_hostname: str | None = None,
-    ) -> Any:  # noqa: ANN401 - pika's
-        """Begin to speak on a connected socket; see pika's `AbstractIOServices`."""
-        if ssl_context is not None:
-            return super().create_streaming_connection(
-                protocol_factory, sock, on_done, ssl_context, server_hostname
-            )
-        linkup = _Linkup(sock)
-
-        def link() -> None:
-            taken = linkup.take()
-            if taken is not None:
-                protocol = protocol_factory()
-                transport = Transport(taken, protocol, self)
-                protocol.connection_made(transport)
-                on_done((transport, protocol))
-
-        self.add_callback_threadsafe(link)  # type: ignore[no-untyped-call]
-        return linkup
 
 
 class Wire(SelectConnection):
@@ -113,7 +43,6 @@ class Wire(SelectConnection):
         self._decoder = frames.Decoder(self.listeners, self._leave_to_pika)
         self._state_before_the_end: int | None = None
         self._cause: BaseException | None = None
-        self.on_error: Callable[[BaseException], None]  # given what fails here by our own fault
         super().__init__(*arguments, **options)
 
     @property
@@ -163,14 +92,7 @@ class Wire(SelectConnection):
     def _on_data_available(self, data_in: bytes) -> None:
         self._moved += len(data_in)
         self.bytes_received += len(data_in)  # pika's heartbeat checker looks at it
-        try:
-            self._decoder.feed(data_in)
-        except ProtocolError:
-            raise
-        except BaseException as error:
-            # Ours, not the network's; which pika's transport for TLS would take it for.
-            self.on_error(error)
-            raise
+        self._decoder.feed(data_in)
 
     def _leave_to_pika(self, frame: bytes) -> None:
         self.bytes_received -= len(frame)  # pika counts it

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rabbit.amqp.transport import Lookup
+from rabbit.amqp.services import Lookup
 
 PATIENCE_SECONDS = 30.0
 
