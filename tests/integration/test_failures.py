@@ -474,7 +474,7 @@ def test_what_waits_for_another_attempt_at_a_broadcast_does_not_expire(
     After two seconds without use; the broker looks at that every five seconds.
     """
     monkeypatch.setattr("rabbit.topology.RETRY_EXPIRES_MILLISECONDS", -10_000)
-    monkeypatch.setattr("rabbit.messaging.failure_publisher.RENEW_SECONDS", 0.3)
+    monkeypatch.setattr("rabbit.messaging.failures.RENEW_SECONDS", 0.3)
     given: dict[str, Any] = {"input_kind": "broadcast", "retry_delays": (12.0,), **broker.settings}
     stage = Stubborn(unique("replica"), unique("news"), **given)
     with Running(stage):

@@ -5,16 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from rabbit.amqp import frames
-from rabbit.amqp.connection import Connection
 from rabbit.amqp.loop_thread import WAIT_SECONDS, LoopThread
 from rabbit.amqp.pika_types import Deliver
-from rabbit.errors import ClosedError, PublishError, RabbitError, TooLargeError
+from rabbit.errors import ClosedError, RabbitError
 from rabbit.logs import Logger
 from rabbit.messaging.consumer import Delivery, QueueConsumer
-from rabbit.messaging.failure_publisher import FailurePublisher
+from rabbit.messaging.failures import Failures
 from rabbit.messaging.prefetch import FixedPrefetch
-from rabbit.messaging.publisher import Publication
 from rabbit.messaging.retry import RetryPolicy, describe
 from rabbit.runtime.health import Standstills, WatchedCall
 from rabbit.topology import Edge
@@ -72,7 +69,7 @@ class CallbackConsumer:
         self._prefetch = prefetch
         self._inbox: SimpleQueue[Delivery | None] = SimpleQueue()
         self._connections = [loop_thread.connection(f"consumes {edge.name}")]
-        self._failure_publisher: FailurePublisher[Delivery] | None = None
+        self._failures: Failures | None = None
         self._is_told_stuck = False
         self._is_leaving = self._has_left = False
         self._consumer = QueueConsumer(
@@ -143,7 +140,7 @@ class CallbackConsumer:
 
     def reject(self, method: Received, *, requeue: bool) -> None:
         """Requeue a message, which counts as a failure, or have the broker dead-letter it."""
-        act = self._fail if requeue else self._reject
+        act = self._requeue_as_failure if requeue else self._reject
         self._settle(method, "requeued" if requeue else "rejected", act)
 
     def give_up(self, delivery: Delivery, error: ValueError) -> None:
@@ -151,16 +148,12 @@ class CallbackConsumer:
 
         A queue of one process only has no dead letters.
         """
-        is_kept = bool(self.edge.dead)
-        self._log.warning(
-            "message not readable",
-            message_id=delivery.id,
-            next="dead-lettered" if is_kept else "dropped",
-            reason=describe(error),
-        )
-        if is_kept:
-            self._loop_thread.call(self._keep_letter, delivery, error)
+        if self.edge.dead:
+            self._loop_thread.call(self._send_to_dead_letters, delivery, error)
         else:
+            self._log.warning(
+                "message failed", message_id=delivery.id, next="dropped", reason=describe(error)
+            )
             self._loop_thread.call(self._consumer.ack, delivery)
 
     def leave(self) -> Iterator[None]:
@@ -207,47 +200,22 @@ class CallbackConsumer:
     def _reject(self, delivery: Delivery) -> None:
         self._consumer.reject(delivery, requeue=False)
 
-    def _fail(self, delivery: Delivery) -> None:
+    def _requeue_as_failure(self, delivery: Delivery) -> None:
         self._consumer.reject(delivery, requeue=True)
 
-    def _keep_letter(self, delivery: Delivery, error: ValueError) -> None:
-        if not self._consumer.is_current(delivery):
-            return  # it comes again
-        if self._failure_publisher is None:
-            self._failure_publisher = self._connect_failures()
-        most = frames.most_property_bytes(self._connections[0].frame_max)
-        self._failure_publisher.send(
-            [self._retry_policy.decide(delivery, error, most).output], delivery
-        )
-
-    def _connect_failures(self) -> FailurePublisher[Delivery]:
-        connection: Connection = self._loop_thread.connection(f"dead-letters {self.edge.queue}")
-        self._connections.append(connection)
-        publisher: FailurePublisher[Delivery] = FailurePublisher(
-            connection,
-            self.edge,
-            self._log,
-            on_confirmed=self._kept,
-            on_nacked=self._not_kept,
-            on_failed=self.end,
-        )
-        connection.connect()
-        return publisher
-
-    def _kept(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            self._consumer.ack(delivery)
-
-    def _not_kept(self, publication: Publication[Delivery], error: PublishError) -> None:
-        """Try again while the message is ours: what cannot be read is not lost either."""
-        delivery = publication[1]
-        if isinstance(error, TooLargeError):
-            self._consumer.dead_letter(delivery, error)
-        elif self._failure_publisher and self._consumer.is_current(delivery):
-            self._failure_publisher.retry(publication, error)
+    def _send_to_dead_letters(self, delivery: Delivery, error: ValueError) -> None:
+        if self._failures is None:
+            connection = self._loop_thread.connection(f"dead-letters {self.edge.queue}")
+            self._connections.append(connection)
+            self._failures = Failures(
+                connection, self._consumer, self._retry_policy, self._log, on_failed=self.end
+            )
+            connection.connect()
+        if self._consumer.is_current(delivery):  # else it comes again
+            self._failures.send(delivery, error)
 
     def _is_giving_up(self) -> bool:
-        publisher = self._failure_publisher
+        publisher = self._failures and self._failures.publisher
         return bool(publisher and publisher.pending and publisher.is_flowing)
 
 

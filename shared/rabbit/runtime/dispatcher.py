@@ -5,16 +5,16 @@ from typing import Any, ClassVar
 
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
-from rabbit.message import Message
 from rabbit.messaging.consumer import Delivery, QueueConsumer
-from rabbit.messaging.failure_publisher import FailurePublisher
+from rabbit.messaging.failures import Failures
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.messaging.publisher import Publication, Publisher
-from rabbit.messaging.retry import Disposition, RetryPolicy, describe
+from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.batches import BatchThreads
 from rabbit.runtime.handler import Call, Handler
 from rabbit.runtime.handler_threads import Handlers
 from rabbit.runtime.handler_times import HandlerTimes
+from rabbit.runtime.poison_pill import PoisonPill
 from rabbit.runtime.runner import Connections, Runner
 from rabbit.settings import Settings
 from rabbit.topology import Edge
@@ -24,7 +24,12 @@ LOOK_SECONDS = 0.002
 
 
 class Dispatcher(Runner):
-    """Takes the messages of one edge through `work`; `turn` is the whole way of a message."""
+    """Takes the messages of one edge through `work`; `turn` is the whole way of a message.
+
+    Three things act at once, and not in a `turn`, as the channel they are about is in their hands:
+    what is nacked is published again, before anything newer (`_output_nacked`, `Failures`); what is
+    void with a lost channel is dropped (`_drop_void`); and a halt requeues (`halt`).
+    """
 
     publisher_class: ClassVar[type[Publisher[Any]]] = Publisher
 
@@ -52,7 +57,6 @@ class Dispatcher(Runner):
         super().__init__()
         self._loop = loop = connections.loop
         self._handler = handler
-        self._retry_policy = retry_policy
         self._log = log
         self._prefetch = self._chosen_prefetch(settings)
         self._consumer = QueueConsumer(
@@ -61,7 +65,7 @@ class Dispatcher(Runner):
             self._prefetch,
             log,
             requeue_unstarted=self._requeue_unstarted,
-            on_lost=self._lost,
+            on_lost=self._drop_void,
             on_failed=self.fail,
         )
         self._handler_timeout = settings.handler_timeout
@@ -75,16 +79,10 @@ class Dispatcher(Runner):
         )
         batches = self._handlers if isinstance(self._handlers, BatchThreads) else None
         self._batches: BatchThreads[Delivery] | None = batches
-        self._confirmed: list[Delivery] = []  # whose output was, once for each
-        self._moved: list[Delivery] = []  # to where they wait for another attempt, or are kept
-        self._failure_publisher: FailurePublisher[Delivery] = FailurePublisher(
-            connections.publishing,
-            edge,
-            log,
-            on_confirmed=self._moved.extend,
-            on_nacked=self._failure_nacked,
-            on_failed=self.fail,
+        self._failures = Failures(
+            connections.publishing, self._consumer, retry_policy, log, on_failed=self.fail
         )
+        self._confirmed: list[Delivery] = []  # whose output was, once for each
         self._publisher: Publisher[Delivery] | None = None
         if output is not None:
             self._publisher = self.publisher_class(
@@ -95,11 +93,13 @@ class Dispatcher(Runner):
                 on_nacked=self._output_nacked,
                 on_failed=self.fail,
             )
-        self.publishers = [self._failure_publisher, *([self._publisher] if self._publisher else [])]
-        self._is_moving = False  # since the last look was planned
+        outputs = [self._publisher] if self._publisher else []
+        self.publishers = [self._failures.publisher, *outputs]
+        self._has_progress = False  # since the last look was planned
         self._is_looking = False
-        self._pill = settings.poison_pill.encode() if settings.poison_pill else None
-        self._pill_delivery: Delivery | None = None
+        self._pill: PoisonPill | None = None
+        if settings.poison_pill:
+            self._pill = PoisonPill(settings.poison_pill, self._consumer, self.ask_to_end)
 
     def _chosen_prefetch(self, settings: Settings) -> AutoPrefetch | FixedPrefetch:
         batch = self._handler.batch_size
@@ -125,11 +125,11 @@ class Dispatcher(Runner):
         # Work: in the handler threads or on the event loop, in this order. What it writes waits
         # until it has returned: of a handler that fails half-way, nothing is published.
         if arrived:
-            self._handlers.submit(self._until_pill(arrived) if self._pill else arrived)
+            self._handlers.submit(self._pill.before(arrived) if self._pill else arrived)
         calls = self._take_calls()
 
         # Publish: all that was written. What a handler has failed with goes, as it came, to where
-        # it waits for another attempt, or to the dead letters.
+        # it waits for another attempt, or to the dead letters: confirm, then ack, there too.
         for call in calls:
             if call.error is None:
                 self._publish(call)
@@ -141,56 +141,45 @@ class Dispatcher(Runner):
         # Confirm: the broker has these outputs in a queue (basic.ack of the publisher's channel).
         # What it has refused (basic.nack, basic.return) is published again, and unacked till then.
         for delivery in self._confirmed:
-            self.handled += self._consumer.confirmed(delivery)
-        for delivery in self._moved:
-            self._consumer.ack(delivery)
+            if self._consumer.confirmed(delivery):  # the last of its outputs: it is acked
+                self.handled += 1
         self._confirmed.clear()
-        self._moved.clear()
 
         # Ack: what has all its outputs confirmed, and nothing else: `UnackedDeliveries.confirmed`.
         self._consumer.flush()
         if self._batches:  # which announce themselves
             self._batches.expect_more(more=not self._consumer.is_full)
         else:
-            self._look_again(has_moved=bool(arrived or calls))
+            self._look_again(has_progress=bool(arrived or calls))
 
     def _take_calls(self) -> list[Call[Delivery]]:
         """Return the calls that have returned since the last turn."""
         calls, seconds = self._handlers.take_results()
         if self._timed_out:
-            calls = self._without_late(calls)
+            calls = self._drop_timed_out(calls)
         if calls:
             size = sum([len(call.message.body) for call in calls])
             self._prefetch.handled(seconds, len(calls), size)
         return calls
 
     def _publish(self, call: Call[Delivery]) -> None:
-        """Publish what a call has written; without anything, its message may be acked."""
+        """Publish what a call has written; without anything, its message is acked."""
         delivery, outputs = call.message, call.outputs
         if not outputs:
-            self.handled += self._consumer.ack(delivery)
+            if self._consumer.ack(delivery):
+                self.handled += 1
         elif self._publisher is None:
-            self._message_failed(
-                delivery, RuntimeError("an output was written, and no edge takes it")
-            )
+            error = RuntimeError("an output was written, and no edge takes it")
+            self._message_failed(delivery, error)
         elif self._consumer.expect(delivery, len(outputs)):  # else both come again
+            # Not before `expect`: what is too large is nacked at once, see `_output_nacked`.
             self._publisher.put(outputs, delivery)
 
     def _message_failed(self, delivery: Delivery, error: BaseException) -> None:
-        """Send a message to where it waits for another attempt, or is kept as a dead letter.
-
-        It is acked when the broker has confirmed that.
-        """
-        if not self._consumer.is_current(delivery):
-            return  # it comes again
-        self.failed += 1
-        decided = self._retry_policy.decide(
-            delivery, error, self._failure_publisher.most_property_bytes
-        )
-        self.retried += decided.delay is not None
-        self.dead_lettered += decided.delay is None
-        log_failure(self._log, delivery, decided, error)
-        self._failure_publisher.send([decided.output], delivery)
+        """Send a message to where it waits for another attempt, or is kept as a dead letter."""
+        if self._consumer.is_current(delivery):  # else it comes again
+            self.failed += 1
+            self._failures.send(delivery, error)
 
     def _output_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish an output again while its input is ours, which stays unacked meanwhile.
@@ -206,44 +195,29 @@ class Dispatcher(Runner):
             self._publisher.discard(lambda owner: owner is delivery)
             self._message_failed(delivery, error)
 
-    def _failure_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
-        """Publish a failed message again while it is ours: it is not lost either.
-
-        What is too large for ever is left to the broker, which dead-letters it as it is.
-        """
-        output, delivery = publication
-        if not self._consumer.is_current(delivery):
-            return
-        if not isinstance(error, TooLargeError):
-            self._failure_publisher.retry(publication, error)
-            return
-        if output.exchange != self._consumer.edge.dead:  # there is no other attempt
-            self.retried -= 1
-            self.dead_lettered += 1
-        self._consumer.dead_letter(delivery, error)
-
-    def _lost(self) -> None:
-        """Drop what is void: the broker gives it out again."""
+    def _drop_void(self) -> None:
+        """Let go of what came on a channel that is lost: the broker gives it out again."""
         self._handlers.take_unstarted()
-        self._pill_delivery = None
+        if self._pill:
+            self._pill.lost()
         for publisher in self.publishers:
             publisher.discard(lambda delivery: not self._consumer.is_current(delivery))
 
     # What does not announce itself
 
-    def _look_again(self, *, has_moved: bool) -> None:
+    def _look_again(self, *, has_progress: bool) -> None:
         """Have another turn soon, for results that were too quick to be announced.
 
-        If nothing has moved since that was planned, then what runs now takes long, and will be
+        If there was no progress since that was planned, then what runs now takes long, and will be
         announced: there is nothing to look for until then.
         """
 
         def look() -> None:
             self._is_looking = False
 
-        self._is_moving = self._is_moving or has_moved
-        if self._is_moving and self._handlers.busy and not self._is_looking:
-            self._is_moving, self._is_looking = False, True
+        self._has_progress = self._has_progress or has_progress
+        if self._has_progress and self._handlers.busy and not self._is_looking:
+            self._has_progress, self._is_looking = False, True
             self._loop.call_later(LOOK_SECONDS, look)
 
     def tick(self) -> None:
@@ -266,7 +240,7 @@ class Dispatcher(Runner):
         self._message_failed(delivery, error)
         self.fail(error)
 
-    def _without_late(self, calls: list[Call[Delivery]]) -> list[Call[Delivery]]:
+    def _drop_timed_out(self, calls: list[Call[Delivery]]) -> list[Call[Delivery]]:
         """Drop the calls of those that have timed out, and wait for these no more."""
         late = self._timed_out.intersection(call.message for call in calls)
         self._timed_out -= late
@@ -288,6 +262,16 @@ class Dispatcher(Runner):
     def unsettled(self) -> int:
         """The same, with what is to be acked: acks are sent in steps."""
         return self._consumer.outstanding
+
+    @property
+    def retried(self) -> int:
+        """Count those of the failed that come again after a delay."""
+        return self._failures.retried
+
+    @property
+    def dead_lettered(self) -> int:
+        """Count those of the failed that were given up."""
+        return self._failures.dead_lettered
 
     @property
     def requeued(self) -> int:
@@ -315,13 +299,16 @@ class Dispatcher(Runner):
         comes behind everything that was delivered before it.
         """
         self._consumer.cancel()
-        if self._pill_delivery is None:
+        if not self._holds_pill:
             self._requeue_unstarted()
         while not self._consumer.is_cancelled or self._is_busy():
             self._requeue_stuck()
             yield
-        if self._pill_delivery is not None:
-            yield from self._pass_pill_on(self._pill_delivery)
+        if self._pill:
+            yield from self._pill.pass_on(self._send_pill_downstream)
+        while self._consumer.in_flight:
+            self._requeue_stuck()
+            yield
         yield from self._consumer.close()
         self._handlers.stop()
         while self._handlers.is_leaving:
@@ -340,8 +327,18 @@ class Dispatcher(Runner):
         self._handlers.stop()
 
     def _is_busy(self) -> bool:
-        held = 0 if self._pill_delivery is None else 1
+        held = 1 if self._holds_pill else 0
         return self._handlers.busy > len(self._timed_out) or self._consumer.in_flight > held
+
+    @property
+    def _holds_pill(self) -> bool:
+        return self._pill is not None and self._pill.held is not None
+
+    def _send_pill_downstream(self, pill: Delivery) -> None:
+        """Have it stop the next stage, if there is one; it is acked when that has it."""
+        self._publish(Call(pill, [self._handler.forward(pill)] if self._publisher else []))
+        if self._publisher:
+            self._publisher.pump()
 
     def _requeue_unstarted(self) -> None:
         for delivery in [*self._handlers.take_unstarted(), *self._consumer.take_arrived()]:
@@ -352,54 +349,6 @@ class Dispatcher(Runner):
         for publisher in self.publishers:
             for delivery in dict.fromkeys(publisher.take_stuck()):
                 self._consumer.requeue(delivery)
-
-    # The poison pill
-
-    def _until_pill(self, arrived: list[Delivery]) -> list[Delivery]:
-        """Keep the pill and requeue what came behind it; return what came before it."""
-        for index, delivery in enumerate(arrived):
-            if delivery.body == self._pill:
-                for late in arrived[index + 1 :]:
-                    self._consumer.requeue(late)
-                if self._pill_delivery is None:
-                    self._pill_delivery = delivery
-                    self.ask_to_end("poison pill")
-                else:
-                    self._consumer.requeue(delivery)
-                return arrived[:index]
-        return arrived
-
-    def _pass_pill_on(self, pill: Delivery) -> Iterator[None]:
-        """Leave the pill to the next consumer of the queue; the last one sends it downstream.
-
-        A quorum queue counts a cancelled consumer for as long as it holds a message, so the
-        count includes this one, which holds the pill. That of a classic queue does not.
-        """
-        ours = 1 if self._consumer.edge.type == "quorum" else 0
-        counted: list[int] = []
-        self._consumer.count_consumers(counted.append)
-        while not counted and self._consumer.is_current(pill):
-            yield
-        if counted and counted[0] > ours:
-            self._consumer.requeue(pill)
-        else:
-            self._publish(Call(pill, [self._handler.forward(pill)] if self._publisher else []))
-            if self._publisher:
-                self._publisher.pump()
-            while self._consumer.in_flight:
-                self._requeue_stuck()
-                yield
-
-
-def log_failure(log: Logger, message: Message, decided: Disposition, error: BaseException) -> None:
-    """Tell, once, of a message that has failed: why, and what becomes of it."""
-    log.warning(
-        "message failed",
-        message_id=message.id,
-        attempt=decided.attempt,
-        next="dead-lettered" if decided.delay is None else f"again in {decided.delay:g} s",
-        **({"exc_info": error} if decided.trace else {"reason": describe(error)}),
-    )
 
 
 def _handlers_failed(cause: BaseException) -> RabbitError:

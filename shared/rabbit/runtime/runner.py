@@ -46,8 +46,6 @@ class Runner(ABC):
         end: set when the replica is to halt.
         handled: messages handled and acked; for a source, confirmed.
         failed: messages that `work` failed to handle; each attempt counts.
-        retried: those of them that come again after a delay.
-        dead_lettered: those of them that were given up.
     """
 
     def __init__(self) -> None:
@@ -56,8 +54,6 @@ class Runner(ABC):
         self.end: End | None = None
         self.handled = 0
         self.failed = 0
-        self.retried = 0
-        self.dead_lettered = 0
 
     def ask_to_end(self, reason: str, error: BaseException | None = None) -> None:
         """Have the replica halt at the end of this turn; the first error counts."""
@@ -82,6 +78,16 @@ class Runner(ABC):
     def unsettled(self) -> int:
         """Count the same with what is settled and the broker has not been told of yet."""
         return self.in_flight
+
+    @property
+    def retried(self) -> int:
+        """Count those of the failed that come again after a delay."""
+        return 0
+
+    @property
+    def dead_lettered(self) -> int:
+        """Count those of the failed that were given up."""
+        return 0
 
     @property
     def requeued(self) -> int:

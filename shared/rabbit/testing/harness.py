@@ -22,10 +22,10 @@ from unittest.mock import patch
 from rabbit.amqp import frames
 from rabbit.amqp.pika_types import decode_properties, encode_properties
 from rabbit.message import ATTEMPTS_HEADER, Message, new_id
+from rabbit.messaging.failures import log_failure
 from rabbit.output import Output, new_output
 from rabbit.payloads import encoded
 from rabbit.runtime.batches import BatchHandler
-from rabbit.runtime.dispatcher import log_failure
 from rabbit.runtime.handler import Call
 from rabbit.stage import Consumer, Producer, Stage, checked
 from rabbit.testing.source import SourceHarness

@@ -1,0 +1,158 @@
+"""A message that failed, on its way: publish to where it waits or is kept → confirm → ack."""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+from rabbit.amqp import frames
+from rabbit.amqp.channel import Channel
+from rabbit.amqp.connection import Connection
+from rabbit.errors import PublishError, TooLargeError, TopologyError
+from rabbit.logs import Logger
+from rabbit.message import Message
+from rabbit.messaging.consumer import Delivery, QueueConsumer
+from rabbit.messaging.publisher import Owner, Publication, Publisher
+from rabbit.messaging.retry import Disposition, RetryPolicy, describe
+from rabbit.topology import Declaration
+
+#: How often one of the queues that would expire is used; there are at most 20 of them.
+RENEW_SECONDS = 60.0
+
+
+class Failures:
+    """Sends what one consumer's messages failed with to their retry queues, or dead letters.
+
+    Attributes:
+        retried: messages that come again after a delay.
+        dead_lettered: messages that were given up.
+        publisher: what they are published with.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        consumer: QueueConsumer,
+        retry_policy: RetryPolicy,
+        log: Logger,
+        *,
+        on_failed: Callable[[TopologyError], None],
+    ) -> None:
+        """Live on `connection`, on a channel of its own.
+
+        Args:
+            connection: a connection that nothing is consumed on.
+            consumer: what the messages were delivered to; it acks them.
+            retry_policy: decides what becomes of each.
+            log: told of each.
+            on_failed: called when the broker refuses the queues themselves.
+        """
+        self.retried = self.dead_lettered = 0
+        self._consumer = consumer
+        self._retry_policy = retry_policy
+        self._log = log
+        self.publisher: FailurePublisher[Delivery] = FailurePublisher(
+            connection,
+            consumer.edge,
+            log,
+            on_confirmed=self._confirmed,
+            on_nacked=self._nacked,
+            on_failed=on_failed,
+        )
+
+    def send(self, delivery: Delivery, error: BaseException) -> None:
+        """Publish a message, as it came, to where it waits for another attempt, or is kept.
+
+        It stays unacked until the broker has confirmed that.
+
+        Args:
+            delivery: it has to be current.
+            error: why it could not be handled.
+        """
+        decided = self._retry_policy.decide(delivery, error, self.publisher.most_property_bytes)
+        self.retried += decided.delay is not None
+        self.dead_lettered += decided.delay is None
+        log_failure(self._log, delivery, decided, error)
+        self.publisher.send([decided.output], delivery)
+
+    def _confirmed(self, deliveries: list[Delivery]) -> None:
+        """Ack what a queue has now; it is sent at the end of this turn."""
+        for delivery in deliveries:
+            self._consumer.ack(delivery)
+
+    def _nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
+        """Publish a failed message again while it is ours: it is not lost either.
+
+        What is too large for ever is left to the broker, which dead-letters it as it is.
+        """
+        output, delivery = publication
+        if not self._consumer.is_current(delivery):
+            return  # it comes again
+        if not isinstance(error, TooLargeError):
+            self.publisher.retry(publication, error)
+            return
+        if output.exchange != self._consumer.edge.dead:  # there is no other attempt
+            self.retried -= 1
+            self.dead_lettered += 1
+        self._consumer.dead_letter(delivery, error)
+
+
+class FailurePublisher(Publisher[Owner]):
+    """Publishes to the retry queues and the dead letters of one edge, all on one channel.
+
+    The channel is there before the first failure: who is ready can put failures somewhere.
+    """
+
+    def _make_channel(self) -> Channel:
+        return self._connection.channel(self, f"publish what has failed in {self.edge.name!r}")
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether failed messages wait for the broker; where there are none, none do."""
+        return self.pending > 0 and super().is_blocked
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a channel; an alarm may have to end before there can be one."""
+        return self._connection.blocked or super().is_open
+
+    @property
+    def most_property_bytes(self) -> int:
+        """How long the properties of a message may be, as far as is known."""
+        return frames.most_property_bytes(self._channel.frame_max)
+
+    def _declarations(self) -> Iterator[Declaration]:
+        return self.edge.for_consuming()
+
+    def _begin(self) -> None:
+        super()._begin()
+        if self.edge.private and self.edge.delays:
+            self._renew(cycle(map(self.edge.retry, self.edge.delays)))
+
+    def _renew(self, queues: Iterator[str]) -> None:
+        """Keep the queues of a replica's own from expiring while messages may wait in them."""
+
+        def renew() -> None:
+            self._channel.keep_alive(next(queues))
+            self._renew(queues)
+
+        self._channel.call_later(RENEW_SECONDS, renew)
+
+    def returned(self, properties: bytes) -> None:
+        """Set everything up anew: somebody has removed a queue or a binding.
+
+        Which message it was cannot be told: it may have come without an id. So all that are not
+        confirmed are published again.
+        """
+        del properties
+        self._log.warning("failed messages have no queue, setting it up again")
+        self._channel.replace("no queue takes failed messages")
+
+
+def log_failure(log: Logger, message: Message, decided: Disposition, error: BaseException) -> None:
+    """Tell, once, of a message that has failed: why, and what becomes of it."""
+    log.warning(
+        "message failed",
+        message_id=message.id,
+        attempt=decided.attempt,
+        next="dead-lettered" if decided.delay is None else f"again in {decided.delay:g} s",
+        **({"exc_info": error} if decided.trace else {"reason": describe(error)}),
+    )
