@@ -274,6 +274,8 @@ class Channel:
 
     def _reopen(self, reason: str) -> None:
         """Open another one after a pause, which is short again once that has lasted."""
+        if not self.is_wanted:
+            return
         outage_log = self._connection.outage_log
         outage_log.refused(self, reason)
         self._closed_count += 1
@@ -380,6 +382,8 @@ class Channel:
         if raw is None:
             return
 
+        # Nearly all deliveries go from the socket to the listener: `frames.Decoder`. Those that it
+        # leaves to pika come by here.
         def left_to_pika(
             raw: PikaChannel, method: Basic.Deliver, properties: BasicProperties, body: bytes
         ) -> None:
@@ -432,6 +436,7 @@ class Channel:
         if raw is None:
             return
 
+        # As with deliveries: this is for what `frames.Decoder` leaves to pika.
         def confirmed(frame: "Frame[Any]") -> None:
             tell = (
                 self._listener.acked

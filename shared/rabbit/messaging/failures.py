@@ -87,7 +87,7 @@ class Failures:
         if not self._consumer.is_current(delivery):
             return  # it comes again
         if not isinstance(error, TooLargeError):
-            self.publisher.retry(publication, error)
+            self.publisher.publish_again(publication, error)
             return
         if output.exchange != self._consumer.edge.dead:  # there is no other attempt
             self.retried -= 1

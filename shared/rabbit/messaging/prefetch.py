@@ -66,7 +66,7 @@ class FixedPrefetch:
     handled = running = careful = surplus = came = ignore
 
     def fits(self, held: int) -> bool:
-        """Tell whether no more than the depth is held."""
+        """Tell whether less is held than `wanted`."""
         return held < self.depth
 
     def wanted(self) -> int:
@@ -181,14 +181,14 @@ class AutoPrefetch:
         self.due = max(0, self.due - len(redelivered)) if all(redelivered) else 0
 
     def fits(self, held: int) -> bool:
-        """Tell whether there is room for `depth` more messages beside those that are held.
+        """Tell whether less is held than `wanted`: then it can be consumed with that.
 
-        With one handler thread that is none while what went back is due.
+        While what went back is due, it is whether a handler is idle.
         """
         return held < (self._concurrency if self.due else self.wanted())
 
     def wanted(self) -> int:
-        """Return how many messages to hold now."""
+        """Return how many messages to hold now, and note it as `depth`."""
         ideal = self._ideal()
         factor = _FIRST if self.depth == self._concurrency else _DEEPER
         deeper = ideal >= self.depth * factor or self.depth < ideal == self._deepest

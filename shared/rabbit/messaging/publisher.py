@@ -63,8 +63,8 @@ class Publisher(ChannelListener, Generic[Owner]):
             edge: where to publish.
             log: told when outputs are nacked or unroutable, and when they are accepted again.
             on_confirmed: given the owners of outputs that a queue has taken, once for each output.
-            on_nacked: called with what no queue has taken, and why; may `retry` it, unless it is
-                too large (TooLargeError).
+            on_nacked: called with what no queue has taken, and why; may `publish_again`, unless it
+                is too large (TooLargeError).
             on_failed: called when the broker refuses the edge itself.
         """
         self.edge = edge
@@ -139,7 +139,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         for output in outputs:
             self._waiting.append((output, owner))
 
-    def retry(self, publication: Publication[Owner], error: PublishError) -> None:
+    def publish_again(self, publication: Publication[Owner], error: PublishError) -> None:
         """Publish a nacked output again after a pause; nothing newer goes before it."""
         if not self._pause:
             self._log.warning("output refused, trying again", reason=str(error))

@@ -190,7 +190,7 @@ class Dispatcher(Runner):
         if self._publisher is None or not self._consumer.is_current(delivery):
             return
         if not isinstance(error, TooLargeError):
-            self._publisher.retry(publication, error)
+            self._publisher.publish_again(publication, error)
         elif self._consumer.withdraw(delivery):  # confirms of its other outputs do not ack it now
             self._publisher.discard(lambda owner: owner is delivery)
             self._message_failed(delivery, error)

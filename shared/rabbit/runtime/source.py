@@ -203,7 +203,7 @@ class Source(Runner):
                 self._written -= 1  # the others are confirmed yet
             self.fail(error)
         else:
-            self._publisher.retry(publication, error)
+            self._publisher.publish_again(publication, error)
 
     def disown(self) -> None:
         """Have the work end in a forked child: its `write` would write nothing."""
