@@ -1,8 +1,8 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status forget dead-letters replay doctor logs down clean
-.PHONY: test test-faults soak bench check stage lock images help
+.PHONY: up publish halt drain status forget dead-letters replay doctor logs secure down clean
+.PHONY: test test-faults test-secured soak bench check stage lock images help
 .PHONY: preflight ours running
 
 # How many processes run tests: those mostly wait.
@@ -45,6 +45,9 @@ doctor: running ## differences between what the stages declare and what the brok
 logs: ## follow the logs of all services
 	@docker compose logs --follow --tail 100
 
+secure: preflight ours ## TLS, and a user for each stage; replace with ROTATE=passwords or certificates
+	@deploy/bin/secure
+
 down: ours ## remove the containers; the broker's data stays
 	@docker compose --profile '*' down
 
@@ -56,6 +59,9 @@ test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to
 
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
 	@deploy/bin/test tests/faults tests/examples -m "quick or thorough"
+
+test-secured: preflight .venv/complete ## all tests of a secured pipeline: two minutes
+	@deploy/bin/test tests/secured $(ARGS)
 
 soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 EVERY=20 SEED=7
 	@PYTHONPATH=shared:. TESTCONTAINERS_RYUK_DISABLED=true .venv/bin/python -m tests.faults.soak \

@@ -33,7 +33,7 @@ def group(nodeid: str) -> str:
     """
     path = nodeid.partition("::")[0]
     _, folder, *_, file = path.split("/")
-    if folder in {"unit", "faults"}:
+    if folder in {"unit", "faults", "secured"}:
         return folder
     return _TOGETHER.get(file, path) if folder == "e2e" else nodeid
 

@@ -22,6 +22,7 @@ from rabbit.terminal import counted, visible
 from . import dead_letters
 from .cli import Format, Formats, console, one_line_errors, spinner
 from .doctor import doctor, show_definitions
+from .secure import secure
 from .status import Status
 from .watch import INTERVAL_SECONDS, watch
 
@@ -29,6 +30,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor)
 app.command("definitions")(show_definitions)
+app.command()(secure)
 Targets = Annotated[
     list[str] | None,
     typer.Argument(metavar="[TARGET]...", help="A stage, or stage/replica; default: all."),

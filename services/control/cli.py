@@ -50,3 +50,11 @@ def one_line_errors() -> Iterator[None]:
         for line in str(error).splitlines() if several else [str(error)]:
             typer.echo(f"control: {visible(line)}", err=True)
         raise typer.Exit(error.exit_code) from None
+
+
+def piped_in(command: str) -> str:
+    """Return what Compose has printed, from standard input."""
+    if sys.stdin.isatty():
+        msg = f"docker compose config --format json | docker compose run --rm -T control {command}"
+        raise ConfigurationError(f"standard input says which stages there are: {msg}")
+    return sys.stdin.read()

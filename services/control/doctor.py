@@ -1,21 +1,19 @@
 """The doctor, and what it goes by: what the stages declare, and what the broker has."""
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from rabbit import ConfigurationError
-from rabbit.operations.compose import DeclaredStage, stages
+from rabbit.operations.compose import stages
 from rabbit.operations.definitions import definitions
 from rabbit.operations.management import ControlSettings, Management
 from rabbit.operations.topology_diff import Finding, differences
 from rabbit.terminal import counted, escape
 
-from .cli import Format, Formats, console, one_line_errors
+from .cli import Format, Formats, console, one_line_errors, piped_in
 
 
 def doctor(form: Formats = Format.TABLE) -> None:
@@ -26,7 +24,7 @@ def doctor(form: Formats = Format.TABLE) -> None:
     Exit code 0: no difference. 1: some. 2: a stage's settings are wrong.
     """
     with one_line_errors():
-        declared = _piped_in("doctor")
+        declared = stages(piped_in("doctor"))
         found = differences(declared, Management(ControlSettings.load()))
     if form is Format.JSON:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2))
@@ -50,16 +48,8 @@ def show_definitions(
     theirs; with --no-users they keep it.
     """
     with one_line_errors():
-        made = definitions(_piped_in("definitions"))
+        made = definitions(stages(piped_in("definitions")))
         typer.echo(json.dumps(made if users else {**made, "users": []}, indent=2))
-
-
-def _piped_in(command: str) -> list[DeclaredStage]:
-    """Return the stages that standard input tells of."""
-    if sys.stdin.isatty():
-        msg = f"docker compose config --format json | docker compose run --rm -T control {command}"
-        raise ConfigurationError(f"standard input says which stages there are: {msg}")
-    return stages(sys.stdin.read())
 
 
 def _table(found: list[Finding]) -> Table:

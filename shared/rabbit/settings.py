@@ -1,5 +1,6 @@
 """What the environment says: every setting, its default and what is allowed."""
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import (
     AfterValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -21,7 +23,13 @@ from pydantic_settings.exceptions import SettingsError
 
 from rabbit.errors import ConfigurationError
 from rabbit.settings_errors import NOT_SHOWN, explain, explain_unparsed, is_open, told
-from rabbit.settings_files import check_readable, check_secrets, tls_context
+from rabbit.settings_files import (
+    check_readable,
+    check_secrets,
+    read_secret,
+    secrets_among,
+    tls_context,
+)
 from rabbit.topology import Kind, QueueType
 
 LONGEST_NAME_BYTES = 200
@@ -29,6 +37,8 @@ LONGEST_KEY_BYTES = 255
 MOST_DELAYS = 20
 SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.001, 86400
 SECRETS_DIRECTORY = Path("/run/secrets")
+#: What may be replaced while a process runs.
+_LOGIN = {"rabbitmq_url", "rabbitmq_username", "rabbitmq_password"}
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PORTS = range(1, 65536)
 
@@ -149,6 +159,9 @@ class Settings(BaseSettings):
     What a check of one's own raises is not shown where it could hold a secret; a
     `ConfigurationError` is meant for a person, and always shown.
     """
+
+    #: Where each part of the login stands that a file has told.
+    _login_files: dict[str, Path] = PrivateAttr(default_factory=dict)
 
     model_config = SettingsConfigDict(
         extra="ignore",
@@ -378,7 +391,31 @@ class Settings(BaseSettings):
             raise ConfigurationError(str(error)) from None
         secrets = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
         chosen = {name: value for name, value in given.items() if value is not None}
-        return cls._checked(lambda: {"_secrets_dir": secrets, **chosen})
+        loaded = cls._checked(lambda: {"_secrets_dir": secrets, **chosen})
+        told = {*chosen, *(name.lower() for name in os.environ)}
+        loaded._login_files = secrets_among(SECRETS_DIRECTORY, _LOGIN - told)  # noqa: SLF001
+        return loaded
+
+    def renewed(self) -> Self:
+        """Return the same settings, with the login as files in /run/secrets have it now.
+
+        A password that is replaced there is used at the next connect, without a restart.
+
+        Raises:
+            ValueError: such a file cannot be read, or is no URL; without what is in it.
+        """
+        parts: dict[str, str | SecretStr] = {}
+        for name, file in self._login_files.items():
+            text = read_secret(file)
+            parts[name] = text if name == "rabbitmq_username" else SecretStr(text)
+        renewed = self.model_copy(update=parts)
+        try:
+            _ = renewed.endpoints
+        except ValueError:  # which may show the URL
+            file = self._login_files["rabbitmq_url"]
+            raise ValueError(f"RABBITMQ_URL: {file} has no amqp:// or amqps:// URL") from None
+        renewed._check_tls()  # noqa: SLF001 - a URL must not lead out of TLS
+        return renewed
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:

@@ -38,12 +38,35 @@ def check_secrets(directory: Path, names: Container[str]) -> None:
     for file in files:
         if file.name.lower() in names:
             try:
-                check_readable(file)
-                file.read_text()
-            except UnicodeDecodeError:  # which is a ValueError, and shows what it is about
-                raise ValueError(f"{file.name.upper()}: {file} is no text") from None
+                read_secret(file)
             except ValueError as error:
-                raise ValueError(f"{file.name.upper()}: {file}: {error}") from error
+                raise ValueError(f"{file.name.upper()}: {error}") from error
+
+
+def secrets_among(directory: Path, names: Container[str]) -> dict[str, Path]:
+    """Return the file of each of these secrets that there is.
+
+    Args:
+        directory: where each is a file of its name, in whichever case.
+        names: in lower case.
+    """
+    files = directory.iterdir() if directory.is_dir() else ()
+    return {file.name.lower(): file for file in files if file.name.lower() in names}
+
+
+def read_secret(file: Path) -> str:
+    """Return what a file says, without blanks around it.
+
+    Raises:
+        ValueError: one line that names the file: it cannot be read, is empty, or is no text.
+    """
+    try:
+        check_readable(file)
+        return file.read_text().strip()
+    except UnicodeDecodeError:  # which is a ValueError, and shows what it is about
+        raise ValueError(f"{file} is no text") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def tls_context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:

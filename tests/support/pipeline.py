@@ -200,8 +200,8 @@ class Pipeline:
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    """Copy the project's files into a folder, without what its tools have left in it."""
-    left = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis")
+    """Copy the project's files into a folder, without what its tools and users have left in it."""
+    left = (".env", ".git", ".venv", "secrets", "__pycache__", ".*_cache", ".hypothesis")
     return Path(shutil.copytree(ROOT, folder / "project", ignore=shutil.ignore_patterns(*left)))
 
 

@@ -8,7 +8,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_checks_come_first_and_the_unit_tests_once(tmp_path: Path) -> None:
-    """`make check` has the unit tests in it; `make test` leaves them out here, and only here."""
+    """`make check` has the unit tests in it; `make test` leaves them out here, and only here.
+
+    Those of a secured pipeline that it leaves out come last.
+    """
     make = tmp_path / "make"
     make.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/called\n')
     make.chmod(0o755)
@@ -17,7 +20,11 @@ def test_the_checks_come_first_and_the_unit_tests_once(tmp_path: Path) -> None:
     subprocess.run([ROOT / ".ci/run"], env={"PATH": path}, check=True)
 
     called = (tmp_path / "called").read_text().splitlines()
-    assert called == ["check", "test ARGS=--ignore=tests/unit"]
+    assert called == [
+        "check",
+        "test ARGS=--ignore=tests/unit",
+        "test-secured ARGS=-m thorough",
+    ]
 
 
 def test_without_arguments_all_tests_are_run() -> None:

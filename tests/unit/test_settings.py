@@ -30,6 +30,11 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+def login(username: str, password: str) -> Endpoint:
+    """Return the local broker with another login."""
+    return LOCAL._replace(username=username, password=password)
+
+
 def endpoint_of(url: str) -> Endpoint:
     """Return the only endpoint that a URL names."""
     [endpoint] = Settings.load(rabbitmq_url=url).endpoints
@@ -113,6 +118,58 @@ def test_a_wrong_secret_file_is_named_without_its_content(secrets: Path) -> None
     with pytest.raises(ConfigurationError, match=r"^RABBITMQ_URL: ") as raised:
         Settings.load()
     assert "hunter2" not in str(raised.value)
+
+
+def test_a_login_in_files_is_read_anew(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is replaced there holds at the next connect; what comes from elsewhere stays."""
+    (secrets / "rabbitmq_username").write_text("me")
+    (secrets / "RABBITMQ_PASSWORD").write_text("old")
+    by_file = Settings.load()
+    monkeypatch.setenv("RABBITMQ_PASSWORD", "environment")
+    by_environment = Settings.load()
+    (secrets / "rabbitmq_username").write_text("you")
+    (secrets / "RABBITMQ_PASSWORD").write_text("new\n")
+
+    assert by_file.endpoints == [login("me", "old")]
+    assert by_file.renewed().endpoints == [login("you", "new")]
+    assert by_environment.renewed().endpoints == [login("you", "environment")]
+    by_code = Settings.load(rabbitmq_password="code")  # noqa: S106
+    assert by_code.renewed().endpoints == [login("you", "code")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "http://me:hunter2@broker",
+            "RABBITMQ_URL: .*/rabbitmq_url has no amqp:// or amqps:// URL",
+        ),
+        ("amqp://me:hunter2@broker:port", "RABBITMQ_URL: .*/rabbitmq_url has no"),
+        ("", "rabbitmq_url: it is empty"),
+    ],
+)
+def test_a_url_that_is_replaced_by_a_wrong_one_is_not_shown(
+    secrets: Path, text: str, told: str
+) -> None:
+    """It is told which file it is, and that it is wrong; the process tries again later."""
+    (secrets / "rabbitmq_url").write_text("amqps://me:pw@broker")
+    loaded = Settings.load()
+    (secrets / "rabbitmq_url").write_text(text)
+
+    with pytest.raises(ValueError, match=told) as raised:
+        loaded.renewed()
+
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_url_does_not_lead_out_of_tls(secrets: Path) -> None:
+    """Who has set a CA file has TLS, whatever is put into another file later."""
+    (secrets / "rabbitmq_url").write_text("amqps://me:pw@broker")
+    loaded = Settings.load(rabbitmq_ca_file=certifi.where())
+    (secrets / "rabbitmq_url").write_text("amqp://me:pw@broker")
+
+    with pytest.raises(ValueError, match="RABBITMQ_CA_FILE is set, but"):
+        loaded.renewed()
 
 
 def test_secrets_are_not_shown() -> None:

@@ -3,10 +3,10 @@
 Everything here runs on the loop's thread.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import cycle
+from itertools import count
 from typing import Any, Protocol
 
 from pika.channel import Channel as PikaChannel
@@ -19,7 +19,7 @@ from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.outages import Outage, Phase, Where, explain
 from rabbit.amqp.services import Services
 from rabbit.amqp.wire import Wire, outage_of, parameters, reaching
-from rabbit.settings import Endpoint, Settings
+from rabbit.settings import Settings
 
 #: Pause before a new attempt to connect: random, up to a bound that doubles from first to last.
 FIRST_BACKOFF_SECONDS = 0.25
@@ -71,14 +71,11 @@ class Connection:
         self.opened = 0  # how often it was
         self.outage_log = outage_log
         self.topology_is_given = settings.topology == "given"
-        names = {each.username for each in settings.endpoints}
-        #: Who is logged in, as reports say it; the broker refuses another name (validated user-id).
-        self.user_id = names.pop() if self.topology_is_given and len(names) == 1 else None
         self._loop = loop
         self._settings = settings
         self._name = name
-        self._endpoints: Iterator[Endpoint] = cycle(settings.endpoints)
         self._endpoint = settings.endpoints[0]
+        self._turns = count()  # which of the endpoints is the next one
         self._pika: Wire | None = None
         self._open = False
         self._frame_max = frames.FRAME_MAX
@@ -93,6 +90,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether channels can be opened now."""
         return self._open
+
+    @property
+    def user_id(self) -> str | None:
+        """Who is logged in, as reports say it; the broker refuses another (validated user-id)."""
+        return self._endpoint.username if self.topology_is_given else None
 
     @property
     def epoch(self) -> int:
@@ -118,8 +120,9 @@ class Connection:
         self._pausing = None
         if self._closing:
             return
-        self._endpoint = next(self._endpoints)
         try:
+            endpoints = self._settings.renewed().endpoints
+            self._endpoint = endpoints[next(self._turns) % len(endpoints)]
             seconds = self._attempt_seconds
             self._attempts += 1
             asked = parameters(self._endpoint, self._settings, self._name, seconds)

@@ -1,6 +1,7 @@
 """What Compose knows: the stages that its file names, and their containers."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,12 @@ class DeclaredStage:
     """One stage, as its settings describe it.
 
     Attributes:
+        service: its service in docker-compose.yml.
         name: the stage's name.
         settings: what its environment says.
     """
 
+    service: str
     name: str
     settings: Settings
 
@@ -46,13 +49,8 @@ def stages(text: str) -> list[DeclaredStage]:
     Raises:
         ConfigurationError: it is something else, or a setting is wrong: a line for each service.
     """
-    try:
-        services: dict[str, Any] = json.loads(text)["services"]
-    except (ValueError, LookupError, TypeError):
-        msg = "no services on standard input: docker compose config --format json | ... doctor"
-        raise ConfigurationError(msg) from None
     found, wrong = [], []
-    for service, entry in services.items():
+    for service, entry in _services(text).items():
         environment = _environment(entry)
         if not environment.keys() & {"INPUT_QUEUE", "OUTPUT_QUEUE"}:
             continue
@@ -61,10 +59,44 @@ def stages(text: str) -> list[DeclaredStage]:
         except ConfigurationError as error:
             wrong.append(f"{service}: {error}")
         else:
-            found.append(DeclaredStage(settings.stage or _image_stage(entry) or service, settings))
+            name = settings.stage or _image_stage(entry) or service
+            found.append(DeclaredStage(service, name, settings))
     if wrong:
         raise ConfigurationError("\n".join(wrong))
     return found
+
+
+def operators(text: str) -> list[str]:
+    """Return the services that are no stages, and that the file gives a broker: control's.
+
+    Args:
+        text: as for `stages`.
+    """
+    found = []
+    for service, entry in _services(text).items():
+        names = _environment(entry).keys()
+        if "RABBITMQ_HOST" in names and not names & {"INPUT_QUEUE", "OUTPUT_QUEUE"}:
+            found.append(service)
+    return found
+
+
+def brokers(text: str) -> list[str]:
+    """Return the services that are brokers: rabbitmq, rabbitmq2 and so on.
+
+    Args:
+        text: as for `stages`.
+    """
+    return [service for service in _services(text) if re.fullmatch(r"rabbitmq\d*", service)]
+
+
+def _services(text: str) -> dict[str, Any]:
+    try:
+        services: dict[str, Any] = json.loads(text)["services"]
+        _ = services.items()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        msg = "no services on standard input: docker compose config --format json | ... doctor"
+        raise ConfigurationError(msg) from None
+    return services
 
 
 def _environment(entry: dict[str, Any]) -> dict[str, str]:

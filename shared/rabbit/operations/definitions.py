@@ -4,8 +4,11 @@ The form is that of RabbitMQ's definitions (rabbitmq.com/docs/definitions); righ
 the names of exchanges and queues (rabbitmq.com/docs/access-control).
 """
 
+import base64
+import hashlib
 import re
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,12 +28,14 @@ from rabbit.topology import (
 
 #: The user that services.control logs in as.
 CONTROL_USER = "control"
+#: The one for a person who may do everything.
+ADMINISTRATOR = "administrator"
 
 _REPLICA = "[^.]+"
 _RETRY = r"\.retry\.[0-9]+m?s"
 _CONTROL, _REPLIES = map(re.escape, (CONTROL_EXCHANGE, REPLIES_EXCHANGE))
-#: What the control queues of these stages are called, others are called too.
-_TAKEN = {CONTROL_USER, REPLIES_EXCHANGE.removeprefix(f"{CONTROL_EXCHANGE}.")}
+#: Other users, and what the control queues of such a stage are called, others are called too.
+_TAKEN = {CONTROL_USER, ADMINISTRATOR, REPLIES_EXCHANGE.removeprefix(f"{CONTROL_EXCHANGE}.")}
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,37 @@ def definitions(stages: list[DeclaredStage]) -> dict[str, Any]:
                 kind, entry = _entry(item)
                 made[kind].append({**entry, "vhost": vhost})
     return made
+
+
+def with_logins(
+    made: Mapping[str, Any], passwords: Mapping[str, str], former: Iterable[str]
+) -> dict[str, Any]:
+    """Return these definitions with passwords, and with an administrator.
+
+    Args:
+        made: by `definitions`.
+        passwords: of each user, the administrator included.
+        former: users that a broker may have still, and that may not log in any more.
+    """
+    gone = [_user(name, []) for name in former if name not in passwords]
+    users = [*made["users"], _user(ADMINISTRATOR, ["administrator"])]
+    known = [{**user, "password_hash": hashed(passwords[user["name"]])} for user in users]
+    given = {ADMINISTRATOR: ".*"} | {user["name"]: "^$" for user in gone}
+    more = [
+        {"user": user, "vhost": vhost["name"], "configure": all_, "write": all_, "read": all_}
+        for vhost in made["vhosts"]
+        for user, all_ in given.items()
+    ]
+    return {**made, "users": known + gone, "permissions": [*made["permissions"], *more]}
+
+
+def hashed(password: str) -> str:
+    """Return what a broker keeps of a password (rabbitmq.com/docs/passwords): SHA-256, with salt.
+
+    It holds as far as a password cannot be guessed, as no random one of 256 bits can.
+    """
+    salt = secrets.token_bytes(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def _user(name: str, tags: list[str]) -> dict[str, Any]:

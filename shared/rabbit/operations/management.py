@@ -127,6 +127,7 @@ class Management:
                 HALT_TIMEOUT.
         """
         patience = settings.halt_timeout if patience_seconds is None else patience_seconds
+        self._settings = settings
         self._apis = deque(apis(settings))  # the one that answered last comes first
         share = max(QUICK_REQUEST_SECONDS, patience / len(self._apis))
         self._request_seconds = min(REQUEST_SECONDS, share)
@@ -219,10 +220,31 @@ class Management:
         for api in tuple(self._apis):
             try:
                 return api.ask(path, data, self._request_seconds)
+            except ConfigurationError:
+                if not self._is_renewed():
+                    raise
+                return self._ask_in_turn(path, data)
             except BrokerUnavailableError as error:
                 tried.append(str(error))
                 self._apis.rotate(-1)
+        self._is_renewed()
         raise BrokerUnavailableError(f"no management API answers: {', '.join(tried)}")
+
+    def _is_renewed(self) -> bool:
+        """Read anew what files have told: login and certificates. Tell whether the login differs.
+
+        Raises:
+            BrokerUnavailableError: a file cannot be used now.
+        """
+        before = list(self._apis)
+        try:
+            renewed = apis(self._settings.renewed())
+        except ValueError as error:
+            raise BrokerUnavailableError(str(error)) from error
+        order = [api.url for api in before]
+        renewed.sort(key=lambda api: order.index(api.url) if api.url in order else len(order))
+        self._apis = deque(renewed)
+        return {api.login for api in renewed} != {api.login for api in before}
 
 
 #: What follows the name of a queue in the names of those that belong to it.

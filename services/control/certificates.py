@@ -1,0 +1,135 @@
+"""A CA for one pipeline, and the certificate that its brokers show."""
+
+import ipaddress
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+#: How long certificates last.
+LIFETIME = timedelta(days=365)
+#: Clocks differ.
+_EARLIER = timedelta(hours=1)
+#: Who has made them.
+_ISSUER = "pipeline: make secure"
+
+
+def make(names: Iterable[str]) -> tuple[str, str, str]:
+    """Return a new CA, a certificate of it for servers of these names, and the key of that, in PEM.
+
+    The key of the CA is not kept: nobody can make another certificate of it.
+    """
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer = _name(f"CA {datetime.now(UTC):%Y-%m-%d} {secrets.token_hex(4)}")
+    of_the_key = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    ca = (
+        _certificate(issuer, issuer, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(of_the_key, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    server = (
+        _certificate(issuer, _name("broker"), key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(map(_alternative, names)), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(of_the_key),
+            critical=False,
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return _pem(ca), _pem(server), private.decode()
+
+
+def of_both(new: str, old: str) -> str:
+    """Return the new CA, and the one before it: what is there already goes on to be trusted.
+
+    Args:
+        new: one certificate in PEM.
+        old: the certificates that there were, the newest one first.
+    """
+    return new + _pem(x509.load_pem_x509_certificates(old.encode())[0])
+
+
+def is_own(certificate: str) -> bool:
+    """Tell whether a certificate was made here, and not brought along."""
+    issuer = x509.load_pem_x509_certificate(certificate.encode()).issuer
+    return any(
+        each.value == _ISSUER for each in issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    )
+
+
+def end(certificate: str) -> datetime:
+    """Return when the first of these certificates ends."""
+    found = x509.load_pem_x509_certificates(certificate.encode())
+    return min(each.not_valid_after_utc for each in found)
+
+
+def names(certificate: str) -> list[str]:
+    """Return the names that a server may have."""
+    server = x509.load_pem_x509_certificate(certificate.encode())
+    found = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(each.value) for each in found]
+
+
+def _certificate(
+    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .subject_name(subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLIER)
+        .not_valid_after(now + LIFETIME)
+    )
+
+
+def _name(text: str) -> x509.Name:
+    parts = {NameOID.ORGANIZATION_NAME: _ISSUER, NameOID.COMMON_NAME: text}
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts.items()])
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    kinds = dict.fromkeys(
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        **kinds,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()

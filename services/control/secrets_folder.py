@@ -1,0 +1,94 @@
+"""The folder `secrets`: passwords, certificates and definitions, each in a file of its own."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rabbit import ConfigurationError
+
+from . import certificates
+
+_PASSWORD_BYTES = 32
+#: The folder is its owner's; in a container, each file is for the user that runs there.
+_MODE = 0o644
+
+
+class Folder:
+    """What secures a pipeline; what is there stays, unless it is to be replaced."""
+
+    def __init__(self, path: Path) -> None:
+        """Use a folder that is there."""
+        self._path = path
+
+    def passwords(self, users: Iterable[str], *, renew: bool) -> dict[str, str]:
+        """Return the password of each user; those that there are none of are made."""
+        made = {}
+        for user in users:
+            name = f"passwords/{user}"
+            if renew or not self._has(name):
+                self._write(name, secrets.token_urlsafe(_PASSWORD_BYTES))
+                typer.echo(f"{user}: a new password", err=True)
+            made[user] = self._read(name)
+        return made
+
+    def others(self, users: Iterable[str]) -> list[str]:
+        """Return the users that have a password, and are none of these: of stages that are gone."""
+        return sorted({file.name for file in (self._path / "passwords").iterdir()} - {*users})
+
+    def certificates(self, names: Iterable[str], *, renew: bool) -> None:
+        """Make a CA and the brokers' certificate, if there are none.
+
+        The new CA is there before what it has signed, and the one before it stays beside it:
+        whoever connects meanwhile knows the CA of whichever certificate is shown.
+
+        Raises:
+            ConfigurationError: those to be replaced were brought along.
+        """
+        wanted = dict.fromkeys(names)
+        if self._has("server.pem"):
+            if not renew:
+                return
+            before = self._read("server.pem")
+            if not certificates.is_own(before):
+                raise ConfigurationError(
+                    "secrets/server.pem was not made here: put new ca.pem, server.pem and "
+                    "server.key in place of these, then make secure"
+                )
+            wanted |= dict.fromkeys(certificates.names(before))
+        ca, server, key = certificates.make(wanted)
+        self._write("ca.pem", certificates.of_both(ca, self._read("ca.pem")) if renew else ca)
+        self._write("server.key", key)
+        self._write("server.pem", server)
+        typer.echo(f"new certificates, for {', '.join(wanted)}", err=True)
+
+    def cookie(self) -> None:
+        """Make the secret that brokers have in common, if there is none."""
+        if not self._has("erlang_cookie"):
+            self._write("erlang_cookie", secrets.token_hex(_PASSWORD_BYTES))
+
+    def definitions(self, made: dict[str, Any]) -> None:
+        """Write what a broker is to know."""
+        self._write("definitions.json", json.dumps(made, indent=2))
+
+    def end(self) -> str:
+        """Say when the brokers' certificate ends."""
+        return f"{certificates.end(self._read('server.pem')):%Y-%m-%d}"
+
+    def _has(self, name: str) -> bool:
+        return (self._path / name).exists()
+
+    def _read(self, name: str) -> str:
+        return (self._path / name).read_text()
+
+    def _write(self, name: str, text: str) -> None:
+        """Write into the file that is there, if it is: containers know it by its inode."""
+        path = self._path / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, _MODE), "w") as file:
+            file.write(text)
+            file.truncate()

@@ -1,0 +1,110 @@
+"""Passwords, certificates and definitions, as files of one folder; nothing is asked of a broker."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rabbit.operations.compose import brokers, operators, stages
+from rabbit.operations.definitions import ADMINISTRATOR, CONTROL_USER, definitions, with_logins
+
+from .cli import one_line_errors, piped_in
+
+#: What a broker is called by Compose, by the cluster, and from this machine.
+NAMES = ("rabbitmq", "rabbitmq2", "rabbitmq3", "localhost", "127.0.0.1", "::1")
+
+#: Secrets of the Compose file, and their files.
+_OF_BROKERS = {
+    "secured_ca": "ca.pem",
+    "secured_certificate": "server.pem",
+    "secured_key": "server.key",
+    "secured_definitions": "definitions.json",
+    "secured_erlang_cookie": "erlang_cookie",
+}
+#: `broker` is what deploy/secured/brokers.yml says of each of them.
+_BROKER = """\
+    <<: *broker
+    environment:
+      RABBITMQ_DEFAULT_USER: !reset null
+      RABBITMQ_DEFAULT_PASS: !reset null
+      ERLANG_COOKIE: !reset null
+"""
+#: One that is alone speaks to no other: for those within its container only, rabbitmqctl say.
+_ALONE = """\
+      ERL_EPMD_ADDRESS: 127.0.0.1
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: -kernel inet_dist_use_interface {127,0,0,1}
+    extra_hosts: ["rabbitmq:127.0.0.1"]
+"""
+_PORTS = """\
+    ports: !override
+      - 127.0.0.1:${AMQP_PORT:-5671}:5671
+      - 127.0.0.1:${MANAGEMENT_PORT:-15671}:15671
+"""
+_STAGE = """\
+    environment:
+      RABBITMQ_CA_FILE: /run/secrets/ca.pem
+      RABBITMQ_PASSWORD: !reset null
+      RABBITMQ_USERNAME: {user}
+      TOPOLOGY: given
+    secrets:
+      - {{ source: secured_ca, target: ca.pem }}
+      - {{ source: secured_password_{user}, target: rabbitmq_password }}
+"""
+
+
+class Rotate(StrEnum):
+    """What to replace of what is there."""
+
+    PASSWORDS = "passwords"
+    CERTIFICATES = "certificates"
+
+
+def secure(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    rotate: Annotated[Rotate | None, typer.Option(help="Replace these.")] = None,
+    former: Annotated[list[str] | None, typer.Option(help="Who may not log in any more.")] = None,
+) -> None:
+    """Write what secures the services on standard input; print their part of a Compose file.
+
+    docker compose config --format json | docker compose run --rm -T control secure FOLDER
+    """
+    # The other commands would start a tenth of a second later with what this needs.
+    from .secrets_folder import Folder  # noqa: PLC0415
+
+    with one_line_errors():
+        config = piped_in("secure")
+        declared = stages(config)
+        made = definitions(declared)
+        users = [*(user["name"] for user in made["users"]), ADMINISTRATOR]
+        files = Folder(folder)
+        passwords = files.passwords(users, renew=rotate is Rotate.PASSWORDS)
+        names = dict.fromkeys([*NAMES, *brokers(config)])
+        files.certificates(names, renew=rotate is Rotate.CERTIFICATES)
+        files.cookie()
+        files.definitions(with_logins(made, passwords, [*(former or ()), *files.others(users)]))
+        logins = {each.service: each.name for each in declared}
+        logins |= dict.fromkeys(operators(config), CONTROL_USER)
+        typer.echo(_compose(brokers(config), logins))
+    typer.echo(f"The brokers' certificate ends on {files.end()}.", err=True)
+
+
+def _compose(nodes: Sequence[str], logins: Mapping[str, str]) -> str:
+    """Return what the services have beside what the pipeline's own Compose file gives them.
+
+    Args:
+        nodes: the services that are brokers.
+        logins: the user of each of the others.
+    """
+    secrets = dict(_OF_BROKERS)
+    text = "services:\n"
+    for service in nodes:
+        text += f"  {service}:\n{_BROKER}"
+        text += _ALONE if [*nodes] == ["rabbitmq"] else ""
+        text += _PORTS if service == "rabbitmq" else ""
+    for service, user in logins.items():
+        text += f"\n  {service}:\n{_STAGE.format(user=user)}"
+        secrets[f"secured_password_{user}"] = f"passwords/{user}"
+    text += "\nsecrets:\n"
+    return text + "\n".join(f"  {name}: {{ file: ./secrets/{at} }}" for name, at in secrets.items())

@@ -1,0 +1,1 @@
+"""The pipeline after `make secure`, through the commands that a user types."""

@@ -1,0 +1,139 @@
+"""`make secure` on a pipeline that was there before; then everything is as it was, but secured."""
+
+import json
+import socket
+import ssl
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pika.exceptions import AMQPError
+
+from tests.secured.secured import Secured
+from tests.support.pipeline import PATIENCE_SECONDS
+from tests.waiting import wait_until
+
+
+@pytest.mark.runs("make secure")
+def test_it_goes_on_with_what_was_there(secured: Secured) -> None:
+    """The message that waited in clear text arrives; the console is told, and no password."""
+    secured.pipeline.wait_printed(["BEFORE", "HELLO", "WORLD"])
+
+    assert "The brokers' certificate ends on 20" in secured.said
+    assert "user administrator, password in secrets/passwords/administrator" in secured.said
+    assert "default one" not in secured.said
+    assert [name for name, text in secured.secrets().items() if text in secured.said] == []
+
+
+def test_there_is_no_default_user(secured: Secured) -> None:
+    """Those of the definitions only, and one administrator among them."""
+    users = {user["name"]: user["tags"] for user in secured.ask("users")}
+
+    assert sorted(users) == secured.users()
+    assert [name for name in users if users[name]] == ["administrator", "control"]
+    assert users["control"] == ["monitoring"]
+    for stranger in ("pipeline", "guest", "administrator", "to_upper"):
+        with pytest.raises(AMQPError):
+            secured.connect(stranger, password="pipeline")  # noqa: S106 - the default one
+
+
+def test_every_command_is_as_before(secured: Secured) -> None:
+    """Publish, status, doctor, dead letters; halt has its proof, and `up` goes on."""
+    pipeline = secured.pipeline
+    pipeline.mark()
+    pipeline.make("publish", "MSG=as before")
+    pipeline.wait_printed(["AS BEFORE"])
+
+    assert "my_queue → upper" in pipeline.make("status").stdout
+    assert "no difference: 3 stages" in pipeline.make("doctor").stdout
+    assert "no dead letters" in pipeline.make("dead-letters").stdout
+    assert "halted 2/2" in pipeline.make("halt").stdout
+    pipeline.compose("up", "--detach", "--wait", "to_upper", "printer")
+
+
+@pytest.mark.parametrize(
+    "ports",
+    [
+        "4369, 5671, 5672, 15671, 15672, 15691, 15692, 25672",
+        pytest.param("*range(1, 65536)", marks=pytest.mark.thorough),
+    ],
+)
+def test_from_a_stage_only_tls_answers(secured: Secured, ports: str) -> None:
+    """Ports of the broker that can be connected to, seen from a stage's container."""
+    scan = (
+        "import socket, json\n"
+        "def opens(port):\n"
+        "    with socket.socket() as tried:\n"
+        "        return tried.connect_ex(('rabbitmq', port)) == 0\n"
+        f"print(json.dumps([port for port in [{ports}] if opens(port)]))"
+    )
+    command = ("exec", "--no-TTY", "printer", "python", "-c", scan)
+
+    assert json.loads(secured.pipeline.compose(*command)) == [5671, 15671, 15691]
+
+
+@pytest.mark.runs("make secure ROTATE=passwords", "make secure ROTATE=certificates")
+def test_all_is_replaced_while_messages_flow(secured: Secured) -> None:
+    """Nothing is lost and nothing restarted; the old password and the old CA are refused."""
+    pipeline = secured.pipeline
+    pipeline.mark()
+    old, context = secured.secret("passwords/to_upper"), secured.context
+    stages = [*pipeline.containers("to_upper"), *pipeline.containers("printer")]
+    lines = [f"line {number}" for number in range(20_000)]
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(pipeline.publish, lines)
+        pipeline.make("secure", ROTATE="passwords")
+        pipeline.make("secure", ROTATE="certificates")
+        close = ("rabbitmqctl", "close_all_connections", "replaced")
+        pipeline.compose("exec", "--no-TTY", "rabbitmq", *close)
+        publishing.result()
+
+    expected = {line.upper() for line in lines}
+    wait_until(
+        lambda: set(pipeline.all_printed()) == expected,
+        PATIENCE_SECONDS,
+        lambda: f"{len({*pipeline.all_printed()})} of {len(lines)} have come",
+    )
+    assert [*pipeline.containers("to_upper"), *pipeline.containers("printer")] == stages
+    assert [each for each in stages if pipeline.exit_code(each) is not None] == []
+    secured.connect("to_upper").close()
+    with pytest.raises(AMQPError):
+        secured.connect("to_upper", old)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        _handshake(context, pipeline.amqp_port)
+    assert "no difference" in pipeline.make("doctor").stdout
+
+
+def _handshake(context: ssl.SSLContext, port: int) -> None:
+    with (
+        socket.create_connection(("localhost", port), 10) as near,
+        context.wrap_socket(near, server_hostname="localhost"),
+    ):
+        pass
+
+
+def test_no_secret_is_seen(secured: Secured) -> None:
+    """Not by inspecting containers, not in what Compose knows, not in logs or process lists."""
+    pipeline = secured.pipeline
+    ids = pipeline.compose("ps", "--all", "--quiet").split()
+    seen = {
+        "inspect": pipeline.run("docker", "inspect", *ids).stdout,
+        "config": pipeline.compose("--profile", "*", "config"),
+        "logs": pipeline.compose("logs"),
+        **{each: pipeline.run("docker", "top", each).stdout for each in running(ids)},
+    }
+    secrets = secured.secrets()
+
+    assert len(secrets) == 7
+    assert [
+        (where, name) for where in seen for name in secrets if secrets[name] in seen[where]
+    ] == []
+
+
+def running(ids: list[str]) -> list[str]:
+    """Return those of these containers that run."""
+    format_ = "{{if .State.Running}}{{.Id}}{{end}}"
+    listed = subprocess.run(
+        ["docker", "inspect", "--format", format_, *ids], capture_output=True, text=True, check=True
+    )
+    return listed.stdout.split()

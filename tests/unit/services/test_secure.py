@@ -1,0 +1,195 @@
+"""What `make secure` writes, and what it leaves alone. No broker is asked."""
+
+import base64
+import hashlib
+import io
+import json
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import typer
+
+from services.control import certificates
+from services.control.secure import Rotate, secure
+
+CONFIG: dict[str, Any] = {
+    "rabbitmq": {"environment": {"RABBITMQ_DEFAULT_USER": "pipeline"}},
+    "source": {"environment": {"STAGE": "producer", "OUTPUT_QUEUE": "my_queue"}},
+    "printer": {"environment": {"INPUT_QUEUE": "my_queue"}},
+    "control": {"environment": {"RABBITMQ_HOST": "rabbitmq"}},
+    "database": {"environment": {}},
+}
+USERS = {"producer", "printer", "control", "administrator"}
+
+Make = Callable[..., str]
+
+
+@pytest.fixture
+def make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Make:
+    """Run the command on a folder; return what it prints."""
+
+    def run(rotate: Rotate | None = None, without: str = "", former: tuple[str, ...] = ()) -> str:
+        services = {name: entry for name, entry in CONFIG.items() if name != without}
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"services": services})))
+        secure(tmp_path, rotate, list(former))
+        return capsys.readouterr().out
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return what each file says, by its path in the folder."""
+    files = [each for each in folder.rglob("*") if each.is_file()]
+    return {str(each.relative_to(folder)): each.read_text() for each in files}
+
+
+def users(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the users of the definitions."""
+    made = json.loads((folder / "definitions.json").read_text())
+    return {user["name"]: user for user in made["users"]}
+
+
+def is_of(password: str, user: dict[str, Any]) -> bool:
+    """Tell whether the broker would let this user in."""
+    kept = base64.b64decode(user["password_hash"])
+    return kept[4:] == hashlib.sha256(kept[:4] + password.encode()).digest()
+
+
+def test_every_user_has_a_password_of_his_own(make: Make, tmp_path: Path) -> None:
+    """As files; the definitions have hashes, and one administrator."""
+    make()
+
+    files, known = contents(tmp_path), users(tmp_path)
+    passwords = {name: files[f"passwords/{name}"] for name in USERS}
+    assert known.keys() == passwords.keys() == USERS
+    assert len(set(passwords.values())) == len(USERS)
+    assert min(map(len, passwords.values())) >= 43
+    assert all(is_of(passwords[name], known[name]) for name in USERS)
+    assert [each for each in passwords.values() if each in files["definitions.json"]] == []
+    assert [name for name in USERS if "administrator" in known[name]["tags"]] == ["administrator"]
+
+
+def test_what_is_there_stays(make: Make, tmp_path: Path) -> None:
+    """All but the salt of the hashes; a stage that comes later gets a user of its own."""
+    make(without="printer")
+    before = contents(tmp_path)
+    make()
+    after = contents(tmp_path)
+
+    assert {each for each in after if after[each] != before.get(each)} == {
+        "definitions.json",
+        "passwords/printer",
+    }
+
+
+def test_passwords_are_replaced_where_containers_see_it(make: Make, tmp_path: Path) -> None:
+    """In the same files, which are mounted one by one; certificates stay."""
+    make()
+    before, file = contents(tmp_path), tmp_path / "passwords/printer"
+    inode = file.stat().st_ino
+    make(Rotate.PASSWORDS)
+    after = contents(tmp_path)
+
+    changed = {each for each in after if after[each] != before[each]}
+    assert changed == {"definitions.json", *(f"passwords/{name}" for name in USERS)}
+    assert file.stat().st_ino == inode
+    assert is_of(file.read_text(), users(tmp_path)["printer"])
+
+
+def handshake(server: Path, ca: str) -> bool:
+    """Tell whether who knows this CA believes the broker."""
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    shown.load_cert_chain(server / "server.pem", server / "server.key")
+    near = ssl.create_default_context(cadata=ca).wrap_bio(here, there, server_hostname="rabbitmq2")
+    far = shown.wrap_bio(there, here, server_side=True)
+    for side in (near, far, near, far):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
+
+
+def test_a_ca_that_is_replaced_is_known_for_one_more_time(
+    make: Make, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Who has read the new one believes the old certificate, too; the one before that is gone."""
+    make()
+    first, old = contents(tmp_path), tmp_path_factory.mktemp("old")
+    for name in ("server.pem", "server.key"):
+        (old / name).write_text(first[name])
+    make(Rotate.CERTIFICATES)
+    second = contents(tmp_path)
+    make(Rotate.CERTIFICATES)
+
+    assert handshake(old, first["ca.pem"])
+    assert handshake(old, second["ca.pem"])
+    assert not handshake(old, contents(tmp_path)["ca.pem"])
+    assert handshake(tmp_path, contents(tmp_path)["ca.pem"])
+    assert not handshake(tmp_path, first["ca.pem"])
+    assert {each for each in second if second[each] != first[each]} == {
+        "ca.pem",
+        "definitions.json",
+        "server.key",
+        "server.pem",
+    }
+
+
+def test_certificates_that_were_brought_along_are_not_replaced(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One's own CA may do what it likes; only who has made them can make others."""
+    make()
+    own = trustme.CA().issue_cert("rabbitmq")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    before = contents(tmp_path)
+    make()
+    with pytest.raises(typer.Exit) as raised:
+        make(Rotate.CERTIFICATES)
+
+    assert raised.value.exit_code == 2
+    assert "secrets/server.pem was not made here: put new" in capsys.readouterr().err
+    assert contents(tmp_path)["server.pem"] == before["server.pem"]
+
+
+def test_who_is_gone_does_not_log_in(make: Make, tmp_path: Path) -> None:
+    """A stage that is no more, and the default user of a broker that was there before."""
+    make()
+    make(without="source", former=("pipeline", "guest"))
+
+    known = users(tmp_path)
+    rights = json.loads((tmp_path / "definitions.json").read_text())["permissions"]
+    gone = {"pipeline", "guest", "producer"}
+    assert known.keys() == USERS | gone
+    assert {name for name in known if not known[name]["password_hash"]} == gone
+    assert {each["write"] for each in rights if each["user"] in gone} == {"^$"}
+
+
+def test_services_get_what_is_theirs(make: Make) -> None:
+    """Each stage the password of its user, control's that of control; others nothing."""
+    made = make()
+    entries = dict(zip(CONFIG, range(9), strict=False))
+    parts = {name: made.split(f"\n  {name}:\n")[-1].split("\n\n")[0] for name in entries}
+
+    assert "RABBITMQ_USERNAME: producer\n" in parts["source"]
+    assert "source: secured_password_producer, target: rabbitmq_password" in parts["source"]
+    assert "source: secured_password_control, " in parts["control"]
+    assert "inet_dist_use_interface {127,0,0,1}" in parts["rabbitmq"]
+    assert "\n  database:" not in made
+
+
+def test_certificates_are_for_a_year() -> None:
+    """And for all names that a broker is asked for by."""
+    _, server, _ = certificates.make(["rabbitmq", "127.0.0.1"])
+
+    assert certificates.names(server) == ["rabbitmq", "127.0.0.1"]
+    assert certificates.is_own(server)
