@@ -1,8 +1,8 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status forget dead-letters replay doctor logs secure down clean
-.PHONY: test test-faults test-secured soak bench check stage lock images help
+.PHONY: up publish halt drain status forget repartition dead-letters replay doctor logs secure down
+.PHONY: clean test test-faults test-secured soak bench check stage lock images help
 .PHONY: preflight ours running
 
 # How many processes run tests: those mostly wait.
@@ -32,6 +32,9 @@ status: running ## stages, queues, rates; ARGS=--watch: live; ARGS=--replicas; A
 
 forget: running ## let go of replicas that are cut off and never come back: ARGS=printer/1b0ad5cf6fa4
 	@docker compose run --rm --no-deps control forget $(ARGS)
+
+repartition: running ## remove the partitions of an ordered edge that is drained: ARGS=orders; then up with another PARTITIONS
+	@docker compose run --rm --no-deps control repartition $(ARGS)
 
 dead-letters: running ## what was given up, and why; ARGS='--reason ValueError' or '--queue upper'
 	@docker compose run --rm --no-deps control dead-letters list $(ARGS)

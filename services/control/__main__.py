@@ -16,6 +16,7 @@ from rabbit.operations.drain import Drain
 from rabbit.operations.halt import Halt
 from rabbit.operations.looks import Looks
 from rabbit.operations.management import ControlSettings, Management
+from rabbit.operations.repartition import repartition
 from rabbit.operations.replicas import Replica, Replicas
 from rabbit.terminal import counted, visible
 
@@ -106,6 +107,16 @@ def forget(
                     session.console.print(f"forgotten: {visible(name)}")
         if form is Format.JSON:
             typer.echo(json.dumps({"forgotten": gone}, indent=2))
+
+
+@app.command("repartition")
+def remove_partitions(
+    edge: Annotated[str, typer.Argument(help="The name of an ordered edge.")],
+) -> None:
+    """Remove the partitions of an ordered edge, once it is drained: for another PARTITIONS."""
+    with _session() as session:
+        count = repartition(edge, session.client, session.management, session.replicas)
+        session.console.print(f"{visible(edge)}: {counted(count, 'partition')} removed; make up")
 
 
 @app.command()

@@ -141,6 +141,9 @@ def replay(  # noqa: PLR0913 - options of a command
         typer.Option(metavar="QUEUE", help="Copy them to another queue; the letters stay."),
     ] = None,
     dry_run: DryRun = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Also where it comes out of order, to an ordered edge.")
+    ] = False,
     form: Formats = Format.TABLE,
 ) -> None:
     """Publish dead letters again, to the queue they came from, each of them once."""
@@ -159,13 +162,24 @@ def replay(  # noqa: PLR0913 - options of a command
         def work(name: str, tell: Tell) -> None:
             if outcome.is_enough:
                 return
-            is_possible = to is not None or session.management.is_bound(Edge(name).back)
-            if dry_run or not is_possible:
-                count = partial(outcome.count, why_not=None if is_possible else _NO_WAY)
+            partitions = 0 if to is not None else session.management.partitions(name)
+            why_not = None
+            if partitions and not yes:
+                why_not = _OUT_OF_ORDER
+            elif to is None and not (partitions or session.management.is_bound(Edge(name).back)):
+                why_not = _NO_WAY
+            if dry_run or why_not:
+                count = partial(outcome.count, why_not=why_not)
                 session.dead_letters.look(name, count, tell)
                 return
             done = session.dead_letters.replay(
-                name, outcome.selects, tell, to=to, limit=outcome.left, per_second=per_second
+                name,
+                outcome.selects,
+                tell,
+                to=to,
+                limit=outcome.left,
+                per_second=per_second,
+                partitions=partitions,
             )
             outcome.add(name, done.count, done.stays)
 
@@ -273,6 +287,10 @@ def _lines(lines: Iterable[str], known: Container[str]) -> Iterator[Archived]:
         yield archived
 
 
+_OUT_OF_ORDER = (
+    "its edge is ordered, and what was published after it with the same key has been handled: it "
+    "comes out of order. Add --yes if that does no harm"
+)
 _NO_WAY = (
     "there is no way back: no queue is bound to the exchange QUEUE.back. Start a stage that reads "
     "the queue, it makes one. Letters of a broadcast edge have none: the queue they came from "

@@ -37,6 +37,7 @@ class Status:
         self._replicas = now.replicas[:MOST_SHOWN]
         self._more = len(now.replicas[MOST_SHOWN:])
         self._depths = now.depths
+        self._partitions = now.partitions
         self._each_replica = each_replica
 
     def tables(self) -> RenderableType:
@@ -55,7 +56,10 @@ class Status:
         told = {
             "stages": [_stage_row(each) for each in self._pipeline.stages],
             "edges": [_edge_row(each) for each in self._pipeline.edges],
-            "replicas": [_replica_row(each) for each in self._replicas],
+            "replicas": [
+                {**_replica_row(each), "active": self._partitions.get(each.name, ())}
+                for each in self._replicas
+            ],
             "queues": {name: asdict(depth) for name, depth in self._depths.items()},
             "more": self._more,
             "strange": self._pipeline.strange,
@@ -66,6 +70,7 @@ class Status:
         """Yield what does not fit into the tables."""
         if self._more and self._each_replica:
             yield f"{self._more} more replicas are not shown: name a stage"
+        yield from filter(None, map(self._whose_partitions, self._replicas))
         told = [
             f"{escape(each.name)}: {visible(wrong)}"
             for each in self._replicas
@@ -76,6 +81,15 @@ class Status:
             yield f"and {len(told) - MOST_TOLD} more replicas: --replicas shows them"
         if self._pipeline.strange:
             yield self._pipeline.strange
+
+    def _whose_partitions(self, replica: Seen) -> str | None:
+        """Say which partitions a replica has, if it reads an ordered edge."""
+        report = replica.report
+        if report is None or not report.partitions:
+            return None
+        numbers = self._partitions.get(replica.name)
+        has = f"partitions {', '.join(numbers)}" if numbers else "standby, no partition"
+        return f"{escape(replica.name)}: {has} of {escape(report.consumes or '')}"
 
     def _first_table(self) -> Table:
         return self._replica_table() if self._each_replica else self._stage_table()

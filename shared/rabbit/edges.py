@@ -27,8 +27,13 @@ def input_edge(settings: Settings, stage: str, replica: str) -> Edge:
         settings.queue_type,
         settings.retry_delays,
         f"{name}.{stage}.dead" if is_private else "",  # it outlives the replica
+        settings.partitions if settings.input_kind == "ordered" else 0,
     )
-    parts = {"work": "INPUT_QUEUE", "broadcast": "INPUT_QUEUE, STAGE or REPLICA"}
+    parts = {
+        "work": "INPUT_QUEUE",
+        "ordered": "INPUT_QUEUE",
+        "broadcast": "INPUT_QUEUE, STAGE or REPLICA",
+    }
     _check(edge, "INPUT_QUEUE", parts.get(edge.kind, "INPUT_QUEUE or STAGE"))
     return edge
 
@@ -40,7 +45,8 @@ def output_edge(settings: Settings) -> Edge:
         ConfigurationError: OUTPUT_QUEUE is not set, or makes a name that cannot be.
     """
     name = _require(settings.output_queue, "OUTPUT_QUEUE", "the queue to publish to")
-    edge = Edge(name, settings.output_kind, type=settings.queue_type)
+    partitions = settings.partitions if settings.output_kind == "ordered" else 0
+    edge = Edge(name, settings.output_kind, type=settings.queue_type, partitions=partitions)
     _check(edge, "OUTPUT_QUEUE", "OUTPUT_QUEUE")
     return edge
 

@@ -264,6 +264,17 @@ class Message:
         return _count(self.headers, ATTEMPTS_HEADER) if self.is_counted else 0
 
 
+def delivered_in_vain(message: Message) -> int:
+    """Return how often the broker counts a message as delivered in vain; 0 if it cannot be read.
+
+    It is given up by its queue when that is more than the delivery limit.
+    """
+    try:
+        return _count(message.headers, "x-delivery-count")
+    except UndecodableError:
+        return 0
+
+
 def _undecodable(error: ValueError) -> UndecodableError:
     return UndecodableError(f"properties that cannot be decoded: {error!r}")
 

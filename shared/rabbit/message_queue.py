@@ -122,7 +122,8 @@ class MessageQueue:
 
         Args:
             name: the name of the queue, and of its exchange.
-            kind: work (the default: each message to one consumer), broadcast, direct or topic.
+            kind: work (the default: each message to one consumer), broadcast, direct, topic, or
+                ordered, which can only be published to.
             keys: the routing keys to consume; for direct and topic.
             group: consumers of the same group share the messages; not for work. Without a group
                 each MessageQueue that consumes gets every message.
@@ -277,6 +278,11 @@ class MessageQueue:
         if self._callback is None:
             msg = f"nothing to do with the messages of {self.name!r}: register a callback first"
             raise RabbitError(msg)
+        if self._edge.is_ordered:
+            raise ConfigurationError(
+                f"{self.name!r} is of kind ordered, which a MessageQueue only publishes to: read "
+                "it with a Consumer or a Worker"
+            )
         if self._edge.kind in {"direct", "topic"} and not self._edge.keys:
             raise ConfigurationError(f"keys: {self.name!r} is of kind {self._edge.kind}: name some")
         starting = self._starting
@@ -430,14 +436,17 @@ def _edge(
     keys = tuple(keys)
     if keys and kind not in {"direct", "topic"}:
         raise ConfigurationError(f"keys: {name!r} is of kind {kind}, which has no keys")
-    if group is not None and kind == "work":
-        raise ConfigurationError(f"group: {name!r} is of kind work, whose consumers always share")
+    if group is not None and kind in {"work", "ordered"}:
+        raise ConfigurationError(f"group: {name!r} is of kind {kind}, whose consumers always share")
+    if kind == "ordered" and settings.queue_type != "quorum":
+        raise ConfigurationError(f"kind: {name!r} is ordered, which needs QUEUE_TYPE=quorum")
     for what, text in [("name", name), *(("keys", key) for key in keys), ("group", group or "-")]:
         if not isinstance(text, str):
             raise ConfigurationError(f"{what}: {text!r} is not a text")
-    private = kind != "work" and group is None
+    private = kind not in {"work", "ordered"} and group is None
     shared = uuid.uuid4().hex[:12] if group is None else group
-    edge = Edge(name, kind, keys, shared, private, settings.queue_type)
+    partitions = settings.partitions if kind == "ordered" else 0
+    edge = Edge(name, kind, keys, shared, private, settings.queue_type, partitions=partitions)
     try:
         check_name(name)
         if group is not None:

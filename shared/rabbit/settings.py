@@ -30,7 +30,7 @@ from rabbit.settings_files import (
     secrets_among,
     tls_context,
 )
-from rabbit.topology import Kind, QueueType
+from rabbit.topology import MOST_PARTITIONS, Kind, QueueType
 
 LONGEST_NAME_BYTES = 200
 LONGEST_KEY_BYTES = 255
@@ -205,13 +205,16 @@ class Settings(BaseSettings):
         description="letters, digits, '_', '-' and '.', up to 80",
     )
     input_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
-    input_kind: Kind = Field("work", description="work, broadcast, direct or topic")
+    input_kind: Kind = Field("work", description="work, broadcast, direct, topic or ordered")
     input_keys: Annotated[tuple[RoutingKey, ...], NoDecode] = Field(
         (),
         description="routing keys with commas between, each up to 255 bytes, for direct and topic",
     )
     output_queue: Name | None = Field(None, description="the name of a queue, 1 to 200 bytes")
-    output_kind: Kind = Field("work", description="work, broadcast, direct or topic")
+    output_kind: Kind = Field("work", description="work, broadcast, direct, topic or ordered")
+    partitions: int = Field(
+        8, ge=1, le=MOST_PARTITIONS, description=f"a number of queues, 1 to {MOST_PARTITIONS}"
+    )
 
     queue_type: QueueType = Field("quorum", description="quorum or classic")
     topology: Literal["declared", "given"] = Field("declared", description="declared or given")
@@ -312,6 +315,7 @@ class Settings(BaseSettings):
     def _check_together(self) -> Self:
         try:
             self._check_keys()
+            self._check_ordered()
             self._check_tls()
         except ValueError as error:
             raise told(str(error)) from None
@@ -324,6 +328,17 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         if self.input_keys and not routed:
             msg = f"INPUT_KEYS is set, but INPUT_KIND={self.input_kind} takes no routing keys"
+            raise ValueError(msg)
+
+    def _check_ordered(self) -> None:
+        if "ordered" in {self.input_kind, self.output_kind} and self.queue_type != "quorum":
+            msg = "QUEUE_TYPE=classic is set, but an edge of kind ordered needs quorum queues"
+            raise ValueError(msg)
+        if self.input_kind == "ordered" and self.poison_pill:
+            msg = (
+                "POISON_PILL is set, but INPUT_KIND=ordered has many queues, and a pill stands in "
+                "one: use `make halt`"
+            )
             raise ValueError(msg)
 
     def _check_tls(self) -> None:

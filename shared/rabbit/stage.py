@@ -27,6 +27,7 @@ from rabbit.payloads import Payload, annotation_of
 from rabbit.runtime.batches import BatchHandler, BatchSize
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call, Handler, check_work, is_coroutine_function
+from rabbit.runtime.ordered import OrderedDispatcher
 from rabbit.runtime.replica import Replica
 from rabbit.runtime.reporter import Identity
 from rabbit.runtime.resources import check_hook, opened
@@ -265,7 +266,8 @@ class Stage(ABC):
             )
             return source
         assert isinstance(self, Consumer) and known.input is not None  # noqa: S101, PT018 - likewise
-        return known.traced(Dispatcher)(
+        kind = OrderedDispatcher if known.input.is_ordered else Dispatcher
+        return known.traced(kind)(
             connections,
             known.input,
             known.output,
@@ -676,6 +678,11 @@ def _handler_of(stage: Consumer, known: _Known) -> Handler:
         )
     if isinstance(stage, Worker):
         raise ConfigurationError(f"{name}: a BatchConsumer is a sink: it cannot be a Worker too")
+    if known.input and known.input.is_ordered:
+        raise ConfigurationError(
+            f"{name}: a BatchConsumer cannot read an edge of kind ordered, where each key's "
+            "messages are handled one after the other: make it a Consumer"
+        )
     size: object = stage.batch_size
     if not isinstance(size, int) or size < 1:
         raise ConfigurationError(f"{name}.batch_size is {size!r}: make it a number, 1 or more")

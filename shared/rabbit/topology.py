@@ -12,7 +12,10 @@ that it was published with.
 
 An exchange of its own per edge, and not the default exchange, lets an operator give a stage the
 right to write to just this edge. The other kinds (broadcast, direct, topic) are one exchange and
-a queue per group of consumers.
+a queue per group of consumers; and for an ordered edge `orders` it is
+
+    exchange orders ──(by key)──▶ queues orders.0, orders.1 ... ──(given up)──▶ queue orders.dead
+                                  queue orders.partitions: empty; who reads the edge consumes it
 """
 
 import unicodedata
@@ -21,7 +24,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["work", "broadcast", "direct", "topic"]
+Kind: TypeAlias = Literal["work", "broadcast", "direct", "topic", "ordered"]
+ExchangeType: TypeAlias = Literal["direct", "fanout", "topic", "x-modulus-hash"]
 QueueType: TypeAlias = Literal["quorum", "classic"]
 
 #: Commands to all replicas (fanout), and the way back to who asked (direct).
@@ -33,6 +37,12 @@ EXPIRES_MILLISECONDS = 600_000
 
 #: Likewise where messages of such a queue wait for another attempt: an hour, with what is in it.
 RETRY_EXPIRES_MILLISECONDS = 3_600_000
+
+#: What follows the name of an ordered edge in that of the queue that says how many partitions
+#: there are.
+CENSUS_SUFFIX = ".partitions"
+#: Each partition is a channel of each replica that reads it.
+MOST_PARTITIONS = 256
 
 #: The names of exchanges and queues, and routing keys, are short strings of AMQP 0-9-1.
 LONGEST_SHORT_STRING_BYTES = 255
@@ -49,8 +59,14 @@ _PRIVATE: Mapping[str, Any] = MappingProxyType(
 _KEPT: Mapping[str, Any] = MappingProxyType(
     {**_QUORUM, "x-delivery-limit": -1, "x-overflow": "reject-publish"}
 )
-_EXCHANGE_TYPES: Mapping[Kind, Literal["direct", "fanout", "topic"]] = MappingProxyType(
-    {"work": "direct", "broadcast": "fanout", "direct": "direct", "topic": "topic"}
+_EXCHANGE_TYPES: Mapping[Kind, ExchangeType] = MappingProxyType(
+    {
+        "work": "direct",
+        "broadcast": "fanout",
+        "direct": "direct",
+        "topic": "topic",
+        "ordered": "x-modulus-hash",
+    }
 )
 
 
@@ -59,7 +75,7 @@ class Exchange:
     """A durable exchange (exchange.declare); `auto_delete`: it goes with its last binding."""
 
     name: str
-    type: Literal["direct", "fanout", "topic"]
+    type: ExchangeType
     auto_delete: bool = False
 
 
@@ -91,7 +107,8 @@ class Edge:
     Args:
         name: the name of the exchange, and of the queue where `kind` is work.
         kind: work (each message to one consumer), broadcast (to every group), direct or topic
-            (to the groups whose keys match; `*` is one word, `#` any number of words).
+            (to the groups whose keys match; `*` is one word, `#` any number of words), ordered (all
+            messages with one key to one consumer).
         keys: the routing keys a group is bound with; for direct and topic.
         group: the consumers that share one queue, where `kind` is not work.
         private: the group's queue belongs to one process: it expires when unused for ten minutes.
@@ -99,6 +116,7 @@ class Edge:
         delays: seconds before each further attempt at a message whose handler failed.
         dead_letters: the exchange and the queue of what is given up; default: QUEUE.dead, and none
             where `private`.
+        partitions: the number of queues that keys are spread over, where `kind` is ordered.
     """
 
     name: str
@@ -109,11 +127,22 @@ class Edge:
     type: QueueType = "quorum"
     delays: tuple[float, ...] = ()
     dead_letters: str = ""
+    partitions: int = 0
 
     @property
     def queue(self) -> str:
-        """The queue that consumers of this edge read."""
-        return self.name if self.kind == "work" else f"{self.name}.{self.group}"
+        """The queue that consumers of this edge read; if ordered, what these are called after."""
+        return self.name if self.kind in {"work", "ordered"} else f"{self.name}.{self.group}"
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether messages with one key are handled in their order."""
+        return self.kind == "ordered"
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """All queues that consumers of this edge read."""
+        return partition_queues(self.name, self.partitions) if self.is_ordered else (self.queue,)
 
     @property
     def dead(self) -> str:
@@ -134,18 +163,20 @@ class Edge:
     @property
     def needs_key(self) -> bool:
         """Whether a message goes by its routing key, and nowhere without."""
-        return self.kind in {"direct", "topic"}
+        return self.kind in {"direct", "topic", "ordered"}
 
     def check_key(self, asked: str | None) -> str | None:
         """Return a routing key that a message of this edge can be published with.
 
         Raises:
-            ValueError: a key for a work queue, none for direct or topic, or one that is too long.
+            ValueError: a key for a work queue, none for direct, topic or ordered, or one that is
+                too long.
         """
-        if asked is None:
+        if asked is None or (self.is_ordered and not asked):
             if self.needs_key:
+                does = "keeps the order of each key" if self.is_ordered else "routes by key"
                 msg = (
-                    f"no key: {self.name!r} is of kind {self.kind}, which routes by key: "
+                    f"no key: {self.name!r} is of kind {self.kind}, which {does}: "
                     "give one with the text, key=..."
                 )
                 raise ValueError(msg)
@@ -161,13 +192,18 @@ class Edge:
 
     def for_publishing(self) -> Iterator[Declaration]:
         """Yield what must exist before a message is published to this edge."""
-        if self.kind == "work":
+        if self.is_ordered:
+            yield from self._partitions()
+        elif self.kind == "work":
             yield from self._queue_and_dead_letters()
         else:
             yield Exchange(self.name, _EXCHANGE_TYPES[self.kind])
 
     def for_consuming(self) -> Iterator[Declaration]:
         """Yield what must exist before this edge is consumed."""
+        if self.is_ordered:
+            yield from self._partitions()
+            return
         yield from self._queue_and_dead_letters()
         if self.dead:
             yield Exchange(self.back, "fanout", auto_delete=self.private)
@@ -175,6 +211,47 @@ class Edge:
         for delay in dict.fromkeys(self.delays):
             arguments = self._retry_arguments(delay)
             yield from _fanout(self.retry(delay), arguments, auto_delete=self.private)
+
+    def for_failures(self) -> Iterator[Declaration]:
+        """Yield what must exist before a message is published that could not be handled."""
+        if self.is_ordered:
+            yield from _fanout(self.dead, _KEPT)
+        else:
+            yield from self.for_consuming()
+
+    def for_partition(self, number: int) -> Iterator[Declaration]:
+        """Yield what must exist before a partition is consumed, if the edge is ordered.
+
+        It begins with what says how many there are: if that is another number, nothing is made.
+        """
+        yield from self._around_partitions()
+        yield from self._partition(number)
+
+    def _around_partitions(self) -> Iterator[Declaration]:
+        yield self.census
+        yield from _fanout(self.dead, _KEPT)
+        yield Exchange(self.name, _EXCHANGE_TYPES[self.kind])
+
+    def _partition(self, number: int) -> Iterator[Declaration]:
+        queue = self.queues[number]
+        arguments = _with_dead_letters(self.dead, "quorum")
+        yield Queue(queue, {**arguments, "x-single-active-consumer": True})
+        yield Binding(self.name, queue, str(number))
+
+    @property
+    def census(self) -> Queue:
+        """A queue that stays empty: its length is the number of partitions, for the broker to hold.
+
+        Each replica that reads the edge is a consumer of it, so it counts them: of a queue with a
+        single active consumer, RabbitMQ counts no more than that one.
+        """
+        most = {"x-max-length": self.partitions, "x-overflow": "reject-publish"}
+        return Queue(f"{self.name}{CENSUS_SUFFIX}", {**_QUORUM, **most})
+
+    def _partitions(self) -> Iterator[Declaration]:
+        yield from self._around_partitions()
+        for number in range(self.partitions):
+            yield from self._partition(number)
 
     def _queue_and_dead_letters(self) -> Iterator[Declaration]:
         """Begin with the queue: if there is another of its name, nothing else is made."""
@@ -205,6 +282,11 @@ class Edge:
         if self.kind == "work":
             return (self.name,)
         return self.keys if self.kind in {"direct", "topic"} else ("",)
+
+
+def partition_queues(name: str, partitions: int) -> tuple[str, ...]:
+    """Return the queues of an ordered edge, by its name and the number of them."""
+    return tuple(f"{name}.{number}" for number in range(partitions))
 
 
 def fixed_part(edge: Edge) -> list[Declaration]:

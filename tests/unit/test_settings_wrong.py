@@ -59,6 +59,7 @@ WRONG: dict[str, list[str]] = {
     "TOTAL_BYTES": ["garbage", "", "-1", "1.5"],
     "RABBITMQ_MANAGEMENT_URL": ["garbage", "", "amqp://broker", "http://", "http://broker/api"],
     "HALT_TIMEOUT": SECONDS,
+    "PARTITIONS": ["0", "257", "many", "1.5"],
 }
 
 #: Any text is a password, a path or a message; keys are wrong only together with a kind.
@@ -73,6 +74,14 @@ TOGETHER = [
     (
         {"INPUT_KIND": "broadcast", "INPUT_KEYS": "red"},
         "INPUT_KEYS is set, but INPUT_KIND=broadcast takes no routing keys",
+    ),
+    (
+        {"OUTPUT_KIND": "ordered", "QUEUE_TYPE": "classic"},
+        "QUEUE_TYPE=classic is set, but an edge of kind ordered needs quorum queues",
+    ),
+    (
+        {"INPUT_KIND": "ordered", "POISON_PILL": "HALT"},
+        "POISON_PILL is set, but INPUT_KIND=ordered has many queues",
     ),
     (
         {"RABBITMQ_CERTIFICATE_FILE": __file__},

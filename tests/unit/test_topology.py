@@ -232,3 +232,27 @@ def test_a_replica_hears_commands_on_a_queue_of_its_own(*, purge: bool) -> None:
         Binding("control", "control.printer.host-1", ""),
     ] == list(control_subscription("printer", "host-1", purge=purge))
     assert control_queue("printer", "host-1") == "control.printer.host-1"
+
+
+def test_an_ordered_edge_is_a_queue_for_each_partition() -> None:
+    """What says how many there are comes first: where it differs, nothing is made."""
+    edge = Edge("orders", "ordered", partitions=2)
+    declared = list(edge.for_consuming())
+    made = {each.name: each for each in declared if isinstance(each, Queue)}
+
+    assert declared == list(edge.for_publishing())
+    assert declared[0] == made["orders.partitions"]
+    assert made["orders.partitions"].arguments["x-max-length"] == 2
+    assert edge.queues == ("orders.0", "orders.1")
+    assert all(made[queue].arguments["x-single-active-consumer"] for queue in edge.queues)
+    assert Exchange("orders", "x-modulus-hash") in declared
+    one = list(edge.for_partition(1))
+    assert [each for each in declared if each in one] == one
+    assert Binding("orders", "orders.0", "0") not in one
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_an_ordered_edge_needs_a_key(key: str | None) -> None:
+    """A message without one has no order."""
+    with pytest.raises(ValueError, match="'orders' is of kind ordered, which keeps the order"):
+        Edge("orders", "ordered", partitions=2).check_key(key)

@@ -248,6 +248,17 @@ class Channel:
         else:
             self._reopen(reason)
 
+    def forget_consumer(self) -> None:
+        """Have the consumer end with the channel, or the connection, and not by a basic.cancel.
+
+        pika cancels before it closes. Of a single active consumer that holds messages, RabbitMQ
+        would let the next one overtake them; when a channel ends, they come before what is behind.
+        """
+        if self._raw is not None:
+            consumers: dict[str, object] = self._raw._consumers  # noqa: SLF001 - no other way
+            self._raw._cancelled.update(consumers)  # noqa: SLF001 - what still comes is dropped
+            consumers.clear()
+
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Run `function` after `seconds`, unless this channel is lost by then."""
         raw = self._raw
@@ -369,6 +380,7 @@ class Channel:
         prefetch: int,
         on_registered: Callable[[], None],
         queue_type: QueueType = "quorum",
+        tag: str | None = None,
     ) -> None:
         """Register a consumer (basic.qos, basic.consume) whose deliveries the listener takes.
 
@@ -377,6 +389,7 @@ class Channel:
             prefetch: how many unacked deliveries there may be; 0: any number.
             on_registered: called with basic.consume-ok.
             queue_type: what the queue is.
+            tag: what the broker tells the consumer as; None: whatever the library makes up.
         """
         raw = self._raw
         if raw is None:
@@ -404,7 +417,7 @@ class Channel:
         if prefetch:
             raw.basic_qos(prefetch_count=prefetch)
         self._consumer_tag = raw.basic_consume(
-            queue, left_to_pika, callback=registered, arguments=arguments
+            queue, left_to_pika, callback=registered, arguments=arguments, consumer_tag=tag
         )
 
     def cancel(self, on_cancelled: Callable[[], None]) -> None:

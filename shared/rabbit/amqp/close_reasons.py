@@ -5,6 +5,8 @@ RabbitMQ tells it in words only. Pure: a reply code and a text in.
 
 import re
 
+from rabbit.topology import CENSUS_SUFFIX
+
 _ACCESS_REFUSED = 403
 _PRECONDITION_FAILED = 406
 _NOT_ALLOWED = 530
@@ -38,6 +40,8 @@ def explain_refusal(text: str) -> str:
         return text
     kind, name, argument = found["kind"], found["name"], found["argument"]
     cure = f"or delete the {kind}, a queue once it is empty: it is made anew"
+    if argument == "x-max-length" and name.endswith(CENSUS_SUFFIX):
+        return _other_partitions(name.removesuffix(CENSUS_SUFFIX), found)
     if argument == "x-queue-type":
         cure = f"set QUEUE_TYPE as it is, {cure}"
     elif kind == "exchange" and argument == "type":
@@ -48,6 +52,16 @@ def explain_refusal(text: str) -> str:
         f"{kind} {name!r} exists with another {argument}: {_value(found['declared'])} is declared, "
         f"{_value(found['existing'])} is there. Nothing was changed: {cure}. "
         "make doctor shows all differences"
+    )
+
+
+def _other_partitions(edge: str, found: re.Match[str]) -> str:
+    """Say that an ordered edge has another number of partitions."""
+    declared, there = (_value(found[each]).strip("'") for each in ("declared", "existing"))
+    return (
+        f"{edge!r} has {there} partitions, and PARTITIONS={declared} is declared. Nothing was "
+        f"changed: another number would mix up the order. Set PARTITIONS={there} for all who write "
+        f"or read {edge!r}; or change it: make drain, make repartition ARGS={edge}, make up"
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from rabbit.amqp.outage_log import LONGEST_REASON
+from rabbit.topology import MOST_PARTITIONS, partition_queues
 
 #: The version of the commands and reports in this file. Unknown fields are ignored, so that
 #: neighbours of different versions understand each other; a higher version is not understood.
@@ -88,7 +89,7 @@ class Report(BaseModel):
         command_id: the command it answers.
         stage: the replica's stage.
         replica: the replica's name within its stage.
-        consumes: the queue it reads; None for a source.
+        consumes: the queue it reads; None for a source. See `queues`.
         exchange: the exchange that this queue is bound to; None for a source.
         produces: the exchange it writes to; None for a sink.
         state: what it is doing.
@@ -113,6 +114,7 @@ class Report(BaseModel):
         confirm_wait_seconds: how long the one that is timed now has been waiting; 0: there is none.
         reconnects: how often a connection has come back.
         blocked_seconds: how long it was `blocked`, added up.
+        partitions: how many queues an ordered edge has that it reads; 0: it is of another kind.
         library: the version of the library that it runs.
         python: the version of Python.
     """
@@ -146,8 +148,17 @@ class Report(BaseModel):
     confirm_wait_seconds: _Seconds = 0.0
     reconnects: _Number = 0
     blocked_seconds: _Seconds = 0.0
+    partitions: int = Field(default=0, ge=0, le=MOST_PARTITIONS)
     library: _Version | None = None
     python: _Version | None = None
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """All queues that it reads: of an ordered edge there are several."""
+        if self.consumes is None:
+            return ()
+        name, number = self.consumes, self.partitions
+        return partition_queues(name, number) if number else (name,)
 
 
 def bounded(body: bytes) -> bytes:

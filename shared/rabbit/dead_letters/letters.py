@@ -102,6 +102,7 @@ class DeadLetters:
         to: str | None = None,
         limit: int | None = None,
         per_second: float | None = None,
+        partitions: int = 0,
     ) -> Transfer:
         """Put the dead letters that `selects` is true of back into the queue they came from.
 
@@ -116,6 +117,7 @@ class DeadLetters:
             to: another queue that gets copies, by its own way back: the letters stay then.
             limit: how many at most, the oldest first; None: all.
             per_second: how many a second at most; None: as fast as the broker takes them.
+            partitions: how many of them there are, if the letters go to an ordered edge.
 
         Raises:
             BrokerUnavailableError: no connection, it was lost, or nothing is confirmed.
@@ -126,7 +128,9 @@ class DeadLetters:
             return _anew(delivery) if selects(DeadLetter.of(queue, delivery)) else None
 
         target, terms = to or queue, Terms(limit, per_second, stays=to is not None)
-        replay = Transfer(self._loop_thread, Edge(target).back, make, self._log, terms)
+        way = Edge(target, "ordered", partitions=partitions) if partitions else None
+        way = way or Edge(Edge(target).back, "broadcast")
+        replay = Transfer(self._loop_thread, way, make, self._log, terms)
         try:
             self._go_through(queue, replay.act, tell)
         except RabbitError as error:

@@ -52,7 +52,7 @@ class Transfer:
     def __init__(
         self,
         loop_thread: LoopThread,
-        exchange: str,
+        way: Edge,
         make: Make,
         log: Logger,
         terms: Terms | None = None,
@@ -61,7 +61,7 @@ class Transfer:
 
         Args:
             loop_thread: has the browser, too.
-            exchange: a fanout, for those outputs that name no other.
+            way: where to, for those outputs that name no exchange.
             make: called with each message until there are enough.
             log: told what the broker refuses.
             terms: how many, and how fast; default: all, at once.
@@ -78,10 +78,10 @@ class Transfer:
         self._waiting: deque[tuple[QueueBrowser, Output, Delivery]] = deque()
         self._under_way: set[str] = set()  # message ids
         self._twins: defaultdict[str, deque[tuple[Output, Delivery]]] = defaultdict(deque)
-        self._connection = loop_thread.connection(f"publishes to {exchange}")
+        self._connection = loop_thread.connection(f"publishes to {way.name}")
         self._publisher: Publisher[tuple[QueueBrowser, Delivery]] = Publisher(
             self._connection,
-            Edge(exchange, "broadcast"),
+            way,
             log,
             on_confirmed=self._confirmed,
             on_nacked=self._nacked,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from math import inf
 from time import monotonic
+from typing import Any, Protocol
 
 from rabbit.amqp.channel import ChannelListener
 from rabbit.amqp.connection import Connection
@@ -60,6 +61,38 @@ class Again(Delivery):
 
     __slots__ = ()
     is_counted = True
+
+
+class EdgeConsumer(Protocol):
+    """What a dispatcher consumes with; the deliveries are of its own kind. See `QueueConsumer`."""
+
+    edge: Edge
+    depth: int
+    requeued: int
+
+    @property
+    def is_consuming(self) -> bool: ...  # noqa: D102
+    @property
+    def is_cancelled(self) -> bool: ...  # noqa: D102
+    @property
+    def is_full(self) -> bool: ...  # noqa: D102
+    @property
+    def in_flight(self) -> int: ...  # noqa: D102
+    @property
+    def outstanding(self) -> int: ...  # noqa: D102
+    def is_current(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
+    def take_arrived(self) -> list[Any]: ...  # noqa: D102
+    def expect(self, delivery: Any, outputs: int) -> bool: ...  # noqa: ANN401, D102
+    def confirmed(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
+    def withdraw(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
+    def ack(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
+    def requeue(self, delivery: Any) -> None: ...  # noqa: ANN401, D102
+    def dead_letter(self, delivery: Any, error: TooLargeError) -> None: ...  # noqa: ANN401, D102
+    def requeue_all(self) -> int: ...  # noqa: D102
+    def flush(self) -> None: ...  # noqa: D102
+    def cancel(self) -> None: ...  # noqa: D102
+    def close(self) -> Iterator[None]: ...  # noqa: D102
+    def count_consumers(self, tell: Callable[[int], None]) -> None: ...  # noqa: D102
 
 
 class _State(Enum):

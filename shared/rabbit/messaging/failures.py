@@ -9,7 +9,7 @@ from rabbit.amqp.connection import Connection
 from rabbit.errors import PublishError, TooLargeError, TopologyError
 from rabbit.logs import Logger
 from rabbit.message import Message
-from rabbit.messaging.consumer import Delivery, QueueConsumer
+from rabbit.messaging.consumer import Delivery, EdgeConsumer
 from rabbit.messaging.publisher import Owner, Publication, Publisher
 from rabbit.messaging.retry import Disposition, RetryPolicy, describe
 from rabbit.topology import Declaration
@@ -25,12 +25,14 @@ class Failures:
         retried: messages that come again after a delay.
         dead_lettered: messages that were given up.
         publisher: what they are published with.
+        retry_here: called in place of a publish with what is to have another attempt, and the
+            seconds until then; None: it waits in a retry queue.
     """
 
     def __init__(
         self,
         connection: Connection,
-        consumer: QueueConsumer,
+        consumer: EdgeConsumer,
         retry_policy: RetryPolicy,
         log: Logger,
         *,
@@ -46,6 +48,7 @@ class Failures:
             on_failed: called when the broker refuses the queues themselves.
         """
         self.retried = self.dead_lettered = 0
+        self.retry_here: Callable[[Delivery, float], None] | None = None
         self._consumer = consumer
         self._retry_policy = retry_policy
         self._log = log
@@ -71,7 +74,10 @@ class Failures:
         self.retried += decided.delay is not None
         self.dead_lettered += decided.delay is None
         log_failure(self._log, delivery, decided, error)
-        self.publisher.send([decided.output], delivery)
+        if decided.delay is not None and self.retry_here is not None:
+            self.retry_here(delivery, decided.delay)
+        else:
+            self.publisher.send([decided.output], delivery)
 
     def _confirmed(self, deliveries: list[Delivery]) -> None:
         """Ack what a queue has now; it is sent at the end of this turn."""
@@ -120,7 +126,7 @@ class FailurePublisher(Publisher[Owner]):
         return frames.most_property_bytes(self._channel.frame_max)
 
     def _declarations(self) -> Iterator[Declaration]:
-        return self.edge.for_consuming()
+        return self.edge.for_failures()
 
     def _begin(self) -> None:
         super()._begin()

@@ -44,7 +44,11 @@ class Disposition(NamedTuple):
 
 
 class RetryPolicy:
-    """Decides what becomes of the messages of one edge that a stage fails to handle."""
+    """Decides what becomes of the messages of one edge that a stage fails to handle.
+
+    Attributes:
+        who: the replica that decides, as `stage/replica`.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class RetryPolicy:
             replica: the replica's name.
             give_up_on: errors of these classes are given no further attempt.
         """
+        self.who = f"{stage}/{replica}"
         self._edge = edge
         self._give_up_on = give_up_on
         self._origin = {"x-failed-stage": stage, "x-failed-replica": replica}

@@ -78,6 +78,8 @@ def stage_rights(stage: DeclaredStage) -> Rights:
         dead, read = re.escape(edge.dead), re.escape(edge.name)
         own = rf"{read}\.{name}\.(?!dead$){_REPLICA}(\.back|{_RETRY})?"
         rights += Rights((own,), (own, dead), (own, read))
+    elif edge and edge.is_ordered:
+        rights += Rights(write=(re.escape(edge.dead),), read=(_partitions(edge),))
     elif edge:
         queue = re.escape(edge.queue)
         rights += Rights(write=(re.escape(edge.dead), queue + _RETRY), read=(queue,))
@@ -95,10 +97,18 @@ def control_rights(stages: Iterable[DeclaredStage]) -> Rights:
     for edge in _inputs(stages):
         if edge.private:
             rights += Rights(read=(re.escape(edge.dead),))
+        elif edge.is_ordered:
+            name, read = re.escape(edge.name), (re.escape(edge.dead), _partitions(edge))
+            rights += Rights(write=(name,), read=read)
         else:
             queue, back = re.escape(edge.queue), re.escape(edge.back)
             rights += Rights((back,), (back,), (rf"{queue}(\.dead|{_RETRY})?",))
     return rights
+
+
+def _partitions(edge: Edge) -> str:
+    """Return a pattern of the queues that who reads an ordered edge consumes."""
+    return rf"{re.escape(edge.name)}\.([0-9]+|partitions)"
 
 
 def _inputs(stages: Iterable[DeclaredStage]) -> Iterator[Edge]:

@@ -23,6 +23,7 @@ class Flow:
     name: str
     consumes: str | None
     exchange: str | None
+    queues: tuple[str, ...] = ()
     produces: set[str] = field(default_factory=set)
 
     def feeds(self, other: "Flow") -> bool:
@@ -106,12 +107,12 @@ class Drain:
         if stage.consumes is None:
             return 0
         self._replicas.call(stage.name)
-        count = self._client.count(stage.consumes)
         reports = [each.report for each in self._replicas if each.report]
         in_flight = sum(each.in_flight for each in reports if each.stage == stage.name)
         queues = self._management.messages()
-        lagging = sum(queues.get(stage.consumes, (0, 0)))
-        left = max((count.ready if count else 0) + in_flight, lagging)
+        lagging = sum(sum(queues.get(queue, (0, 0))) for queue in stage.queues)
+        counts = [self._client.count(queue) for queue in stage.queues]
+        left = max(sum(count.ready for count in counts if count) + in_flight, lagging)
         return left + sum(
             self._waiting(queue, sum(queues[queue])) for queue in queues if stage.retries_in(queue)
         )
@@ -130,7 +131,9 @@ def flow_order(reports: list[Report]) -> list[Flow]:
     """
     flows: dict[str, Flow] = {}
     for report in reports:
-        flow = flows.setdefault(report.stage, Flow(report.stage, report.consumes, report.exchange))
+        flow = flows.setdefault(
+            report.stage, Flow(report.stage, report.consumes, report.exchange, report.queues)
+        )
         if report.produces:
             flow.produces.add(report.produces)
     before = {

@@ -132,7 +132,9 @@ class Halt:
         """Ask the broker whether a queue of theirs has consumers; other replicas may have some."""
         self._consumed = ""
         whole = [each for each in self.concerned if are_whole(each.name, self._targets)]
-        for queue in sorted({each.report.consumes or "" for each in whole if each.report} - {""}):
+        for queue in sorted(
+            {queue for each in whole if each.report for queue in each.report.queues}
+        ):
             count = self._client.count(queue)
             if count and count.consumers and self._replicas.are_alive(queue):
                 number = count.consumers

@@ -50,6 +50,8 @@ class Look:
         moment: when, in seconds of a clock that only runs forward.
         replicas: who is there, by name.
         depths: what each queue holds, by name; what belongs to it is folded into it.
+        partitions: which partitions of ordered edges a replica is active for, by its name: as far
+            as the broker's statistics say, which lag behind.
         strange: what there is to say of reports that nobody can have sent; None: there are none.
     """
 
@@ -57,6 +59,7 @@ class Look:
     replicas: tuple[Seen, ...]
     depths: Mapping[str, Depth] = field(default_factory=dict)
     strange: str | None = None
+    partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Looks:
@@ -105,7 +108,23 @@ class Looks:
         depths = fold(self._management.messages())
         depths = {name: depth for name, depth in depths.items() if not targets or name in read}
         self._count(depths, seen)
-        return Look(self._clock(), seen, depths, self._replicas.strange)
+        partitions = self._partitions(seen)
+        return Look(self._clock(), seen, depths, self._replicas.strange, partitions)
+
+    def _partitions(self, seen: Sequence[Seen]) -> dict[str, tuple[str, ...]]:
+        """Return who is the single active consumer of what, where there are partitions."""
+        queues = {
+            queue
+            for each in seen
+            if each.report and each.report.partitions
+            for queue in each.report.queues
+        }
+        found: dict[str, list[str]] = {}
+        if queues:
+            for queue, tag in self._management.active_consumers():
+                if queue in queues:
+                    found.setdefault(tag, []).append(queue.rpartition(".")[2])
+        return {tag: tuple(sorted(numbers, key=int)) for tag, numbers in found.items()}
 
     def _is_there(self, replica: Replica, asked: datetime) -> bool:
         """Tell whether it is; who has not answered may be known not to run."""
@@ -118,8 +137,9 @@ class Looks:
         reports = [each.report for each in seen if each.report]
         for queue in sorted({each.consumes or "" for each in reports} & depths.keys()):
             readers = [each for each in reports if each.consumes == queue]
-            if count := self._client.count(queue):
-                depths[queue].ready = count.ready
+            counts = [self._client.count(each) for each in readers[0].queues]
+            if known := [each for each in counts if each]:
+                depths[queue].ready = sum(each.ready for each in known)
                 depths[queue].in_flight = sum(each.in_flight for each in readers)
 
 

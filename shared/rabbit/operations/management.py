@@ -5,7 +5,7 @@ import json
 import re
 import ssl
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -23,7 +23,13 @@ from tenacity import (
 
 from rabbit.errors import BrokerUnavailableError, ConfigurationError
 from rabbit.settings import Settings
-from rabbit.topology import CONTROL_EXCHANGE, Edge, is_control_queue
+from rabbit.topology import (
+    CENSUS_SUFFIX,
+    CONTROL_EXCHANGE,
+    Edge,
+    is_control_queue,
+    partition_queues,
+)
 
 #: How long one request may take, at most and at least: one that is frozen takes the connection.
 REQUEST_SECONDS = 5.0
@@ -190,6 +196,19 @@ class Management:
         """Count the consumers of each queue."""
         return Counter(each["queue"]["name"] for each in self._list("consumers"))
 
+    def active_consumers(self) -> list[tuple[str, str]]:
+        """Return the queue and the tag of each consumer that may be given messages.
+
+        Of a queue with a single active consumer, that is this one. The figures lag behind.
+        """
+        listed = self._list("consumers")
+        return [(each["queue"]["name"], each["consumer_tag"]) for each in listed if each["active"]]
+
+    def partitions(self, edge: str) -> int:
+        """Return how many partitions an ordered edge has; 0: there is no such edge."""
+        queue = self._ask(f"queues/{self._vhost}/{quote(edge + CENSUS_SUFFIX, safe='')}")
+        return int(queue["arguments"].get("x-max-length", 0)) if queue else 0
+
     def is_whole(self) -> bool:
         """Tell whether all nodes of the cluster run."""
         return all(each.get("running") for each in self._ask("nodes?columns=name,running"))
@@ -248,7 +267,7 @@ class Management:
 
 
 #: What follows the name of a queue in the names of those that belong to it.
-_PART = re.compile(r"\.(dead|retry\.\d+m?s)$")
+_PART = re.compile(r"\.(dead|retry\.\d+m?s|partitions|\d+)$")
 
 
 @dataclass
@@ -277,12 +296,17 @@ def fold(messages: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
         messages: how many are ready and how many in flight, by queue.
     """
     depths: dict[str, Depth] = {}
+    ordered = {name.removesuffix(CENSUS_SUFFIX) for name in messages if _is_census(name, messages)}
     for name, (ready, in_flight) in sorted(messages.items()):
         part = _PART.search(name)
         whose = name[: part.start()] if part else name
         if name.startswith((f"{CONTROL_EXCHANGE}.", f"{CONTROL_EXCHANGE}/")):
             continue
-        if part is None or whose not in messages:
+        is_partition = part is not None and part[1][0] not in "dr"
+        if is_partition and whose in ordered:
+            depths.setdefault(whose, Depth()).ready += ready
+            depths[whose].in_flight += in_flight
+        elif part is None or is_partition or whose not in messages.keys() | ordered:
             depths.setdefault(name, Depth()).ready += ready
             depths[name].in_flight += in_flight
         elif part[1] == "dead":
@@ -290,3 +314,9 @@ def fold(messages: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
         else:
             depths.setdefault(whose, Depth()).retrying += ready + in_flight
     return depths
+
+
+def _is_census(name: str, queues: Container[str]) -> bool:
+    """Tell whether it is the queue of an ordered edge that says how many partitions there are."""
+    edge = name.removesuffix(CENSUS_SUFFIX)
+    return edge != name and partition_queues(edge, 1)[0] in queues

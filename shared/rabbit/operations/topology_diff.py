@@ -11,6 +11,7 @@ from rabbit.operations.broker_state import BrokerState
 from rabbit.operations.compose import DeclaredStage
 from rabbit.operations.management import Management
 from rabbit.topology import (
+    CENSUS_SUFFIX,
     CONTROL_EXCHANGE,
     Binding,
     Declaration,
@@ -131,6 +132,9 @@ class TopologyDiff:
                 if name not in broker.queues:
                     yield Finding("missing", "queue", name, start, stages)
                     return
+                if name.endswith(CENSUS_SUFFIX):
+                    yield from _partitions_differ(item, broker.queues[name], stages)
+                    return
                 for detail in _differences(dict(arguments), broker.queues[name]):
                     yield Finding("differs", "queue", name, detail, stages)
             case Binding(exchange, queue, key):
@@ -192,7 +196,7 @@ class TopologyDiff:
             if edge.private:
                 own = [edge.queue.replace("*", replica) for replica in self._replicas(edge)]
             else:
-                own = [edge.queue]
+                own = list(edge.queues)
             if not any(consumers[queue] for queue in own) and (
                 edge.private or own[0] in self._broker.queues
             ):
@@ -229,6 +233,9 @@ class TopologyDiff:
         if name.startswith(f"{CONTROL_EXCHANGE}."):
             return False
         exchanges = self._broker.exchanges
+        edge, _, number = name.rpartition(".")
+        if f"{edge}{CENSUS_SUFFIX}" in self._broker.queues and number.isdigit():
+            return True
         return Edge(name).dead in exchanges or (bool(_PARTS.search(name)) and name in exchanges)
 
 
@@ -237,6 +244,19 @@ def _differences(declared: Mapping[str, Any], there: Mapping[str, Any]) -> Itera
         one, other = declared.get(name), there.get(name)
         if one != other:
             yield f"{name}: declared {_value(one)}, there is {_value(other)}"
+
+
+def _partitions_differ(
+    census: Queue, there: Mapping[str, Any], stages: tuple[str, ...]
+) -> Iterator[Finding]:
+    """Find another number of partitions; see `Edge.census`."""
+    edge, declared = census.name.removesuffix(CENSUS_SUFFIX), census.arguments["x-max-length"]
+    if (number := there.get("x-max-length")) != declared:
+        detail = (
+            f"PARTITIONS: declared {declared}, there are {number}; set it as it is, or change it: "
+            f"make drain, make repartition ARGS={edge}, make up"
+        )
+        yield Finding("differs", "edge", edge, detail, stages)
 
 
 def _value(value: object) -> str:

@@ -9,6 +9,7 @@ from time import monotonic
 from rabbit.amqp.loop_thread import WAIT_SECONDS, LoopThread
 from rabbit.errors import BrokerUnavailableError, PublishError, RabbitError
 from rabbit.logs import Logger
+from rabbit.messaging.keyed_publisher import KeyedPublisher
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.output import Output
 from rabbit.topology import Edge
@@ -101,7 +102,8 @@ class BlockingPublisher:
         self._log = log
         self._batches: list[PendingConfirms] = []
         self._connection = loop_thread.connection(f"publishes to {edge.name}")
-        self._publisher: Publisher[PendingConfirms] = Publisher(
+        kind: type[Publisher[PendingConfirms]] = KeyedPublisher if edge.is_ordered else Publisher
+        self._publisher = kind(
             self._connection,
             edge,
             log,

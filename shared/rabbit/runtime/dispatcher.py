@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from rabbit.amqp.connection import Connection
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
-from rabbit.messaging.consumer import Delivery, QueueConsumer
+from rabbit.messaging.consumer import Delivery, EdgeConsumer, QueueConsumer
 from rabbit.messaging.failures import Failures
+from rabbit.messaging.keyed_publisher import KeyedPublisher
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.messaging.retry import RetryPolicy
@@ -32,6 +34,7 @@ class Dispatcher(Runner):
     """
 
     publisher_class: ClassVar[type[Publisher[Any]]] = Publisher
+    keyed_publisher_class: ClassVar[type[Publisher[Any]]] = KeyedPublisher
 
     def __init__(
         self,
@@ -59,15 +62,7 @@ class Dispatcher(Runner):
         self._handler = handler
         self._log = log
         self._prefetch = self._chosen_prefetch(settings)
-        self._consumer = QueueConsumer(
-            connections.consuming,
-            edge,
-            self._prefetch,
-            log,
-            requeue_unstarted=self._requeue_unstarted,
-            on_lost=self._drop_void,
-            on_failed=self.fail,
-        )
+        self._consumer = self._make_consumer(connections.consuming, edge)
         self._handler_timeout = settings.handler_timeout
         self._timed_out: set[Delivery] = set()  # whose handler has not returned yet
         self._handlers: Handlers[Delivery, Call[Delivery]] = handler.start(
@@ -85,7 +80,8 @@ class Dispatcher(Runner):
         self._confirmed: list[Delivery] = []  # whose output was, once for each
         self._publisher: Publisher[Delivery] | None = None
         if output is not None:
-            self._publisher = self.publisher_class(
+            kind = self.keyed_publisher_class if output.is_ordered else self.publisher_class
+            self._publisher = kind(
                 connections.publishing,
                 output,
                 log,
@@ -100,6 +96,17 @@ class Dispatcher(Runner):
         self._pill: PoisonPill | None = None
         if settings.poison_pill:
             self._pill = PoisonPill(settings.poison_pill, self._consumer, self.ask_to_end)
+
+    def _make_consumer(self, connection: Connection, edge: Edge) -> EdgeConsumer:
+        return QueueConsumer(
+            connection,
+            edge,
+            self._prefetch,
+            self._log,
+            requeue_unstarted=self._requeue_unstarted,
+            on_lost=self._drop_void,
+            on_failed=self.fail,
+        )
 
     def _chosen_prefetch(self, settings: Settings) -> AutoPrefetch | FixedPrefetch:
         batch = self._handler.batch_size

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from rabbit.messaging.consumer import Delivery, QueueConsumer
+from rabbit.messaging.consumer import Delivery, EdgeConsumer
 
 
 class PoisonPill:
@@ -13,7 +13,7 @@ class PoisonPill:
     """
 
     def __init__(
-        self, text: str, consumer: QueueConsumer, ask_to_end: Callable[[str], None]
+        self, text: str, consumer: EdgeConsumer, ask_to_end: Callable[[str], None]
     ) -> None:
         """Take a message with this body for the pill; `ask_to_end` is told why."""
         self.held: Delivery | None = None

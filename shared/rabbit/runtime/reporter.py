@@ -122,6 +122,7 @@ class Reporter:
             replica=who.replica,
             consumes=who.input.queue if who.input else None,
             exchange=who.input.name if who.input else None,
+            partitions=who.input.partitions if who.input else 0,
             produces=who.output.name if who.output else None,
             state=state,
             in_flight=runner.in_flight,

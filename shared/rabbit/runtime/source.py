@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from rabbit.errors import Halted, PublishError, TooLargeError
 from rabbit.logs import Logger
+from rabbit.messaging.keyed_publisher import KeyedPublisher
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.output import Extras, Output, first_output
 from rabbit.payloads import encoded
@@ -34,6 +35,7 @@ class Source(Runner):
     """
 
     publisher_class: ClassVar[type[Publisher[Any]]] = Publisher
+    keyed_publisher_class: ClassVar[type[Publisher[Any]]] = KeyedPublisher
 
     def __init__(
         self,
@@ -58,7 +60,8 @@ class Source(Runner):
         self._work: Callable[[], object] = work
         self._edge = edge
         self._publish_timeout = settings.publish_timeout
-        self._publisher: Publisher[None] = self.publisher_class(
+        kind = self.keyed_publisher_class if edge.is_ordered else self.publisher_class
+        self._publisher: Publisher[None] = kind(
             connections.publishing,
             edge,
             log,

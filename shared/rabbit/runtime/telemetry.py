@@ -26,6 +26,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from rabbit.amqp.properties import HEADERS_BIT, read_headers, read_ids, with_headers
 from rabbit.logs import LONGEST_VALUE, Logger
 from rabbit.message import Message
+from rabbit.messaging.keyed_publisher import KeyedPublisher
 from rabbit.messaging.publisher import Owner, Publication, Publisher
 from rabbit.messaging.retry import describe
 from rabbit.output import Output
@@ -135,6 +136,7 @@ class Telemetry:
         its: dict[str, object] = {"telemetry": self}
         if issubclass(kind, Dispatcher | Source):
             its["publisher_class"] = self.traced(Publisher)
+            its["keyed_publisher_class"] = self.traced(KeyedPublisher)
         return cast("type[K]", type(f"Traced{kind.__name__}", (mixin, kind), its))
 
     # A span for each message

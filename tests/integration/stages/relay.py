@@ -15,6 +15,7 @@ class RelaySettings(Settings):
     keyed: bool = Field(
         default=False, description="one output for each word, which is its routing key"
     )
+    same_key: bool = Field(default=False, description="written with the key that it came with")
 
 
 class Relay(Worker):
@@ -26,6 +27,9 @@ class Relay(Worker):
     def work(self, message: str) -> None:
         """Take the time, then write."""
         time.sleep(self.settings.delay)
+        if self.settings.same_key:
+            self.write(message, self.message.routing_key)
+            return
         for _ in range(self.settings.copies):
             for key in message.split() if self.settings.keyed else [None]:
                 self.write(message, key)

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from rabbit.control.messages import MOST_BYTES, Command, Report, State, bounded
+from rabbit.topology import MOST_PARTITIONS
 
 SINCE = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 REPORT = Report(
@@ -171,6 +172,7 @@ def test_a_report_with_every_number_is_small_enough() -> None:
     most = 2**63 - 1
     numbers = {name: most for name, value in REPORT if isinstance(value, int | float)}
     full = {"version": 1, "handler_buckets": [most] * 12, "prefetch": most, "trouble": "x" * 500}
+    numbers["partitions"] = MOST_PARTITIONS
     report = Report.model_validate({**REPORT.model_dump(), **numbers, **full})
 
     assert len(bounded(report.model_dump_json().encode())) < MOST_BYTES / 4

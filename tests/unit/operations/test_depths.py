@@ -20,6 +20,22 @@ def test_retries_and_dead_letters_are_with_their_queue() -> None:
     }
 
 
+def test_partitions_are_one_edge() -> None:
+    """A queue whose name merely ends in a number is one by itself."""
+    messages = {
+        "orders.0": (5, 2),
+        "orders.1": (1, 0),
+        "orders.partitions": (0, 0),
+        "orders.dead": (3, 0),
+        "lonely.7": (1, 0),
+    }
+
+    assert fold(messages) == {
+        "orders": Depth(ready=6, in_flight=2, dead_letters=3),
+        "lonely.7": Depth(ready=1),
+    }
+
+
 def test_what_belongs_to_no_queue_stands_for_itself() -> None:
     """The dead letters of a broadcast edge stay when the replica's queue has gone."""
     messages = {"news.recorder.dead": (3, 0), "of.somebody.retry": (1, 0)}

@@ -1,0 +1,426 @@
+"""One partition of an ordered edge: a queue with a single active consumer, on a channel of its own.
+
+Order stands on two promises of RabbitMQ's, which tests/integration/test_single_active.py shows: of
+all consumers of the queue one at a time is given messages; and what that one held when its channel
+ends comes before what is behind it. It must not hold anything when it cancels, so it never does: it
+ends with its channel.
+"""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from functools import partial
+from time import monotonic
+from typing import Any, Protocol
+
+from rabbit.amqp.channel import ChannelListener
+from rabbit.amqp.connection import Connection
+from rabbit.amqp.frames import Arrival
+from rabbit.errors import TopologyError
+from rabbit.message import delivered_in_vain
+from rabbit.messaging.consumer import CLOSE_SECONDS, Delivery
+from rabbit.messaging.lanes import Lanes
+from rabbit.messaging.unsettled import UnackedDeliveries
+from rabbit.topology import Edge
+
+#: What has been delivered in vain so often may be what ends processes: then only one message of the
+#: partition is held at a time, for each that is held counts as delivered in vain once more.
+SUSPICIOUS = 3
+
+#: A partition that holds what has been delivered in vain so often is not passed on: that counts,
+#: too, and at its delivery limit (20) the broker gives a message up.
+MOST_IN_VAIN = 5
+
+#: A partition that was passed on, and comes back, is kept for so long, in seconds.
+KEEP_SECONDS = 30.0
+
+
+class KeyedDelivery(Delivery):
+    """One delivery of a partition.
+
+    Attributes:
+        partition: where it came from.
+        failed_here: how often a handler of this process has failed with it.
+        is_running: whether it is with the handlers.
+    """
+
+    __slots__ = ("failed_here", "is_running", "partition")
+
+    def __init__(self, partition: "Partition", generation: int, *arrival: Any) -> None:  # noqa: ANN401
+        """Note what an `Arrival` brings; see `Delivery`."""
+        super().__init__(generation, *arrival)
+        self.partition = partition
+        self.failed_here = 0
+        self.is_running = False
+
+    @property
+    def failures(self) -> int:
+        """How many times a handler has failed with it here: nothing else counts it."""
+        return self.failed_here
+
+    @property
+    def in_vain(self) -> int:
+        """How often the broker has counted it as delivered in vain."""
+        return delivered_in_vain(self) if self.redelivered else 0
+
+
+class Reader(Protocol):
+    """What consumes all partitions; see `OrderedConsumer`."""
+
+    requeued: int
+    held_bytes: int
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more bytes are held than should be."""
+
+    def note_ready(self, partition: "Partition") -> None:
+        """A delivery may be handled now."""
+
+    def note_active(self) -> None:
+        """A partition has been given its first message."""
+
+    def note_lost(self) -> None:
+        """All that a partition held has become void."""
+
+    def withdraw_unstarted(self) -> None:
+        """Put back what no handler has started."""
+
+
+class _State(Enum):
+    OFF = auto()
+    STARTING = auto()  # on the way to consume-ok
+    CONSUMING = auto()
+    LEAVING = auto()  # nothing is started any more, until what has been is settled
+    ENDING = auto()  # the last acks are under way, then the channel is closed
+    GONE = auto()
+
+
+class Partition(ChannelListener):
+    """Consumes one partition: keys side by side, the messages of each key one after the other.
+
+    Attributes:
+        number: which it is.
+        depth: how many messages to hold (basic.qos).
+        lanes: what is held, by key.
+        is_active: whether it is the single active consumer, as far as it can know: it was given
+            something.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        edge: Edge,
+        number: int,
+        depth: int,
+        tag: str,
+        reader: Reader,
+        on_failed: Callable[[TopologyError], None],
+    ) -> None:
+        """Live on `connection`, on a channel of its own.
+
+        Args:
+            connection: a connection that nothing is published on.
+            edge: an ordered one.
+            number: which of its partitions.
+            depth: how many messages to hold.
+            tag: what the broker tells the consumer as.
+            reader: told what happens here.
+            on_failed: called when the broker refuses the edge or the consumer.
+        """
+        self.number = number
+        self.depth = depth
+        self.lanes: Lanes[KeyedDelivery] = Lanes()
+        self.is_active = False
+        self._held_bytes = 0
+        self._edge = edge
+        self._queue = edge.queues[number]
+        self._tag = tag
+        self._reader = reader
+        self._on_failed = on_failed
+        self._connection = connection
+        self._channel = connection.channel(self, f"consume {self._queue!r}")
+        self._state = _State.OFF
+        self._generation = 0
+        self._unacked = UnackedDeliveries()
+        self._started: set[KeyedDelivery] = set()  # until they are settled
+        self._retrying: set[KeyedDelivery] = set()  # they wait for their next attempt
+        self._settled: list[KeyedDelivery] = []  # since the last flush
+        self._suspects: set[int] = set()  # tags of what has often been delivered in vain
+        self._comes_back = False  # it is left only to be consumed again
+        self._is_given_away = False  # ... and what is held is let go of already
+        self._since = 0.0  # when it began to leave
+        self._kept_until = 0.0
+
+    # What it is
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is consumed, or will be at once: it is in line behind others."""
+        return self._state in {_State.CONSUMING, _State.LEAVING, _State.ENDING} or self._comes_back
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing more of it is started."""
+        return self._state in {_State.LEAVING, _State.ENDING}
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is left for good, and the broker has closed the channel, or is gone."""
+        return self._state is _State.GONE
+
+    @property
+    def in_flight(self) -> int:
+        """Count what is not settled."""
+        return len(self._unacked)
+
+    @property
+    def outstanding(self) -> int:
+        """Count what the broker awaits an ack for."""
+        return len(self._unacked) + self._unacked.to_ack
+
+    @property
+    def may_move(self) -> bool:
+        """Whether it can be passed on to another replica now: see MOST_IN_VAIN, KEEP_SECONDS."""
+        is_settled = self._state is _State.CONSUMING and monotonic() > self._kept_until
+        return is_settled and not self._suspects
+
+    def forget_moves(self) -> None:
+        """Let it be passed on again at once: there are more replicas, or fewer, than before."""
+        self._kept_until = 0.0
+
+    # Its channel
+
+    def opened(self) -> None:
+        """Declare the partition, consume."""
+        self._state = _State.STARTING
+        self._channel.declare(self._edge.for_partition(self.number))
+        self._channel.consume(self._queue, self.depth, self._registered, tag=self._tag)
+
+    def _registered(self) -> None:
+        self._comes_back = False
+        if self._state is _State.STARTING:
+            self._state = _State.CONSUMING
+
+    def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
+        """Take deliveries into their lanes; what is given away already comes again."""
+        del exchange
+        if self._channel.is_lost:
+            return
+        was_active, self.is_active = self.is_active, True
+        self._unacked.receive([each[0] for each in arrivals], [len(each[3]) for each in arrivals])
+        if self._is_given_away or self._state is _State.ENDING:
+            return
+        for arrival in arrivals:
+            delivery = KeyedDelivery(self, self._generation, *arrival)
+            self.lanes.add(delivery)
+            self._hold(len(delivery.body))
+            if delivery.redelivered:
+                self._suspect(delivery)
+        if self._reader.is_overfull and len(self._unacked) > 1:
+            self._shrink(max(1, self.depth // 4))
+        self._reader.note_ready(self)
+        if not was_active:
+            self._reader.note_active()
+
+    def _hold(self, size: int) -> None:
+        self._held_bytes += size
+        self._reader.held_bytes += size
+
+    def _suspect(self, delivery: KeyedDelivery) -> None:
+        count = delivery.in_vain
+        if count >= MOST_IN_VAIN:
+            self._suspects.add(delivery.tag)
+        if count >= SUSPICIOUS:
+            self._shrink(1)
+
+    def _shrink(self, depth: int) -> None:
+        """Hold less from now on, and nothing of what is held and not started."""
+        if depth >= self.depth or self._state is not _State.CONSUMING:
+            return
+        self.depth = depth
+        self.leave(comes_back=True)
+        self._give_away()
+
+    def lost(self) -> None:
+        """Forget what was held: the broker gives it out again, in order.
+
+        What a handler works on keeps its key until it returns: nothing of that key runs beside it.
+        """
+        self._generation += 1
+        self._unacked = UnackedDeliveries()
+        for delivery in self._started | self._retrying:
+            if not delivery.is_running:
+                self.lanes.release(delivery)
+        self.lanes.clear()
+        for several in (self._started, self._retrying, self._suspects, self._settled):
+            several.clear()
+        self._hold(-self._held_bytes)
+        is_for_good = self.is_gone or (self.is_leaving and not self._comes_back)
+        self._state = _State.GONE if is_for_good else _State.OFF
+        self.is_active = self._is_given_away = self._comes_back = False
+        self._reader.note_lost()
+
+    def consumer_cancelled(self) -> None:
+        """Consume again on a new channel: its queue was deleted, or an ack took too long."""
+        if not self.is_gone:
+            self._end()
+
+    def failed(self, error: TopologyError) -> None:
+        """Tell that the broker refuses the edge or the consumer."""
+        self._on_failed(error)
+
+    # Its deliveries
+
+    def is_current(self, delivery: KeyedDelivery) -> bool:
+        """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
+        return delivery.generation == self._generation and delivery.tag in self._unacked
+
+    def take(self) -> list[KeyedDelivery]:
+        """Start the first of each key that nothing else is under way of."""
+        if self._state is not _State.CONSUMING:
+            return []
+        taken = self.lanes.take()
+        self._started.update(taken)
+        for delivery in taken:
+            delivery.is_running = True
+        return taken
+
+    def handler_ended(self, delivery: KeyedDelivery) -> None:
+        """Note that a handler has ended."""
+        delivery.is_running = False
+        if not self.is_current(delivery):
+            self.lanes.release(delivery)
+            self._reader.note_ready(self)
+
+    def put_back(self, delivery: KeyedDelivery) -> None:
+        """Take back what no handler has started, or what is to have another attempt."""
+        delivery.is_running = False
+        self._started.discard(delivery)
+        self._retrying.discard(delivery)
+        if self.is_current(delivery):
+            self.lanes.put_back(delivery)
+        else:
+            self.lanes.release(delivery)
+        self._reader.note_ready(self)
+
+    def wait_for_retry(self, delivery: KeyedDelivery) -> None:
+        """Let it keep its key while it waits for its next attempt, and nothing else wait for it."""
+        delivery.failed_here += 1
+        self._started.discard(delivery)
+        self._retrying.add(delivery)
+
+    def expect(self, delivery: KeyedDelivery, outputs: int) -> bool:
+        """Note that the work is done; tell whether the delivery is ours still."""
+        if not self.is_current(delivery):
+            return False
+        self._unacked.expect(delivery.tag, outputs)
+        if not outputs:
+            self._settled.append(delivery)
+        return True
+
+    def confirmed(self, delivery: KeyedDelivery) -> bool:
+        """Note that an output is confirmed; tell whether the delivery may be acked by that."""
+        is_last = delivery.generation == self._generation and self._unacked.confirmed(delivery.tag)
+        if is_last:
+            self._settled.append(delivery)
+        return is_last
+
+    def withdraw(self, delivery: KeyedDelivery) -> bool:
+        """Expect no more outputs of a delivery; tell whether some were."""
+        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
+
+    def let_go(self, delivery: KeyedDelivery) -> None:
+        """Do no more about a delivery: it comes again when the channel has ended."""
+        if self.is_current(delivery):
+            self._unacked.withdraw(delivery.tag)
+            self._started.discard(delivery)
+
+    def dead_letter(self, delivery: KeyedDelivery) -> None:
+        """Have the broker dead-letter it as it is (basic.reject)."""
+        self._unacked.drop(delivery.tag)
+        self._channel.reject(delivery.tag, requeue=False)
+        self._settled.append(delivery)
+
+    def flush(self) -> None:
+        """Send the acks of this turn; then the next of each key may be started, not before."""
+        if self._channel.is_open:
+            for ack in self._unacked.acks():
+                self._channel.ack(ack.tag, multiple=ack.multiple)
+        for delivery in self._settled:
+            self._started.discard(delivery)
+            self._suspects.discard(delivery.tag)
+            self._hold(-len(delivery.body))
+            self.lanes.release(delivery)
+        self._settled.clear()
+        if self.lanes.is_ready:
+            self._reader.note_ready(self)
+
+    # Its end
+
+    def leave(self, *, comes_back: bool) -> None:
+        """Step down: start nothing more, let what runs be settled, end the channel.
+
+        Args:
+            comes_back: consume again, behind the other replicas.
+        """
+        self._comes_back = comes_back
+        if not comes_back:
+            self._channel.is_wanted = False
+        if self._channel.is_lost:
+            self._state = self._state if comes_back else _State.GONE
+            return
+        if not self.is_leaving:
+            self._state, self._since = _State.LEAVING, monotonic()
+            self._reader.withdraw_unstarted()
+        if not comes_back:
+            self._give_away()
+
+    def _give_away(self) -> None:
+        """Keep nothing of what has not been started: it comes again, here or elsewhere."""
+        self._is_given_away = True
+        self.lanes.clear()
+        for delivery in self._retrying:
+            self.lanes.release(delivery)
+        self._retrying.clear()
+        self._hold(sum(len(each.body) for each in self._started) - self._held_bytes)
+
+    def go_on_leaving(self, patience_seconds: float) -> None:
+        """End the channel once all that was started is settled; do not wait for that for ever.
+
+        While a handler takes its time, the other keys wait: so it is kept, if it would come back.
+        """
+        if self._state is not _State.LEAVING:
+            return
+        if not self._started:
+            self._state = _State.ENDING
+            end = partial(self._end_if, self._generation)
+            # The broker has taken the acks before it answers this.
+            self._channel.count(self._queue, lambda _: end())
+            self._connection.call_later(CLOSE_SECONDS, end)
+        elif (
+            self._comes_back
+            and not self._is_given_away
+            and monotonic() > self._since + patience_seconds
+        ):
+            self._state, self._comes_back = _State.CONSUMING, False
+            self._kept_until = monotonic() + KEEP_SECONDS
+            self._reader.note_ready(self)
+
+    def _end_if(self, generation: int) -> None:
+        if generation == self._generation:
+            self._end()
+
+    def _end(self) -> None:
+        self._reader.requeued += len(self._unacked)
+        self._kept_until = monotonic() + KEEP_SECONDS
+        self._channel.forget_consumer()
+        if self.is_leaving and not self._comes_back:
+            self._channel.close()
+        elif self._channel.is_open:
+            comes_back = self._comes_back
+            self._channel.replace()
+            self._comes_back = comes_back
+
+    def abandon(self) -> None:
+        """Have the end of the connection be the end of this: nothing overtakes what is held."""
+        self._channel.forget_consumer()

@@ -1,0 +1,97 @@
+"""A message's way through a replica that reads an ordered edge: of each key one at a time."""
+
+from rabbit.amqp.connection import Connection
+from rabbit.logs import Logger
+from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.ordered_consumer import OrderedConsumer
+from rabbit.messaging.partition import KeyedDelivery
+from rabbit.messaging.prefetch import FixedPrefetch
+from rabbit.messaging.retry import RetryPolicy
+from rabbit.runtime.dispatcher import Dispatcher
+from rabbit.runtime.handler import Call, Handler
+from rabbit.runtime.runner import Connections
+from rabbit.settings import Settings
+from rabbit.topology import Edge
+
+
+class OrderedDispatcher(Dispatcher):
+    """Takes messages through `work`; the next of a key begins when the one before is settled.
+
+    That is when its outputs are confirmed and its ack is sent; or when it is confirmed as a dead
+    letter. What has failed is tried again here, and keeps its key until then.
+    """
+
+    _consumer: OrderedConsumer
+
+    def __init__(
+        self,
+        connections: Connections,
+        edge: Edge,
+        output: Edge | None,
+        settings: Settings,
+        handler: Handler,
+        retry_policy: RetryPolicy,
+        log: Logger,
+    ) -> None:
+        """Consume `edge`, which is ordered; see `Dispatcher`."""
+        self._prefetch_given = None if settings.prefetch == "auto" else settings.prefetch
+        self._who = retry_policy.who
+        super().__init__(connections, edge, output, settings, handler, retry_policy, log)
+        self._failures.retry_here = self._retry_here
+
+    def _make_consumer(self, connection: Connection, edge: Edge) -> OrderedConsumer:
+        return OrderedConsumer(
+            connection,
+            edge,
+            self._prefetch_given,
+            self._who,
+            self._log,
+            put_back_unstarted=self._requeue_unstarted,
+            on_lost=self._drop_void,
+            on_failed=self.fail,
+        )
+
+    def _chosen_prefetch(self, settings: Settings) -> FixedPrefetch:
+        """Measure nothing: only one replica is given messages, so depth takes them from nobody."""
+        return FixedPrefetch(settings.concurrency)
+
+    def turn(self) -> None:
+        """Take every message as far as it can go; then start those whose turn has come by that."""
+        super().turn()
+        next_ones = self._consumer.take_arrived()
+        if next_ones:
+            self._handlers.submit(next_ones)
+            self._look_again(has_progress=True)
+
+    def _take_calls(self) -> list[Call[Delivery]]:
+        calls = super()._take_calls()
+        for call in calls:
+            self._consumer.handler_ended(_keyed(call.message))
+        return calls
+
+    def _retry_here(self, delivery: Delivery, delay: float) -> None:
+        """Have another attempt in its place: it keeps its key until then."""
+        keyed = _keyed(delivery)
+        self._consumer.wait_for_retry(keyed)
+        self._loop.call_later(delay, lambda: self._consumer.put_back(keyed))
+
+    def _requeue_unstarted(self) -> None:
+        """Put it back into its lane: it goes back to its queue when its channel ends."""
+        for delivery in self._handlers.take_unstarted():
+            self._consumer.put_back(_keyed(delivery))
+
+    def _drop_void(self) -> None:
+        """Drop what is void: the broker gives it out again."""
+        self._requeue_unstarted()
+        for publisher in self.publishers:
+            publisher.discard(lambda delivery: not self._consumer.is_current(delivery))
+
+    def tick(self) -> None:
+        """Notice handlers that take long, and other replicas."""
+        super().tick()
+        self._consumer.look()
+
+
+def _keyed(delivery: Delivery) -> KeyedDelivery:
+    assert isinstance(delivery, KeyedDelivery)  # noqa: S101 - our consumer gives no others
+    return delivery

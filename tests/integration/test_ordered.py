@@ -1,0 +1,158 @@
+"""Edges of kind ordered: the messages of each key are handled one after the other, in order."""
+
+from itertools import pairwise
+from typing import Any
+
+from rabbit import MessageQueue
+from tests.broker import Broker
+from tests.conftest import Start, Unique
+from tests.integration.letters import letters
+from tests.order import disorder, handled, handlings, twice
+from tests.process import Process
+from tests.waiting import wait_until
+
+RELAY = ("-m", "tests.integration.stages.relay")
+KEYED = ("-m", "tests.integration.stages.keyed")
+PARTITIONS = 4
+KEYS = [f"customer-{number}" for number in range(12)]
+
+
+def publish(broker: Broker, edge: str, numbers: range, *, bad: tuple[int, ...] = ()) -> None:
+    """Publish these numbers for each key, in order; what is bad fails whenever it is handled."""
+    with MessageQueue(edge, "ordered", partitions=PARTITIONS, **broker.settings) as queue:
+        for number in numbers:
+            for key in KEYS:
+                queue.publish(f"{number} !" if number in bad else f"{number}", key=key)
+
+
+def wait_handled(processes: list[Process], count: int, seconds: float = 60) -> None:
+    """Wait until the first `count` of each key are handled."""
+
+    def is_handled() -> bool:
+        numbers = handled(handlings(processes))
+        return all(numbers[key].issuperset(range(count)) for key in KEYS)
+
+    wait_until(is_handled, seconds, lambda: f"{handled(handlings(processes))}")
+
+
+def environment(unique: Unique, **more: object) -> dict[str, Any]:
+    """Return how a stage reads the edge."""
+    edge = {"INPUT_QUEUE": unique("edge"), "INPUT_KIND": "ordered", "PARTITIONS": PARTITIONS}
+    return {"STAGE": "keyed", **edge, **more}
+
+
+def test_one_replica(broker: Broker, unique: Unique, start: Start) -> None:
+    """Each key in order, keys side by side in four threads."""
+    publish(broker, unique("edge"), range(10))
+
+    reader = start(*KEYED, **environment(unique, CONCURRENCY=4, DELAY=0.02))
+    wait_handled([reader], 10)
+    found = handlings([reader])
+
+    assert disorder(found) == []
+    assert twice(found) == 0
+    assert any(one.key != other.key and other.began < one.ended for one, other in pairwise(found))
+    assert reader.halt() == 0
+
+
+def test_what_fails_is_tried_again_in_its_place(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It holds its key and no other; then it is a dead letter, and its key goes on."""
+    publish(broker, unique("edge"), range(3), bad=(1,))
+
+    reader = start(*KEYED, **environment(unique, RETRY_DELAYS="0.5,0.5"))
+    wait_until(lambda: len(reader.lines) >= 5 * len(KEYS), 30, lambda: f"{reader.lines}")
+    found = handlings([reader])
+
+    kept = letters(broker, f"{unique('edge')}.dead", len(KEYS))
+    for key in KEYS:
+        attempts = [(each.number, each.attempt) for each in found if each.key == key]
+        assert attempts == [(0, 1), (1, 1), (1, 2), (1, 3), (2, 1)]
+    first_rounds = [each.began for each in found if (each.number, each.attempt) == (1, 1)]
+    second_rounds = [each.began for each in found if (each.number, each.attempt) == (1, 2)]
+    assert max(first_rounds) < min(second_rounds), "others go on while one waits"
+    assert sorted(letter.key for letter in kept) == sorted(KEYS)
+    assert {letter.headers["x-attempts"] for letter in kept} == {3}
+    assert reader.halt() == 0
+
+
+def test_replicas_share_the_partitions_and_keep_the_order(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """One more comes, takes its share, and gives it back when it goes."""
+    given = environment(unique, DELAY=0.02)
+    first = start(*KEYED, **given)
+    publish(broker, unique("edge"), range(100))
+    wait_handled([first], 5)
+
+    second = start(*KEYED, **given)
+    wait_until(lambda: len(second.lines) > 20, 30, lambda: f"the second works\n{first.log}")
+    publish(broker, unique("edge"), range(100, 110))
+    assert second.halt() == 0
+    wait_handled([first, second], 110)
+
+    found = handlings([first, second])
+    assert disorder(found) == []
+    assert twice(found) == 0
+    assert {each.replica for each in found} == {first.pid, second.pid}
+    assert first.halt() == 0
+
+
+def test_a_replica_that_is_killed_or_cut_off(broker: Broker, unique: Unique, start: Start) -> None:
+    """What it held comes again in order, before what is behind it."""
+    given = environment(unique, DELAY=0.01, FAILING=0.01, RETRY_DELAYS="0.1,0.1,0.1", CONCURRENCY=2)
+    first = start(*KEYED, **given)
+    second = start(*KEYED, **given, REPLICA="cut-off")
+    publish(broker, unique("edge"), range(150))
+    wait_handled([first, second], 5)
+
+    cut = "keyed/cut-off consumes"
+    wait_until(lambda: broker.close_connections(cut), 20, "its connection is listed, and cut")
+    wait_handled([first, second], 15)
+    first.kill()
+    wait_handled([first, second], 20)
+    third = start(*KEYED, **given)
+    wait_handled([first, second, third], 150)
+
+    found = handlings([first, second, third])
+    assert disorder(found) == []
+    assert twice(found) <= 3 * 2 * PARTITIONS
+
+
+def test_another_number_of_partitions_is_refused(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """It would mix up the order: a stage ends in one line that says what to do."""
+    publish(broker, unique("edge"), range(1))
+
+    given = environment(unique, PARTITIONS=8)
+    reader = start(*KEYED, **given, ready=False)
+
+    assert reader.wait() == 2
+    assert f"'{unique('edge')}' has 4 partitions, and PARTITIONS=8 is declared" in reader.log
+    assert f"{unique('edge')}.7" not in broker.queues()
+
+
+def test_a_worker_keeps_the_order_of_what_it_reads(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """From one ordered edge to the next; an output without a key fails its message."""
+    ordered: dict[str, Any] = {"INPUT_KIND": "ordered", "OUTPUT_KIND": "ordered"}
+    edges = {"INPUT_QUEUE": unique("edge"), "OUTPUT_QUEUE": unique("next"), **ordered}
+    relays = [
+        start(*RELAY, **edges, PARTITIONS=PARTITIONS, SAME_KEY=1, RETRY_DELAYS="") for _ in range(2)
+    ]
+    publish(broker, unique("edge"), range(20))
+    reader = start(*KEYED, **environment(unique, INPUT_QUEUE=unique("next")))
+
+    wait_handled([reader], 20)
+
+    assert disorder(handlings([reader])) == []
+    assert all(relay.halt() == 0 for relay in relays)
+
+    unkeyed = start(*RELAY, **edges, PARTITIONS=PARTITIONS, RETRY_DELAYS="")
+    publish(broker, unique("edge"), range(1))
+    kept = letters(broker, f"{unique('edge')}.dead", len(KEYS))
+    assert "keeps the order of each key" in kept[0].headers["x-error-message"]
+    assert unkeyed.halt() == 0

@@ -1,0 +1,97 @@
+"""Ordered edges as an operator sees them: services.control as a real process."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rabbit import MessageQueue
+from tests.broker import Broker
+from tests.conftest import Start
+from tests.order import disorder, handlings
+from tests.process import Process
+from tests.waiting import wait_until
+
+KEYED = ("-m", "tests.integration.stages.keyed")
+KEYS = [f"customer-{number}" for number in range(8)]
+PARTITIONS = 4
+
+Control = Callable[..., Process]
+
+
+@pytest.fixture
+def control(start: Start, vhost: str) -> Control:
+    """Give a function that runs `python -m services.control` to its end."""
+
+    def run(*arguments: str) -> Process:
+        process = start("-m", "services.control", *arguments, ready=False, RABBITMQ_VHOST=vhost)
+        process.wait(90)
+        return process
+
+    return run
+
+
+@pytest.fixture
+def read(start: Start, vhost: str) -> Callable[..., Process]:
+    """Give a function that starts a replica that reads the edge `orders`."""
+
+    def run(replica: str, partitions: int = PARTITIONS) -> Process:
+        edge: dict[str, Any] = {"INPUT_QUEUE": "orders", "INPUT_KIND": "ordered"}
+        given = {"PARTITIONS": partitions, "RETRY_DELAYS": "", "DELAY": 0.02, **edge}
+        return start(*KEYED, STAGE="keyed", REPLICA=replica, RABBITMQ_VHOST=vhost, **given)
+
+    return run
+
+
+def publish(broker: Broker, vhost: str, *texts: str, partitions: int = PARTITIONS) -> None:
+    """Publish these texts for each key."""
+    settings = {**broker.settings, "rabbitmq_vhost": vhost}
+    with MessageQueue("orders", "ordered", partitions=partitions, **settings) as queue:
+        for text in texts:
+            for key in KEYS:
+                queue.publish(text, key=key)
+
+
+def test_from_status_to_another_number_of_partitions(
+    broker: Broker, vhost: str, control: Control, read: Callable[..., Process]
+) -> None:
+    """Status says who has what; a drain handles it all; only then the number can be changed."""
+    first, second = read("first"), read("second")
+    publish(broker, vhost, *map(str, range(100)), "100 !")
+
+    def shares() -> list[list[str]]:
+        status = json.loads(control("status", "--format", "json").out)
+        return sorted(sorted(each["active"]) for each in status["replicas"])
+
+    wait_until(lambda: [len(each) for each in shares()] == [2, 2], 30, lambda: f"{shares()}")
+    assert sorted(number for share in shares() for number in share) == ["0", "1", "2", "3"]
+    assert "keyed/first: partitions" in control("status").out
+    in_use = control("repartition", "orders")
+    drained = control("drain")
+
+    assert in_use.wait() == 1
+    assert "'orders' is in use, by keyed/first, keyed/second: make drain" in in_use.log
+    assert [each.wait() for each in (drained, first, second)] == [0, 0, 0]
+    assert len(handlings([first, second])) == 101 * len(KEYS)
+    assert disorder(handlings([first, second])) == []
+
+    publish(broker, vhost, "too late")
+    holding = control("repartition", "orders")
+    third = read("third")
+    wait_until(lambda: len(third.lines) == len(KEYS), 30, "it is handled")
+    assert third.halt() == 0
+    done = control("repartition", "orders")
+    fourth = read("fourth", partitions=6)
+
+    assert holding.wait() == 1
+    assert f"'orders' holds {len(KEYS)} messages" in holding.log
+    assert done.wait() == 0, done.log
+    wait_until(lambda: "orders.5" in broker.queues(vhost), 20, "there are six partitions")
+
+    asked = control("dead-letters", "replay", "--all")
+    assert "it comes out of order. Add --yes" in asked.out + asked.log
+    assert not fourth.lines
+    replayed = control("dead-letters", "replay", "--all", "--yes")
+    assert replayed.wait() == 0, replayed.log
+    wait_until(lambda: len(fourth.lines) == len(KEYS), 30, "they are handled again")
