@@ -9,7 +9,12 @@ T = TypeVar("T")
 POLL_SECONDS = 0.05
 
 
-def wait_until(condition: Callable[[], T], seconds: float, what: str | Callable[[], str]) -> T:
+def wait_until(
+    condition: Callable[[], T],
+    seconds: float,
+    what: str | Callable[[], str],
+    pause_seconds: float = POLL_SECONDS,
+) -> T:
     """Call `condition` until what it returns is true, and return that.
 
     Args:
@@ -17,6 +22,7 @@ def wait_until(condition: Callable[[], T], seconds: float, what: str | Callable[
         seconds: the deadline.
         what: what is waited for, for the person who reads that it did not come; a function is
             called only then.
+        pause_seconds: between two calls; longer where a call takes CPU.
 
     Raises:
         AssertionError: when the deadline has passed.
@@ -26,5 +32,5 @@ def wait_until(condition: Callable[[], T], seconds: float, what: str | Callable[
         if monotonic() > deadline:
             told = what() if callable(what) else what
             raise AssertionError(f"not within {seconds:g} s: {told}")
-        sleep(POLL_SECONDS)
+        sleep(pause_seconds)
     return value
