@@ -2,11 +2,13 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pika
+import trustme
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from rabbit.topology import Binding, Edge, Exchange, Queue, QueueType
@@ -32,15 +34,50 @@ def image() -> str:
     return found[1]
 
 
+_CA_INSIDE = "/ca.pem"
+_TLS = """
+listeners.ssl.default = 5671
+ssl_options.certfile = /etc/rabbitmq/server.pem
+ssl_options.keyfile = /etc/rabbitmq/server.key
+"""
+
+
+def _tls_files(ca_file: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Make a CA and a broker's certificate; yield each file and where the broker looks for it.
+
+    Args:
+        ca_file: where the CA's certificate is written; the other files are beside it.
+        name: the broker's.
+    """
+    ca_file.parent.chmod(0o755)  # the containers' users are other ones
+    ca = trustme.CA()
+    server = ca.issue_cert(name)
+    files = {
+        "server.pem": server.cert_chain_pems[0].bytes(),
+        "server.key": server.private_key_pem.bytes(),
+        "conf.d/91-tls.conf": _TLS.encode(),
+    }
+    ca.cert_pem.write_to_path(ca_file)
+    for inside, content in files.items():
+        path = ca_file.with_name(Path(inside).name)
+        path.write_bytes(content)
+        yield path, f"/etc/rabbitmq/{inside}"
+
+
 class Broker:
-    """One broker with the pipeline's configuration."""
+    """One broker with the pipeline's configuration, which speaks TLS too."""
 
     def __init__(self, containers: Containers) -> None:
         """Start it; return when it takes connections."""
         logging.getLogger("pika").setLevel(logging.CRITICAL)
-        mounts = ((ROOT / "deploy/rabbitmq/rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf"),)
-        login = {"RABBITMQ_DEFAULT_USER": _USERNAME, "RABBITMQ_DEFAULT_PASS": _PASSWORD}
         self._name = f"{containers.name}-broker"
+        self._folder = TemporaryDirectory()
+        self._ca = Path(self._folder.name) / "ca.pem"
+        mounts = (
+            (ROOT / "deploy/rabbitmq/rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf"),
+            *_tls_files(self._ca, self._name),
+        )
+        login = {"RABBITMQ_DEFAULT_USER": _USERNAME, "RABBITMQ_DEFAULT_PASS": _PASSWORD}
         self.container: Container = containers.run(
             Image(image(), mounts=mounts),
             login,
@@ -60,6 +97,11 @@ class Broker:
             "RABBITMQ_USERNAME": _USERNAME,
             "RABBITMQ_PASSWORD": _PASSWORD,
         }
+
+    def with_tls(self, image: Image) -> tuple[Image, Mapping[str, str]]:
+        """Return an image with the CA's certificate in it, and the settings that ask for TLS."""
+        mounts = (*image.mounts, (self._ca, _CA_INSIDE))
+        return image._replace(mounts=mounts), {"RABBITMQ_CA_FILE": _CA_INSIDE}
 
     def connect(self) -> pika.BlockingConnection:
         """Open a connection from this machine that is never given up for being silent."""

@@ -19,6 +19,7 @@ from tests.benchmarks.workloads import (
     publish,
     relay,
     slow_handler,
+    tls,
     waiting,
 )
 
@@ -71,6 +72,13 @@ def goals(runs: Runs) -> Iterator[Goal]:
         22, "µs", "… CPU time per message", runs.figure(small, "ours", "cpu_microseconds")
     )
     yield _at_least(0.9, "to_upper, relay 64 KiB, against C", runs.ratio(large, "ours", "c", _RATE))
+    secured = tls.name(16)
+    yield _at_least(
+        0.85,
+        "to_upper, relay 16 B with TLS, against without",
+        runs.ratio(secured, "ours", tls.PLAIN, _RATE),
+    )
+    yield _at_least(1.0, "… against C with TLS", runs.ratio(secured, "ours", "c", _RATE))
     yield _at_least(
         0.9, "producer, publishing a file, against C", runs.ratio(publish.NAME, "ours", "c", _RATE)
     )

@@ -1,11 +1,14 @@
 """TLS to a real broker: what works, and what is told of what does not."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rabbit import MessageQueue
+from rabbit.settings_files import tls_context
 from tests.conftest import Start
 from tests.integration.tls import Certificates, Handshakes, TlsBroker
 from tests.waiting import wait_until
@@ -46,6 +49,53 @@ def test_a_stage_works_and_is_halted_with_tls_only(
 
     assert halt.wait() == 0, halt.log
     assert sink.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "renewal"),
+    [
+        (ssl.TLSVersion.TLSv1_2, "HELLO_REQUEST"),
+        (ssl.TLSVersion.TLSv1_3, "KEY_UPDATE"),
+    ],
+    ids=["1.2", "1.3"],
+)
+def test_keys_are_renewed_while_messages_flow(
+    tls: TlsBroker,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    version: ssl.TLSVersion,
+    renewal: str,
+) -> None:
+    """The broker asks for it in between; every message arrives, and no connection is lost."""
+    said: list[str] = []
+
+    def context(*files: Path | None) -> ssl.SSLContext:
+        made = tls_context(*files)
+        made.maximum_version = version
+        made._msg_callback = lambda *each: said.append(repr(each[-2]))  # type: ignore[attr-defined] # noqa: SLF001
+        return made
+
+    monkeypatch.setattr("rabbit.settings.tls_context", context)
+    files = {"RABBITMQ_CA_FILE": certificates.ca, **certificates.client}
+    given = {name.lower(): value for name, value in settings(tls, **files).items()}
+    for unwanted in ("input_queue", "rabbitmq_management_url"):
+        del given[unwanted]
+    sent = [f"{number} {'x' * 1000}" for number in range(1000)]
+    taken: list[str] = []
+    with MessageQueue(f"renewed-{version.name}", **given) as queue:
+        queue.publish_many(sent)
+
+        def take(_channel: object, method: Any, _properties: object, message: str) -> None:
+            taken.append(message)
+            queue.ack(method)
+            if len(taken) >= len(sent):
+                queue.stop()
+
+        queue.register(take)
+        queue.start()
+
+    assert taken == sent
+    assert sum(renewal in each for each in said) >= 5
 
 
 def test_a_management_api_with_another_ca_is_not_asked(

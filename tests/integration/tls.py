@@ -16,21 +16,30 @@ from tests.ports import free_port
 
 _INSIDE = "/etc/rabbitmq"
 
-_OPTIONS = """
-{prefix}.cacertfile = /etc/rabbitmq/ca.pem
-{prefix}.certfile = /etc/rabbitmq/server.pem
-{prefix}.keyfile = /etc/rabbitmq/server.key
-{prefix}.verify = verify_peer
-{prefix}.fail_if_no_peer_cert = true
-"""
-
 #: AMQP and the management API with TLS, beside those without.
-CONFIGURATION = f"""
+CONFIGURATION = """
 listeners.ssl.default = 5671
-{_OPTIONS.format(prefix="ssl_options")}
 management.tcp.port = 15672
 management.ssl.port = 15671
-{_OPTIONS.format(prefix="management.ssl")}
+management.ssl.cacertfile = /etc/rabbitmq/ca.pem
+management.ssl.certfile = /etc/rabbitmq/server.pem
+management.ssl.keyfile = /etc/rabbitmq/server.key
+management.ssl.verify = verify_peer
+management.ssl.fail_if_no_peer_cert = true
+"""
+
+#: It has new keys agreed upon all the time, as it would by itself after a day or a terabyte: after
+#: so many bytes with TLS 1.3, after so many records with 1.2.
+ADVANCED = """
+[{rabbit, [{ssl_options, [
+    {cacertfile, "/etc/rabbitmq/ca.pem"},
+    {certfile, "/etc/rabbitmq/server.pem"},
+    {keyfile, "/etc/rabbitmq/server.key"},
+    {verify, verify_peer},
+    {fail_if_no_peer_cert, true},
+    {key_update_at, 20000},
+    {renegotiate_at, 50}
+]}]}].
 """
 
 
@@ -119,6 +128,7 @@ class TlsBroker(Broker):
             "server.pem": server["RABBITMQ_CERTIFICATE_FILE"].read_bytes(),
             "server.key": server["RABBITMQ_KEY_FILE"].read_bytes(),
             "conf.d/91-tls.conf": CONFIGURATION.encode(),
+            "advanced.config": ADVANCED.encode(),
         }
         for name, content in files.items():
             self._container.with_copy_into_container(content, f"{_INSIDE}/{name}", mode=0o644)

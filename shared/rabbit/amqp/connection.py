@@ -158,10 +158,9 @@ class Connection:
     def drop(self) -> None:
         """Close the socket without a word: the loop has ended, or stayed in the parent process."""
         transport = self._pika and self._pika._transport  # noqa: SLF001
-        copy = getattr(transport, "_socket", None) or getattr(transport, "_sock", None)
-        if copy is not None:
+        if transport is not None:
             with suppress(OSError):
-                copy.close()
+                transport._socket.close()  # noqa: SLF001
 
     def flush(self) -> int:
         """Send what this turn has produced; call it at the end of each turn.

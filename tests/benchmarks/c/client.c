@@ -31,11 +31,21 @@ const char *setting(const char *name)
     return value;
 }
 
+static amqp_socket_t *new_socket(amqp_connection_state_t connection, const char *ca)
+{
+    if (ca == NULL) return amqp_tcp_socket_new(connection);
+    amqp_socket_t *socket = amqp_ssl_socket_new(connection);
+    int status = amqp_ssl_socket_set_cacert(socket, ca);
+    if (status != AMQP_STATUS_OK) die("reading the CA's certificate", status);
+    return socket;
+}
+
 amqp_connection_state_t open_connection(bool publishes)
 {
+    const char *ca = getenv("RABBITMQ_CA_FILE");
     amqp_connection_state_t connection = amqp_new_connection();
-    amqp_socket_t *socket = amqp_tcp_socket_new(connection);
-    int status = amqp_socket_open(socket, setting("RABBITMQ_HOST"), 5672);
+    amqp_socket_t *socket = new_socket(connection, ca);
+    int status = amqp_socket_open(socket, setting("RABBITMQ_HOST"), ca == NULL ? 5672 : 5671);
     if (status != AMQP_STATUS_OK) die("connecting", status);
     check("logging in", amqp_login(connection, "/", 0, AMQP_DEFAULT_FRAME_SIZE, 0,
                                    AMQP_SASL_METHOD_PLAIN, setting("RABBITMQ_USERNAME"),

@@ -8,9 +8,11 @@
 
 #if __has_include(<rabbitmq-c/amqp.h>)
 #include <rabbitmq-c/amqp.h>
+#include <rabbitmq-c/ssl_socket.h>
 #include <rabbitmq-c/tcp_socket.h>
 #else
 #include <amqp.h>
+#include <amqp_ssl_socket.h>
 #include <amqp_tcp_socket.h>
 #endif
 
@@ -41,7 +43,8 @@ struct confirms {
 void die(const char *what, int status);
 const char *setting(const char *name);
 
-/* Connects as the environment says, opens the channel; selects confirms if it is to publish. */
+/* Connects as the environment says, with TLS if it names a CA; opens the channel; selects confirms
+ * if it is to publish. */
 amqp_connection_state_t open_connection(bool publishes);
 
 /* Publishes persistent and mandatory, with the properties that the stages of the pipeline set. */

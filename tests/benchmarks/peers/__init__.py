@@ -14,6 +14,8 @@ import os
 HOST = os.environ.get("RABBITMQ_HOST", "localhost")
 USERNAME = os.environ.get("RABBITMQ_USERNAME", "guest")
 PASSWORD = os.environ.get("RABBITMQ_PASSWORD", "guest")
+#: The CA of a broker that is to be spoken to with TLS.
+CA_FILE = os.environ.get("RABBITMQ_CA_FILE")
 URL = f"amqp://{USERNAME}:{PASSWORD}@{HOST}:5672/%2F"
 
 #: The queues are there already, each bound to an exchange of its name by its name as key; but a

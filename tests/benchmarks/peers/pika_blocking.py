@@ -1,6 +1,7 @@
 """pika's BlockingConnection: https://pika.readthedocs.io, examples of confirms and of consuming."""
 
 import os
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import Basic, BasicProperties
 
-from . import HOST, INPUT, OUTPUT, PASSWORD, USERNAME
+from . import CA_FILE, HOST, INPUT, OUTPUT, PASSWORD, USERNAME
 
 _THREADS = 16
 _PREFETCH = 100
@@ -54,7 +55,9 @@ def _process(
 
 def _open() -> BlockingChannel:
     login = pika.PlainCredentials(USERNAME, PASSWORD)
-    channel = pika.BlockingConnection(pika.ConnectionParameters(HOST, credentials=login)).channel()
+    tls = pika.SSLOptions(ssl.create_default_context(cafile=CA_FILE), HOST) if CA_FILE else None
+    parameters = pika.ConnectionParameters(HOST, credentials=login, ssl_options=tls)
+    channel = pika.BlockingConnection(parameters).channel()
     channel.confirm_delivery()
     return channel
 

@@ -16,6 +16,7 @@ from tests.benchmarks.workloads import (
     relay,
     replicas,
     slow_handler,
+    tls,
     waiting,
 )
 
@@ -23,6 +24,7 @@ from tests.benchmarks.workloads import (
 WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
     {
         "relay": relay.measure,
+        "tls": tls.measure,
         "publish": publish.measure,
         "pipeline": pipeline.measure,
         "replicas": replicas.measure,
