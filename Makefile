@@ -42,8 +42,8 @@ dead-letters: running ## what was given up, and why; ARGS='--reason ValueError' 
 replay: running ## publish dead letters again: ARGS=--all, or '--reason ValueError', '--id ID', '--queue upper'
 	@docker compose run --rm --no-deps control dead-letters replay $(ARGS)
 
-doctor: running ## differences between what the stages declare and what the broker has
-	@docker compose config --format json | docker compose run --rm --no-deps --no-TTY control doctor $(ARGS)
+doctor: running ## differences between what the stages declare and what the broker has; ARGS=--fix, --graph
+	@deploy/bin/doctor $(ARGS)
 
 logs: ## follow the logs of all services
 	@docker compose logs --follow --tail 100

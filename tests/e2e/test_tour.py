@@ -137,16 +137,26 @@ def test_dead_letters_are_listed_and_replayed(pipeline: Pipeline) -> None:
     assert "no dead letters" in pipeline.make("dead-letters").stdout
 
 
+@pytest.mark.runs(
+    "make doctor ARGS='--fix --dry-run'",
+    "make doctor ARGS='--fix --yes'",
+    "make doctor ARGS=--graph",
+)
 def test_doctor(pipeline: Pipeline) -> None:
     """`make doctor` finds nothing where all is well, and what is wrong where it is not."""
-    well = pipeline.make("doctor").stdout
+    well = pipeline.make("doctor", "ARGS=--fix --yes").stdout
+    drawn = pipeline.make("doctor", "ARGS=--graph").stdout
     pipeline.compose("stop", "printer")
     ill = pipeline.make("doctor", check=False, QUEUE_TYPE="classic")
+    dry = pipeline.make("doctor", "ARGS=--fix --dry-run", check=False, QUEUE_TYPE="classic")
 
     assert "no difference: 3 stages, all as declared" in well
+    assert drawn.startswith("flowchart LR\n")
+    assert "my_queue<br>0 ready" in drawn
     assert ill.returncode != 0
     assert re.search(r"unconsumed +│ queue +│ upper", ill.stdout)
     assert "x-queue-type: declared 'classic', there is 'quorum'" in ill.stdout
+    assert dry.stdout.startswith("halt producer, to_upper, and move queue my_queue with about ")
 
 
 def test_halt_proves_itself_and_keeps_the_queues(pipeline: Pipeline, broker: Broker) -> None:

@@ -6,9 +6,11 @@ from time import monotonic
 from rabbit.amqp.channel import ChannelListener, Count
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
+from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.errors import BrokerUnavailableError, RabbitError
 from rabbit.messaging.consumer import Delivery
 from rabbit.messaging.unsettled import UnackedDeliveries
+from rabbit.topology import QueueType
 
 #: How many messages are delivered in advance: few at first, then as many as these bytes hold.
 FIRST_PREFETCH = 16
@@ -28,6 +30,21 @@ STALL_SECONDS = 30.0
 LEAVE_SECONDS = 10.0
 
 
+class Found(Delivery):
+    """A message that was found in a queue.
+
+    Attributes:
+        exchange: by which it came there.
+    """
+
+    __slots__ = ("exchange",)
+
+    def __init__(self, exchange: str, number: int, arrival: Arrival) -> None:
+        """Note what an `Arrival` brings, and the number of who holds it."""
+        super().__init__(number, *arrival)
+        self.exchange = exchange
+
+
 class HeldMessages(ChannelListener):
     """Some of the messages of a queue, on a channel of their own.
 
@@ -42,7 +59,8 @@ class HeldMessages(ChannelListener):
         number: int,
         size: int,
         *,
-        on_delivered: Callable[[Delivery], None],
+        queue_type: QueueType,
+        on_delivered: Callable[["Found"], None],
         on_failed: Callable[[str], None],
     ) -> None:
         """Hold up to `size` messages of `queue` at a time.
@@ -52,6 +70,7 @@ class HeldMessages(ChannelListener):
             queue: where they stay.
             number: tells these from others that are held.
             size: the prefetch.
+            queue_type: what the queue is.
             on_delivered: called with each.
             on_failed: given what has ended this early.
         """
@@ -63,6 +82,7 @@ class HeldMessages(ChannelListener):
         self.is_filling = False  # nothing is acked until all credit is used up
         self._queue = queue
         self._number = number
+        self._queue_type = queue_type
         self._on_delivered = on_delivered
         self._on_failed = on_failed
         self._channel = connection.channel(self, f"go through {queue!r}", is_wanted=False)
@@ -76,7 +96,7 @@ class HeldMessages(ChannelListener):
     def opened(self) -> None:
         """Register the consumer."""
         self._channel.is_wanted = False  # what is held on it is not held on another one
-        self._channel.consume(self._queue, self.size, self._registered)
+        self._channel.consume(self._queue, self.size, self._registered, self._queue_type)
 
     def _registered(self) -> None:
         self.is_consuming, self.is_changing = True, False
@@ -92,13 +112,13 @@ class HeldMessages(ChannelListener):
     def _cancelled(self) -> None:
         self.is_changing = self.is_filling = False
 
-    def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
+    def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries."""
         self.unacked.receive(
             [arrival[0] for arrival in arrivals], [len(arrival[3]) for arrival in arrivals]
         )
         for arrival in arrivals:
-            self._on_delivered(Delivery(self._number, *arrival))
+            self._on_delivered(Found(exchange, self._number, arrival))
 
     def consumer_cancelled(self) -> None:
         """Tell that there is nothing more to go through."""
@@ -140,8 +160,9 @@ class QueueBrowser(ChannelListener):
         self,
         connection: Connection,
         queue: str,
-        act: Callable[[Delivery], None],
+        act: Callable[[Found], None],
         tell: Callable[[int, int], None],
+        queue_type: QueueType = "quorum",
     ) -> None:
         """Live on `connection`, on a channel of its own.
 
@@ -151,16 +172,18 @@ class QueueBrowser(ChannelListener):
             act: called with each message, on the loop's thread; it calls `keep` or `ack`, now
                 or later. What it raises ends this early.
             tell: given `seen` and `total` now and then.
+            queue_type: what the queue is.
         """
         self.total: int | None = None
         self.seen = 0
         self.error: Exception | None = None
         self._connection = connection
         self._queue = queue
+        self._queue_type: QueueType = queue_type
         self._act = act
         self._tell = tell
         self._held: list[HeldMessages] = []
-        self._arrived: list[Delivery] = []
+        self._arrived: list[Found] = []
         self._undecided = 0
         self._bytes = 0
         self._channel = connection.channel(self, f"go through {queue!r}")
@@ -284,12 +307,13 @@ class QueueBrowser(ChannelListener):
             self._queue,
             len(self._held),
             size,
+            queue_type=self._queue_type,
             on_delivered=self._take,
             on_failed=lambda why: self.fail(RabbitError(why)),
         )
         self._held.append(held)
 
-    def _take(self, delivery: Delivery) -> None:
+    def _take(self, delivery: Found) -> None:
         """Look at a delivery; what is beyond those there were at the start is held only."""
         if self.total is not None and self.seen < self.total:
             self.seen += 1
@@ -340,3 +364,36 @@ class QueueBrowser(ChannelListener):
         """End: there is no such queue, or this user may not read it."""
         self.fail(RabbitError(f"cannot go through {self._queue!r}: {code} {text}"))
         return True
+
+
+def go_through(
+    loop_thread: LoopThread,
+    queue: str,
+    act: Callable[[QueueBrowser, Found], None],
+    tell: Callable[[int, int], None],
+    patience_seconds: float,
+    queue_type: QueueType = "quorum",
+) -> None:
+    """Go through a queue once, on a connection of its own, and wait until that is done.
+
+    Args:
+        loop_thread: makes that connection.
+        queue: a queue that exists.
+        act: called with each message, on the loop's thread; see `QueueBrowser`.
+        tell: given how many have been looked at, and how many there are.
+        patience_seconds: how long connecting may take.
+        queue_type: what the queue is.
+
+    Raises:
+        RabbitError: why it could not begin, or has ended early.
+    """
+    connection = loop_thread.connection(f"goes through {queue}")
+    browser = QueueBrowser(
+        connection, queue, lambda delivery: act(browser, delivery), tell, queue_type
+    )
+    loop_thread.call(connection.connect)
+    loop_thread.wait(browser.begin(), patience_seconds, "no connection to RabbitMQ")
+    loop_thread.see_through(browser.run(), None)
+    loop_thread.see_through(loop_thread.disconnect([connection]), CLOSE_SECONDS)
+    if browser.error:
+        raise browser.error

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Self, TypeAlias
 
-from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
+from rabbit.amqp.loop_thread import LoopThread
 from rabbit.amqp.properties import set_aside, with_headers
 from rabbit.dead_letters.archive import Archived
-from rabbit.dead_letters.browser import QueueBrowser
+from rabbit.dead_letters.browser import Found, QueueBrowser, go_through
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.dead_letters.restore import Restore
 from rabbit.dead_letters.transfer import Terms, Transfer
@@ -165,17 +165,9 @@ class DeadLetters:
         return restore
 
     def _go_through(
-        self, queue: str, act: Callable[[QueueBrowser, Delivery], None], tell: Tell
+        self, queue: str, act: Callable[[QueueBrowser, Found], None], tell: Tell
     ) -> None:
-        name = Edge(queue).dead
-        connection = self._loop_thread.connection(f"goes through {name}")
-        browser = QueueBrowser(connection, name, lambda delivery: act(browser, delivery), tell)
-        self._loop_thread.call(connection.connect)
-        self._loop_thread.wait(browser.begin(), self._patience, "no connection to RabbitMQ")
-        self._loop_thread.see_through(browser.run(), None)
-        self._loop_thread.see_through(self._loop_thread.disconnect([connection]), CLOSE_SECONDS)
-        if browser.error:
-            raise browser.error
+        go_through(self._loop_thread, Edge(queue).dead, act, tell, self._patience)
 
 
 def _nothing() -> None:

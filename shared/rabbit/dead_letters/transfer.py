@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.amqp.properties import read_ids
-from rabbit.dead_letters.browser import QueueBrowser
+from rabbit.dead_letters.browser import Found, QueueBrowser
 from rabbit.errors import PublishError, RabbitError
 from rabbit.logs import Logger
 from rabbit.messaging.consumer import Delivery
@@ -18,7 +18,7 @@ from rabbit.output import Output
 from rabbit.topology import Edge
 
 #: Makes of a message what is published for it; None: it stays. Raises ValueError: why it has to.
-Make: TypeAlias = Callable[[Delivery], Output | None]
+Make: TypeAlias = Callable[[Found], Output | None]
 
 #: How much of its rate a transfer may catch up on after it had to wait, in seconds.
 _CATCH_UP_SECONDS = 0.1
@@ -89,7 +89,7 @@ class Transfer:
         )
         loop_thread.call(self._connection.connect)
 
-    def act(self, browser: QueueBrowser, delivery: Delivery) -> None:
+    def act(self, browser: QueueBrowser, delivery: Found) -> None:
         """Publish what is made of a message."""
         self._browser = browser
         if self._error:

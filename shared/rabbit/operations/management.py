@@ -6,6 +6,7 @@ import re
 import ssl
 from collections import Counter, deque
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -21,7 +22,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from rabbit.errors import BrokerUnavailableError, ConfigurationError
+from rabbit.errors import BrokerUnavailableError, ConfigurationError, RabbitError
 from rabbit.settings import Settings
 from rabbit.topology import (
     CENSUS_SUFFIX,
@@ -34,6 +35,9 @@ from rabbit.topology import (
 #: How long one request may take, at most and at least: one that is frozen takes the connection.
 REQUEST_SECONDS = 5.0
 QUICK_REQUEST_SECONDS = 1.0
+
+#: How long a change may take: of a queue, its members may have to agree.
+CHANGE_SECONDS = 30.0
 
 _DEAD = Edge("").dead  # what follows the name of a queue
 _URL = r"https?://[^/,\s]+/?"
@@ -76,11 +80,7 @@ class Api:
             BrokerUnavailableError: it does not answer; another broker's may.
             ConfigurationError: it refuses the login, as that of any other broker would.
         """
-        headers = {
-            "Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}",
-            "Content-Type": "application/json",
-        }
-        request = Request(f"{self.url}/api/{path}", data=body, headers=headers)  # noqa: S310 - http(s)
+        request = Request(f"{self.url}/api/{path}", data=body, headers=self._headers)  # noqa: S310 - http(s)
         try:
             with urlopen(request, timeout=seconds, context=self.context) as response:  # noqa: S310
                 return json.load(response)
@@ -93,6 +93,38 @@ class Api:
         except ValueError as error:
             raise BrokerUnavailableError(f"{self.url} (its answer is no JSON)") from error
 
+    def change(self, method: str, path: str, body: bytes | None, seconds: float) -> bool:
+        """Have it change something, once; return whether there was such a thing.
+
+        Args:
+            method: of HTTP: PUT, POST or DELETE.
+            path: below /api.
+            body: what to send; None: nothing.
+            seconds: how long it may be silent.
+
+        Raises:
+            BrokerUnavailableError: it does not answer; whether it has changed that is not known.
+            RabbitError: it refuses, and why.
+        """
+        request = Request(  # noqa: S310 - http(s)
+            f"{self.url}/api/{path}", data=body, headers=self._headers, method=method
+        )
+        try:
+            with urlopen(request, timeout=seconds, context=self.context):  # noqa: S310
+                return True
+        except HTTPError as error:
+            if error.code == 404:  # noqa: PLR2004 - HTTP's "not found"
+                return False
+            raise RabbitError(_why_refused(error)) from None
+        except (OSError, HTTPException) as error:
+            msg = f"{self.url} does not say whether it has done what was asked: {error}"
+            raise BrokerUnavailableError(msg) from error
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        login = base64.b64encode(self.login.encode()).decode()
+        return {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+
     def _refused(self, error: HTTPError) -> None:
         if error.code == 404:  # noqa: PLR2004 - HTTP's "not found"
             return
@@ -103,6 +135,13 @@ class Api:
             )
             raise ConfigurationError(msg)
         raise BrokerUnavailableError(f"{self.url} ({error.code} {error.reason})")
+
+
+def _why_refused(error: HTTPError) -> str:
+    """Return the broker's own words, where it has some."""
+    with suppress(ValueError, LookupError, TypeError, OSError, HTTPException):
+        return str(json.load(error)["reason"])
+    return f"{error.code} {error.reason}"
 
 
 def apis(settings: ControlSettings) -> list[Api]:
@@ -212,6 +251,24 @@ class Management:
     def is_whole(self) -> bool:
         """Tell whether all nodes of the cluster run."""
         return all(each.get("running") for each in self._ask("nodes?columns=name,running"))
+
+    def change(self, method: str, path: str, body: dict[str, Any] | None = None) -> bool:
+        """Change something in the virtual host; return whether there was such a thing.
+
+        It is asked for once: what a broker that does not answer does later would do harm then.
+
+        Args:
+            method: PUT, POST or DELETE.
+            path: where, with `{}` for the virtual host, such as `queues/{}/name`.
+            body: what to send.
+
+        Raises:
+            BrokerUnavailableError: whether it is done is not known.
+            RabbitError: it is refused, and why.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        path = path.format(self._vhost)
+        return self._apis[0].change(method, path, data, CHANGE_SECONDS)
 
     def _list(self, what: str, options: str = "") -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self._ask(f"{what}/{self._vhost}{options}") or []

@@ -27,8 +27,11 @@ from rabbit.topology import (
 LAG_SECONDS = 5.0
 POLL_SECONDS = 0.5
 
+#: What follows the name of a queue in the name of the one beside it that it is moved through.
+BESIDE = ".moving"
+
 #: What follows the name of a queue in the names of those that belong to it.
-_PARTS = re.compile(r"\.(dead|retry\.\d+m?s)$")
+PARTS = re.compile(r"\.(dead|retry\.\d+m?s)$")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Finding:
     """One difference.
 
     Attributes:
-        problem: missing, differs, contradiction, loses, orphaned, unconsumed or unread.
+        problem: missing, differs, contradiction, loses, orphaned, unfinished, unconsumed or unread.
         what: queue, exchange, binding, edge or policy.
         name: its name.
         detail: what exactly, and what to do.
@@ -62,6 +65,16 @@ class TopologyDiff:
         for stage in self._stages:
             self._note(stage)
 
+    @property
+    def declared(self) -> list[tuple[Declaration, list[str]]]:
+        """What stages declare, and which stages."""
+        return self._declared
+
+    @property
+    def broker(self) -> BrokerState:
+        """What there is."""
+        return self._broker
+
     def findings(self) -> list[Finding]:
         """Return every difference; none: all is as the stages declare it."""
         return [
@@ -75,6 +88,7 @@ class TopologyDiff:
             *self._unconsumed(),
             *self._unread(),
             *self._orphaned(),
+            *self._unfinished(),
             *self._unreached(),
         ]
 
@@ -107,7 +121,7 @@ class TopologyDiff:
         """Return the replicas that have a queue of their own for a broadcast edge."""
         before = edge.queue.removesuffix("*")
         names = (name for name in self._broker.queues if name.startswith(before))
-        return {_PARTS.sub("", name).removeprefix(before) for name in names} - {"dead"}
+        return {PARTS.sub("", name).removeprefix(before) for name in names} - {"dead"}
 
     def _exists(self, item: Declaration) -> bool:
         match item:
@@ -220,6 +234,18 @@ class TopologyDiff:
                 )
                 yield Finding("orphaned", "queue", name, detail)
 
+    def _unfinished(self) -> Iterator[Finding]:
+        """Find moves that were interrupted: what the queue held is beside it."""
+        for name in sorted(self._broker.queues):
+            queue = moved_queue(name)
+            if queue:
+                number = self._broker.messages.get(name, 0)
+                detail = (
+                    f"{queue} was being moved; messages in it: {number}. make doctor ARGS=--fix"
+                )
+                stages = tuple(self._stages_of(queue))
+                yield Finding("unfinished", "queue", name, detail, stages)
+
     def _unreached(self) -> Iterator[Finding]:
         """Find replicas whose control queue hears nothing: the exchange was deleted, say."""
         bound = {each.queue for each in self._broker.bindings if each.exchange == CONTROL_EXCHANGE}
@@ -236,7 +262,12 @@ class TopologyDiff:
         edge, _, number = name.rpartition(".")
         if f"{edge}{CENSUS_SUFFIX}" in self._broker.queues and number.isdigit():
             return True
-        return Edge(name).dead in exchanges or (bool(_PARTS.search(name)) and name in exchanges)
+        return Edge(name).dead in exchanges or (bool(PARTS.search(name)) and name in exchanges)
+
+
+def moved_queue(name: str) -> str:
+    """Return the queue that is moved through the one of this name; "" if none is."""
+    return name.removesuffix(BESIDE) if name.endswith(BESIDE) else ""
 
 
 def _differences(declared: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
@@ -273,14 +304,19 @@ def _shown(item: Declaration) -> str:
 
 
 def differences(declared: list[DeclaredStage], management: Management) -> list[Finding]:
+    """Compare what stages declare with what the broker has; see `compared`."""
+    return compared(declared, management).findings()
+
+
+def compared(declared: list[DeclaredStage], management: Management) -> TopologyDiff:
     """Compare what stages declare with what the broker has.
 
     It looks again for a while when somebody seems not to consume: that figure lags behind.
     """
     deadline = monotonic() + LAG_SECONDS
     while True:
-        found = TopologyDiff(declared, BrokerState.of(management)).findings()
-        lagging = any(each.problem == "unconsumed" for each in found)
+        diff = TopologyDiff(declared, BrokerState.of(management))
+        lagging = any(each.problem == "unconsumed" for each in diff.findings())
         if not lagging or monotonic() > deadline:
-            return found
+            return diff
         sleep(POLL_SECONDS)
