@@ -214,7 +214,7 @@ def derived_output(
     input_id, correlation_id, headers, begin = message.origin
     output_id = derived_id_bytes(input_id, stage, index)
     if extras is None:
-        if content is TEXT and begin is not None:
+        if content is TEXT and begin is not None:  # nearly always: its properties but for the id
             return Output(body, begin + b"$" + output_id, key)  # its length: 36
         return Output(body, sent_properties(content, correlation_id, output_id, headers), key)
     return Output(body, _with_extras(content, correlation_id, output_id, headers, extras), key)

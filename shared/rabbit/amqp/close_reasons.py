@@ -22,7 +22,7 @@ def is_hopeless(code: int, text: str) -> bool:
     """Tell whether a channel was closed for something that trying again does not cure.
 
     That is a missing permission (403), a declaration with arguments that differ from what
-    exists (406), or a channel that is one too many (530: `Connection.channel` says so itself).
+    exists (406), or a channel that is one too many (530: `Connection.open_channel` says so itself).
     406 has other meanings too, an ack that took too long among them.
     """
     is_different = code == _PRECONDITION_FAILED and "inequivalent" in text

@@ -217,7 +217,7 @@ class QueueBrowser(ChannelListener):
     def ack(self, delivery: Delivery) -> None:
         """Take a message out of the queue (basic.ack)."""
         self._undecided -= 1
-        self._held[delivery.generation].unacked.ack(delivery.tag)
+        self._held[delivery.generation].unacked.may_ack(delivery.tag)
         self._moved_at = monotonic()
 
     def enough(self) -> None:

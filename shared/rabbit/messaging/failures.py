@@ -56,7 +56,7 @@ class Failures:
             connection,
             consumer.edge,
             log,
-            on_confirmed=self._confirmed,
+            on_confirmed=self._ack,
             on_nacked=self._nacked,
             on_failed=on_failed,
         )
@@ -79,8 +79,8 @@ class Failures:
         else:
             self.publisher.send([decided.output], delivery)
 
-    def _confirmed(self, deliveries: list[Delivery]) -> None:
-        """Ack what a queue has now; it is sent at the end of this turn."""
+    def _ack(self, deliveries: list[Delivery]) -> None:
+        """Ack what a queue has now, with the flush of this turn; what is void comes again."""
         for delivery in deliveries:
             self._consumer.ack(delivery)
 

@@ -337,6 +337,8 @@ class Partition(ChannelListener):
 
     def dead_letter(self, delivery: KeyedDelivery) -> None:
         """Have the broker dead-letter it as it is (basic.reject)."""
+        if not self._channel.is_open:
+            return  # it comes again
         self._unacked.drop(delivery.tag)
         self._channel.reject(delivery.tag, requeue=False)
         self._settled.append(delivery)

@@ -251,6 +251,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self.pump()
 
     def _confirm(self, publications: list[Publication[Owner]]) -> None:
+        """Tell whose outputs are confirmed; overridden where each has a span to end."""
         self._on_confirmed([owner for _, owner in publications])
 
     def _without_returned(self, publications: list[Publication[Owner]]) -> list[Publication[Owner]]:

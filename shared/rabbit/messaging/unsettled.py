@@ -76,7 +76,7 @@ class UnackedDeliveries:
             outputs: how many its work has written; without any, it may be acked at once.
         """
         if not outputs:
-            self.ack(tag)
+            self.may_ack(tag)
         elif tag in self and tag not in self._expected:
             self._expected[tag] = outputs
         else:
@@ -94,14 +94,14 @@ class UnackedDeliveries:
             self._expected[tag] = left
         elif left == 0:
             del self._expected[tag]
-            self.ack(tag)
+            self.may_ack(tag)
         return left == 0
 
     def withdraw(self, tag: int) -> bool:
         """Expect no more outputs of a delivery, which stays open; tell whether some were."""
         return self._expected.pop(tag, None) is not None
 
-    def ack(self, tag: int) -> None:
+    def may_ack(self, tag: int) -> None:
         """Note that a delivery may be acked; KeyError unless it is open and nothing is expected."""
         if tag in self._to_requeue or tag in self._expected:
             raise KeyError(tag)

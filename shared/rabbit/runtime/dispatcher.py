@@ -28,9 +28,9 @@ LOOK_SECONDS = 0.002
 class Dispatcher(Runner):
     """Takes the messages of one edge through `work`; `turn` is the whole way of a message.
 
-    Three things act at once, and not in a `turn`, as the channel they are about is in their hands:
-    what is nacked is published again, before anything newer (`_output_nacked`, `Failures`); what is
-    void with a lost channel is dropped (`_drop_void`); and a halt requeues (`halt`).
+    Not in a `turn`, but when the broker says so: what is nacked is published again, before anything
+    newer (`_output_nacked`); what is void with a lost channel is dropped (`_drop_void`); and what
+    has failed is acked once it is confirmed where it waits (`Failures`).
     """
 
     publisher_class: ClassVar[type[Publisher[Any]]] = Publisher
@@ -77,7 +77,7 @@ class Dispatcher(Runner):
         self._failures = Failures(
             connections.publishing, self._consumer, retry_policy, log, on_failed=self.fail
         )
-        self._confirmed: list[Delivery] = []  # whose output was, once for each
+        self._newly_confirmed: list[Delivery] = []  # once for each of its outputs that was
         self._publisher: Publisher[Delivery] | None = None
         if output is not None:
             kind = self.keyed_publisher_class if output.is_ordered else self.publisher_class
@@ -85,7 +85,7 @@ class Dispatcher(Runner):
                 connections.publishing,
                 output,
                 log,
-                on_confirmed=self._confirmed.extend,
+                on_confirmed=self._newly_confirmed.extend,
                 on_nacked=self._output_nacked,
                 on_failed=self.fail,
             )
@@ -147,10 +147,10 @@ class Dispatcher(Runner):
 
         # Confirm: the broker has these outputs in a queue (basic.ack of the publisher's channel).
         # What it has refused (basic.nack, basic.return) is published again, and unacked till then.
-        for delivery in self._confirmed:
+        for delivery in self._newly_confirmed:
             if self._consumer.confirmed(delivery):  # the last of its outputs: it is acked
                 self.handled += 1
-        self._confirmed.clear()
+        self._newly_confirmed.clear()
 
         # Ack: what has all its outputs confirmed, and nothing else: `UnackedDeliveries.confirmed`.
         self._consumer.flush()

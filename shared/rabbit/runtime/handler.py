@@ -125,7 +125,7 @@ class Handler:
         return {"message_id": message.id, "correlation_id": message.correlation_id}
 
     def write(self, value: object, key: str | None, extras: Extras | None = None) -> None:
-        """Add an output; it leaves when `work` has returned."""
+        """Add an output; it leaves when `work` has returned. Telemetry adds to it: `Telemetry`."""
         call = self._current.call or self._call
         outputs = call.outputs
         checked = self._check_key(key) if self._needs_key or key is not None else None

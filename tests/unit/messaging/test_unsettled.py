@@ -134,7 +134,7 @@ class Guarantee(RuleBasedStateMachine):
         """Confirm a failed message where it waits for another attempt, or is kept."""
         tag = self.take(self.failed, pick)
         self.moved.add(tag)
-        self.deliveries.ack(tag)
+        self.deliveries.may_ack(tag)
 
     @precondition(lambda self: self.open)
     @rule(pick=anything)
@@ -229,7 +229,7 @@ def test_a_slow_handler_holds_up_nobody() -> None:
     """What may be acked beyond an open delivery is acked one by one, without waiting for it."""
     deliveries = received(6)
     for tag in (1, 2, 4, 6):
-        deliveries.ack(tag)
+        deliveries.may_ack(tag)
 
     assert list(deliveries.acks()) == [
         Settlement(2, multiple=True),
@@ -241,7 +241,7 @@ def test_a_slow_handler_holds_up_nobody() -> None:
 def test_what_is_requeued_leaves_at_once() -> None:
     """One nack for all of it, unless something below is still open."""
     deliveries = received(5)
-    deliveries.ack(1)
+    deliveries.may_ack(1)
     assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
     assert deliveries.requeue_all() == 4
 
@@ -265,11 +265,11 @@ def test_what_is_requeued_above_an_open_one_leaves_in_portions() -> None:
     assert len(deliveries) == 3
 
 
-@pytest.mark.parametrize("end", [UnackedDeliveries.ack, UnackedDeliveries.requeue])
+@pytest.mark.parametrize("end", [UnackedDeliveries.may_ack, UnackedDeliveries.requeue])
 def test_a_delivery_ends_once(end: Callable[[UnackedDeliveries, int], None]) -> None:
     """Whether it was acked or never came: to end it is an error in our own book-keeping."""
     deliveries = received(1)
-    deliveries.ack(1)
+    deliveries.may_ack(1)
 
     for tag in (1, 2):
         with pytest.raises(KeyError):
@@ -280,7 +280,7 @@ def test_acks_are_yielded_once() -> None:
     """Nothing done means nothing to ack."""
     deliveries = UnackedDeliveries()
     deliveries.receive([1], [1])
-    deliveries.ack(1)
+    deliveries.may_ack(1)
 
     assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
     assert list(deliveries.acks()) == []
@@ -349,7 +349,7 @@ def test_what_was_requeued_cannot_be_acked() -> None:
     deliveries.requeue(1)
 
     with pytest.raises(KeyError):
-        deliveries.ack(1)
+        deliveries.may_ack(1)
 
 
 def test_what_the_broker_is_told_of_otherwise() -> None:
@@ -357,7 +357,7 @@ def test_what_the_broker_is_told_of_otherwise() -> None:
     deliveries = UnackedDeliveries()
     deliveries.receive([1, 2, 3], [1, 2, 3])
     deliveries.drop(1)
-    deliveries.ack(2)
+    deliveries.may_ack(2)
     assert list(deliveries.acks()) == [Settlement(2, multiple=False)]
     deliveries.requeue(3)
     assert deliveries.nacks(1) == [Settlement(3, multiple=True)]
@@ -372,7 +372,7 @@ def test_what_several_consumers_have_got_is_requeued_consumer_by_consumer() -> N
     for tags in ([1, 2, 3], [], [4, 5], [6]):
         deliveries.change_consumer()
         deliveries.receive(tags, [0] * len(tags))
-    deliveries.ack(1)
+    deliveries.may_ack(1)
     assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
 
     deliveries.requeue_all()
@@ -386,7 +386,7 @@ def test_a_delivery_whose_outputs_are_expected_is_not_acked() -> None:
     deliveries.expect(1, 2)
 
     with pytest.raises(KeyError):
-        deliveries.ack(1)
+        deliveries.may_ack(1)
     with pytest.raises(KeyError):
         deliveries.expect(1, 0)
     assert [deliveries.confirmed(1), list(deliveries.acks())] == [False, []]
