@@ -1,8 +1,8 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status forget repartition dead-letters replay doctor logs secure down
-.PHONY: clean test test-faults test-secured soak bench check stage lock images help
+.PHONY: up publish halt drain status board forget repartition dead-letters replay doctor logs secure
+.PHONY: down clean test test-board test-faults test-secured soak bench check stage lock images help
 .PHONY: preflight ours running
 
 # How many processes run tests: those mostly wait.
@@ -29,6 +29,9 @@ drain: running ## stop the stages in flow order, each after its queue is empty; 
 
 status: running ## stages, queues, rates; ARGS=--watch: live; ARGS=--replicas; ARGS='printer --format json'
 	@deploy/bin/control status $(ARGS)
+
+board: preflight ours ## the pipeline as a page: starts it, and says where it is and who may log in
+	@deploy/bin/board
 
 forget: running ## let go of replicas that are cut off and never come back: ARGS=printer/1b0ad5cf6fa4
 	@docker compose run --rm --no-deps control forget $(ARGS)
@@ -58,7 +61,10 @@ clean: ours ## remove the containers and the broker's data; asks first (YES=1: d
 	@deploy/bin/clean
 
 test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end, quick faults
-	@deploy/bin/test tests -m "not thorough" --numprocesses $(WORKERS) $(ARGS)
+	@deploy/bin/test tests -m "not thorough and not board" --numprocesses $(WORKERS) $(ARGS)
+
+test-board: preflight .venv/complete ## the board, in a real browser: three minutes
+	@deploy/bin/test tests/board $(ARGS)
 
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
 	@deploy/bin/test tests/faults tests/examples -m "quick or thorough"

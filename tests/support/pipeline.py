@@ -36,7 +36,7 @@ class Pipeline:
         self._variables = variables
         self._seen: dict[str, tuple[int, int]] = {}  # container → lines of stdout, of stderr
         self._docker = docker.from_env().api
-        self.amqp_port, self.management_port = free_ports(2)
+        self.amqp_port, self.management_port, self.board_port = free_ports(3)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -47,6 +47,7 @@ class Pipeline:
             "COMPOSE_PROJECT_NAME": self.name,
             "AMQP_PORT": str(self.amqp_port),
             "MANAGEMENT_PORT": str(self.management_port),
+            "BOARD_PORT": str(self.board_port),
             **self._variables,
         }
 

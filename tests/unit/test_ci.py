@@ -24,6 +24,7 @@ def test_the_checks_come_first_and_the_unit_tests_once(tmp_path: Path) -> None:
         "check",
         "test ARGS=--ignore=tests/unit",
         "test-secured ARGS=-m thorough",
+        "test-board",
     ]
 
 
@@ -41,7 +42,7 @@ def test_without_arguments_all_tests_are_run() -> None:
         for arguments in ([], ["ARGS=--ignore=tests/unit"])
     ]
 
-    always = ["-m", '"not', 'thorough"', "--numprocesses", "4"]
+    always = ["-m", '"not', "thorough", "and", "not", 'board"', "--numprocesses", "4"]
     assert [each.split() for each in planned] == [
         ["deploy/bin/test", "tests", *always],
         ["deploy/bin/test", "tests", *always, "--ignore=tests/unit"],

@@ -16,6 +16,7 @@ from rabbit import Consumer, Producer, Settings, __version__
 from rabbit.operations.management import ControlSettings
 from rabbit.testing import SourceHarness, harness
 from rabbit.topology import Edge
+from services.board.settings import BoardSettings
 from services.printer import PrinterSettings
 from services.producer import ProducerSettings
 from services.to_upper import ToUpperSettings
@@ -31,6 +32,7 @@ STAGE_SETTINGS: dict[str, type[Settings]] = {
     "to_upper": ToUpperSettings,
     "printer": PrinterSettings,
     "control": ControlSettings,
+    "board": BoardSettings,
 }
 
 

@@ -1,0 +1,186 @@
+// The pipeline as it is drawn: a row for each stage and each queue, in flow order.
+
+import { byId, h, s, setChildren, setText } from "./dom.js";
+import { SHAPES, brief, counted, duration, eta, number, rate, states } from "./words.js";
+
+const WIDTH = 200;
+const HEIGHT = 40;
+const MOST_SHAPES = 24;
+
+const rows = new Map(); // what is drawn, by kind and name
+
+export function draw(picture, mayAct, act) {
+  drawVerdict(picture);
+  const flow = byId("flow");
+  const seen = new Set();
+  const elements = picture.rows.map((row) => {
+    const key = `${row.kind} ${row.name}`;
+    seen.add(key);
+    if (!rows.has(key)) rows.set(key, row.kind === "stage" ? new Stage(row, act) : new Queue());
+    const drawn = rows.get(key);
+    drawn.update(row, picture, mayAct);
+    return drawn.element;
+  });
+  for (const key of rows.keys()) if (!seen.has(key)) rows.delete(key);
+  if (elements.length !== flow.children.length || elements.some((each, index) => flow.children[index] !== each)) flow.replaceChildren(...elements);
+  byId("flow-empty").hidden = elements.length > 0 || Boolean(picture.broker.why);
+}
+
+function drawVerdict(picture) {
+  const [headline, more] = verdict(picture);
+  setText(byId("verdict"), headline);
+  setText(byId("verdict-more"), more);
+  const lines = picture.problems.map((each) =>
+    h("li", { class: each.rank }, h("span", null, h("b", null, each.what), each.cure && h("span", { class: "cure" }, each.cure, each.command ? " " : "", each.command ? h("code", null, each.command) : null))));
+  setChildren(byId("problems"), ...lines);
+}
+
+function verdict({ verdict: told, rows: drawn, broker }) {
+  if (broker.why) return ["The broker does not answer.", "What stands below is how it was when it was last seen."];
+  if (!told) return ["Looking …", ""];
+  const stages = drawn.filter((row) => row.kind === "stage");
+  if (!stages.length && !told.waiting) return ["Nobody is here.", "No stage is at the broker, and no message waits."];
+  if (!told.waiting) return ["All caught up.", "No message waits: everything that was published has been handled or given up."];
+  const total = `${counted(told.waiting, "message")} in all.`;
+  if (told.bottleneck == null) return ["It keeps up.", `${total} ${whole(told.eta)}`];
+  if (!told.bottleneck) return [`Nobody reads ${told.queue}.`, total];
+  const queue = drawn.find((row) => row.kind === "queue" && row.name === told.queue);
+  const stage = stages.find((row) => row.name === told.bottleneck);
+  if (stage && stage.count && (stage.states.paused ?? 0) === stage.count) return [`${told.bottleneck} is paused.`, `${counted(queue.waiting, "message")} wait in ${told.queue} until it is resumed. ${total}`];
+  const pace = queue.out ? `it handles ${rate(queue.out)}, and ${rate(queue.in)} come in` : "it handles none now";
+  return [`${told.bottleneck} is the bottleneck.`, `${counted(queue.waiting, "message")} wait for it in ${told.queue}: ${pace}. ${whole(told.eta)}`];
+}
+
+function whole(value) {
+  if (value == null) return "How long it takes is known in half a minute.";
+  if (value === "stuck") return "It does not move: see below.";
+  if (value === "grows") return "At this pace it never catches up.";
+  if (value === "level") return "The queue keeps its length: at this pace it does not catch up.";
+  if (value === "empty" || value < 1) return "It is caught up in a moment.";
+  return `All is caught up in about ${duration(value)}.`;
+}
+
+class Queue {
+  constructor() {
+    this.fill = h("i");
+    this.tube = h("span", { class: "tube" }, this.fill);
+    this.title = h("h3");
+    this.path = h("p", { class: "what" });
+    this.depth = h("p", { class: "big" });
+    this.pace = h("p", { class: "facts" });
+    this.others = h("p", { class: "facts" });
+    this.line = new Line("messages waiting");
+    const card = h("div", { class: "card" }, h("div", null, this.title, this.path), h("div", null, this.depth, this.pace, this.others), this.line.element);
+    this.element = h("li", { class: "queue" }, h("span", { class: "spine", "aria-hidden": "true" }, this.tube), card);
+  }
+
+  update(row) {
+    setChildren(this.title, row.name, row.eta === "grows" ? h("span", { class: "tag wrong" }, "grows") : null, row.dead ? h("span", { class: "tag wrong" }, `${number(row.dead)} given up`) : null);
+    setText(this.path, `queue${row.writers.length ? `, from ${row.writers.join(", ")}` : ""}${row.reader ? "" : ", read by nobody"}`);
+    setChildren(this.depth, number(row.waiting), h("small", null, row.waiting === 1 ? " message" : " messages"));
+    setText(this.pace, `in ${rate(row.in)} · out ${rate(row.out)}${row.waiting ? ` · ${eta(row.eta)}` : ""}`);
+    setText(this.others, row.waiting ? `${number(row.ready)} ready · ${number(row.in_flight)} in flight · ${number(row.retrying)} retrying` : "");
+    this.fill.style.height = `${row.waiting ? Math.min(100, 8 + 18 * Math.log10(row.waiting)) : 0}%`;
+    this.tube.classList.toggle("moving", row.out > 0 && row.waiting > 0);
+    this.line.update(row.line);
+  }
+}
+
+class Stage {
+  constructor(row, act) {
+    this.node = h("span", { class: "node" });
+    this.title = h("h3");
+    this.role = h("p", { class: "what" });
+    this.speed = h("p", { class: "big" });
+    this.counts = h("p", { class: "facts" });
+    this.line = new Line("handled per second");
+    this.summary = h("summary");
+    this.table = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `replicas of ${row.name}` });
+    this.details = h("details", { ontoggle: () => this.fillTable() }, this.summary, this.table);
+    this.actions = h("div", { class: "actions" });
+    this.act = act;
+    const card = h("div", { class: "card" }, h("div", null, this.title, this.role), h("div", null, this.speed, this.counts), this.line.element, h("div", { class: "more" }, this.details, this.actions));
+    this.element = h("li", { class: "stage" }, h("span", { class: "spine", "aria-hidden": "true" }, this.node), card);
+  }
+
+  update(row, picture, mayAct) {
+    this.row = row;
+    const isNarrow = picture.verdict?.bottleneck === row.name;
+    const wrong = ["silent", "gave_up", "blocked"].some((state) => row.states[state]);
+    const state = Object.keys(row.states)[0];
+    const one = Object.keys(row.states).length === 1;
+    this.element.classList.toggle("bottleneck", isNarrow);
+    this.node.className = `node${wrong ? " wrong" : row.count && state !== "paused" ? "" : " off"}`;
+    setText(this.node, wrong ? "!" : row.count ? (one ? SHAPES[state] ?? "?" : String(row.count)) : "–");
+    setChildren(this.title, row.name, isNarrow ? h("span", { class: "tag" }, "bottleneck") : null, row.states.paused ? h("span", { class: "tag" }, "paused") : null, row.count ? null : h("span", { class: "tag wrong" }, "no replica"));
+    setText(this.role, [row.role, row.count ? `${counted(row.count, "replica")}: ${states(row.states)}` : "not at the broker: halted, ended, or never started"].filter(Boolean).join(" · "));
+    setChildren(this.speed, rate(row.rate), h("small", null, row.role === "source" ? " published" : " handled"));
+    setChildren(this.counts, ...facts(row));
+    this.line.update(row.line);
+    setChildren(this.summary, h("span", { class: "shapes", "aria-hidden": "true" }, row.replicas.slice(0, MOST_SHAPES).map((each) => SHAPES[each.state] ?? "?").join("")), row.count > MOST_SHAPES ? ` and ${row.count - MOST_SHAPES} more` : "", " replicas");
+    this.details.hidden = !row.count;
+    this.fillTable();
+    this.drawActions(mayAct);
+  }
+
+  drawActions(mayAct) {
+    const verbs = mayAct && this.row.count ? verbsFor(this.row.states, this.row.role) : [];
+    if (this.drawn === verbs.join()) return;
+    this.drawn = verbs.join();
+    const name = this.row.name;
+    this.actions.replaceChildren(...verbs.map((verb) => h("button", { onclick: () => this.act(verb, name), "aria-label": `${verb} ${name}` }, verb)));
+  }
+
+  fillTable() {
+    if (!this.details.open) return;
+    const cells = (each) => [each.name.split("/").slice(1).join("/"), `${SHAPES[each.state] ?? ""} ${each.state.replace("_", " ")}${each.why ? `: ${each.why}` : ""}`, each.in_flight, each.handled, each.failed];
+    const body = this.row.replicas.map((each) => h("tr", null, ...cells(each).map((cell, index) => h("td", { class: index > 1 ? "number" : null }, typeof cell === "number" ? number(cell) : cell ?? ""))));
+    const head = ["replica", "state", "in flight", "handled", "failed"].map((name, index) => h("th", { class: index > 1 ? "number" : null, scope: "col" }, name));
+    const more = this.row.count - this.row.replicas.length;
+    setChildren(this.table, h("table", null, h("thead", null, h("tr", null, ...head)), h("tbody", null, ...body)), more > 0 ? h("p", { class: "muted" }, `${more} more`) : null);
+  }
+}
+
+export const VERBS = { pausing: false };
+
+function verbsFor(given, role) {
+  const verbs = ["Drain", "Halt"];
+  if (VERBS.pausing && role !== "source") verbs.unshift(given.paused ? "Resume" : "Pause");
+  return verbs;
+}
+
+function facts(row) {
+  const told = [h("b", null, number(row.handled)), " in all"];
+  if (row.handler_seconds != null && row.role !== "source") told.push(` · ${brief(row.handler_seconds)} each`);
+  if (row.in_flight) told.push(` · ${number(row.in_flight)} in flight`);
+  if (row.failed) told.push(" · ", h("span", { class: "wrong" }, `${counted(row.failed, "failure")}`), ` (${number(row.retried)} tried again, ${number(row.dead_lettered)} given up)`);
+  return told;
+}
+
+// Ten minutes as a line.
+class Line {
+  constructor(what) {
+    this.what = what;
+    this.area = s("path", { class: "area" });
+    this.stroke = s("path", { class: "stroke" });
+    const base = s("path", { class: "base", d: `M0 ${HEIGHT}H${WIDTH}` });
+    this.svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, base, this.area, this.stroke);
+    this.from = h("span");
+    this.most = h("span");
+    this.element = h("figure", { class: "spark" }, this.svg, h("figcaption", null, this.from, this.most));
+  }
+
+  update(values) {
+    const most = Math.max(...values, 0);
+    const step = WIDTH / 119;
+    const left = WIDTH - step * (values.length - 1);
+    const points = values.map((value, index) => `${(left + step * index).toFixed(1)} ${(HEIGHT - 2 - (HEIGHT - 6) * (most ? value / most : 0)).toFixed(1)}`);
+    const path = points.length ? `M${points.join("L")}` : "";
+    this.stroke.setAttribute("d", path);
+    this.area.setAttribute("d", path && `${path}L${WIDTH} ${HEIGHT}L${left.toFixed(1)} ${HEIGHT}Z`);
+    const unit = this.what === "handled per second" ? rate(most) : number(most);
+    setText(this.from, "10 min");
+    setText(this.most, most ? `up to ${unit}` : "none");
+    this.svg.setAttribute("aria-label", `${this.what} in the last ten minutes, up to ${unit}, now ${number(values.at(-1) ?? 0)}`);
+  }
+}

@@ -1,0 +1,1 @@
+"""The board: a real broker, real stages, and a real browser that looks and presses."""

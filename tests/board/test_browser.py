@@ -1,0 +1,179 @@
+"""The board in a real browser: what people see there, and what they do."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from tests.board.conftest import ACTS, LOOKS, PASSWORD, RunningBoard
+from tests.broker import Broker
+from tests.conftest import Start
+
+if TYPE_CHECKING:
+    from tests.board.browser import Window
+
+pytestmark = pytest.mark.board
+
+Windows = Callable[..., "Window"]
+
+HOSTILE = "reject <img src=x onerror=document.title='pwned'> \u202e \x1b[2J"
+
+
+class Line:
+    """The pipeline of the README, slow enough to be watched: its processes, and its broker."""
+
+    def __init__(self, broker: Broker, start: Start, vhost: str, board: RunningBoard) -> None:
+        """Start it: three of the first stage, which may fail, and a slow printer."""
+        self.broker, self.vhost, self.board = broker, vhost, board
+        edges: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "RETRY_DELAYS": "2"}
+        for name in ("1b0ad5cf6fa4", "52e4e6c1a0d3", "c71f0a8f9b26"):
+            start(
+                "-m", "tests.integration.stages.fallible", STAGE="to_upper", REPLICA=name,
+                INPUT_QUEUE="my_queue", OUTPUT_QUEUE="upper", **edges,
+            )  # fmt: skip
+        start(
+            "-m", "services.printer", STAGE="printer", REPLICA="8c2c0b7d9e31",
+            INPUT_QUEUE="upper", PRINTER_DELAY=0.05, **edges,
+        )  # fmt: skip
+
+    def publish(self, *texts: str) -> None:
+        """Publish to the first queue."""
+        self.broker.put("my_queue", texts, self.vhost)
+
+    def visit(self, window: "Window", user: str) -> "Window":
+        """Log in."""
+        window.log_in(self.board.url_in_browser, user, PASSWORD)
+        window.see("Stages and queues")
+        return window
+
+
+@pytest.fixture
+def line(broker: Broker, start: Start, vhost: str, board: RunningBoard) -> Line:
+    """Have a pipeline and its board."""
+    return Line(broker, start, vhost, board)
+
+
+def test_who_comes_new_sees_where_it_is_slow_and_why_messages_were_given_up(
+    line: Line, window: Windows
+) -> None:
+    """In words, within a minute; the policy has had nothing to refuse."""
+    line.publish("reject no such customer: 4711", "lookup EUR", "lookup USD", "fail")
+    line.publish(*(f"line {number}" for number in range(1600)))
+    page = window()
+    page.open(line.board.url_in_browser)
+    page.see("Log in")
+    page.picture("login")
+    line.visit(page, ACTS)
+    page.see("printer is the bottleneck.")
+    page.see("All is caught up in about", seconds=60)
+    page.see("KeyError")
+    page.see("no such customer: 4711")
+    page.see("ValueError")
+    _watch(page, 25)
+    page.picture("light")
+    assert "4 messages of my_queue were given up" in page.text
+    assert page.complaints == []
+
+
+def test_on_a_phone_in_the_dark_with_the_keyboard(line: Line, window: Windows) -> None:
+    """Nothing is wider than the screen, and who may look is shown no button that acts."""
+    line.publish("reject no such customer: 4711", *(f"line {number}" for number in range(1600)))
+    page = window(width=360, height=740, dark=True)
+    page.open(line.board.url_in_browser)
+    page.see("Log in")
+    page.keys(LOOKS, Keys.TAB, PASSWORD, Keys.ENTER)
+    page.see("printer is the bottleneck.")
+    page.see("Reject")
+    page.keys(Keys.TAB, Keys.ENTER)
+    assert page.run("return document.querySelector('details').open"), "the first stage unfolds"
+    assert page.run("return document.documentElement.scrollWidth") == 360
+    buttons = page.run("return [...document.querySelectorAll('button')].map(b => b.innerText)")
+    assert {"Halt", "Drain", "Replay all", "Halt all"} & set(buttons) == set()
+    _watch(page, 10)
+    page.picture("phone")
+    page.press("Show Reject of my_queue")
+    page.press("my_queue-0")
+    page.see("How it came here")
+    assert page.run("return document.documentElement.scrollWidth") == 360
+    page.picture("phone-letter")
+    page.keys(Keys.ESCAPE)
+    page.wait(lambda: "How it came here" not in page.text, "the letter is closed")
+    assert page.complaints == []
+
+
+def test_a_hostile_message_is_read_and_goes_back(line: Line, window: Windows) -> None:
+    """It is text; what is chosen is replayed after a question, and what came of it is told."""
+    line.publish(HOSTILE, "reject me too", '{"json": "is no command"}')
+    page, other = line.visit(window(), ACTS), line.visit(window(), LOOKS)
+    for each in (page, other):
+        each.see("2 new since you looked")
+    page.press("Show Reject of my_queue")
+    page.press("my_queue-0")
+    page.see("How it came here")
+    page.picture("letter")
+    page.press("Text")
+    page.see(r"<img src=x onerror=document.title='pwned'> \u202e \x1b[2J")
+    page.press("Hex")
+    page.see("000000  72 65 6a 65 63 74")
+    assert page.run("return document.title") == "Pipeline"
+    page.press("Close")
+
+    page.run("document.querySelector('input[value=\"my_queue-1\"]').click()")
+    page.press("Purge the 1 message chosen of my_queue")
+    page.see("They are deleted for good.")
+    page.keys(Keys.ESCAPE)
+    assert line.broker.depth("my_queue.dead", line.vhost) == 2
+    page.press("Purge the 1 message chosen of my_queue")
+    page.see("They are deleted for good.")
+    page.press("Purge")
+    for each in (page, other):  # who only looks sees what was done, and by whom
+        each.see(f"purge 1 dead letter of my_queue by {ACTS} — deleted 1 dead letter")
+    page.press("Replay all 1 message with Reject of my_queue")
+    page.press("Replay")
+    page.see("replayed 1 message to my_queue")
+    page.picture("log")
+    assert page.complaints == []
+
+
+def test_a_stage_is_halted_and_all_are_drained(line: Line, window: Windows) -> None:
+    """Each after a question, with what came of it; the halted stage stays in the picture."""
+    line.publish(*(f"line {number}" for number in range(800)))
+    page = line.visit(window(), ACTS)
+
+    page.press("Halt printer")
+    page.see("finishes what runs and stops")
+    page.press("Leave it")
+    assert line.broker.consumers("upper", line.vhost) == 1
+    page.press("Halt printer")
+    page.press("Halt")
+    page.see(f"halt printer by {ACTS} — halted 1/1: printer/8c2c0b7d9e31")
+    page.see("Nobody reads upper")
+    page.press("Drain all")
+    page.press("Drain")
+    page.see("drain all stages", seconds=60)
+    page.see("drained to_upper", seconds=60)
+    page.picture("halted")
+    assert f"user={ACTS}" in line.board.process.log
+    assert page.complaints == []
+
+
+def test_a_broker_that_is_away(line: Line, window: Windows) -> None:
+    """It is said at once; what was seen stays, and the page goes on by itself."""
+    page = line.visit(window(), LOOKS)
+    page.see("3 running")
+    line.broker.container.pause()
+    try:
+        page.see("The broker does not answer since", seconds=60)
+        page.see("3 running")
+        page.picture("away")
+    finally:
+        line.broker.container.unpause()
+    page.wait(lambda: "does not answer" not in page.text, "it goes on", seconds=60)
+
+
+def _watch(page: "Window", seconds: float) -> None:
+    """Let lines grow, for a picture of them: as long as the page's own clock says."""
+    until = monotonic() + seconds
+    page.wait(lambda: monotonic() > until, "time goes by", seconds=2 * seconds)

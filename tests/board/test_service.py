@@ -1,0 +1,273 @@
+"""What the board answers, to whom, and that nothing piles up behind it. No browser yet."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.board.conftest import ACTS, LOOKS, PASSWORD, Page, RunningBoard
+from tests.board.crowd import Crowd
+from tests.broker import Broker
+from tests.conftest import Start
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.board
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(shared_board: RunningBoard) -> Iterator[Visit]:
+    """Open a board as a program would; without a name: without a login."""
+    opened: list[Page] = []
+
+    def visited(user: str | None = None, board: RunningBoard = shared_board) -> Page:
+        page = Page(board.url)
+        opened.append(page)
+        if user:
+            page.log_in(user)
+        return page
+
+    yield visited
+    for page in opened:
+        page.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "code", "may_act"),
+    [
+        (LOOKS, PASSWORD, 200, False),
+        (ACTS, PASSWORD, 200, True),
+        ("eve", PASSWORD, 403, None),  # no tag
+        (ACTS, "wrong", 403, None),
+        ("nobody", PASSWORD, 403, None),
+    ],
+)
+def test_the_broker_says_who_may_look_and_who_may_act(
+    visit: Visit, *, user: str, password: str, code: int, may_act: bool | None
+) -> None:
+    """By the tags of its users; a refusal says why in words."""
+    answer = visit().post("/api/login", {"user": user, "password": password})
+
+    assert answer.status_code == code
+    assert answer.json().get("may_act") == may_act
+    if code == 200:
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+    else:
+        assert "RabbitMQ refuses this login" in answer.json()["error"]
+
+
+def test_every_answer_has_a_policy_without_exceptions(visit: Visit) -> None:
+    """Pages, files, answers and refusals alike."""
+    page = visit()
+
+    for path in ("/", "/static/board.js", "/api/session", "/api/events", "/nothing"):
+        policy = page.get(path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
+        assert "*" not in policy
+
+
+def test_nothing_is_told_without_a_login(visit: Visit) -> None:
+    """Nor done."""
+    page = visit()
+
+    assert page.get("/api/session").json() is None
+    for path in ("/api/events", "/api/letters", "/api/letter?queue=q&id=1"):
+        assert page.get(path).status_code == 401
+    for path in ("/api/act", "/api/look", "/api/letters/act", "/api/cancel"):
+        assert page.post(path, {}).status_code == 401
+
+
+def test_another_site_cannot_act_with_somebody_s_cookie(visit: Visit) -> None:
+    """It does not know the token, nor may it send JSON."""
+    page = visit(ACTS)
+    token, page.csrf = page.csrf, "guessed"
+
+    assert page.post("/api/act", {"verb": "halt"}).status_code == 403
+    page.csrf = token
+    form = page.client.post("/api/act", data={"verb": "halt"}, headers={"x-csrf-token": token})
+    assert form.status_code == 415
+    assert page.client.post("/api/login", data={"user": ACTS}).status_code == 415
+    elsewhere = {"sec-fetch-site": "cross-site", "x-csrf-token": token}
+    assert page.client.post("/api/act", json={}, headers=elsewhere).status_code == 403
+
+
+def test_who_may_look_cannot_act(visit: Visit, shared_board: RunningBoard) -> None:
+    """It is refused by the service, whatever the page shows, and logged."""
+    page = visit(LOOKS)
+
+    for path in ("/api/act", "/api/letters/act", "/api/cancel"):
+        refused = page.post(path, {"verb": "halt", "queue": "q"})
+        assert refused.status_code == 403
+        assert "policymaker or administrator" in refused.json()["error"]
+    assert f"user={LOOKS}" in shared_board.process.log
+
+
+def test_who_loses_the_tag_cannot_act_any_more(visit: Visit, broker: Broker) -> None:
+    """The broker is asked again for each deed."""
+    broker.add_user("olaf", PASSWORD, tags="administrator")
+    page = visit("olaf")
+
+    broker.add_user("olaf", PASSWORD, tags="monitoring")
+
+    assert page.post("/api/act", {"verb": "halt"}).status_code == 403
+    broker.add_user("olaf", "changed", tags="administrator")
+    assert page.post("/api/act", {"verb": "halt"}).status_code == 403
+    assert page.get("/api/letters").status_code == 401
+
+
+def test_after_a_few_attempts_one_has_to_wait(visit: Visit, broker: Broker) -> None:
+    """Also with the right password then."""
+    broker.add_user("zoe", PASSWORD, tags="monitoring")
+    page = visit()
+    codes = [
+        page.post("/api/login", {"user": "zoe", "password": password}).status_code
+        for password in (*"12345", PASSWORD)
+    ]
+
+    assert codes == [403] * 5 + [429]
+
+
+def test_logging_out_ends_the_session(visit: Visit) -> None:
+    """The cookie opens nothing any more."""
+    page = visit(LOOKS)
+    cookie = page.client.cookies["board"]
+
+    assert page.post("/api/logout", {}).status_code == 200
+
+    page.client.cookies.set("board", cookie)
+    assert page.get("/api/letters").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/api/act", b"[]", 400),
+        ("/api/act", b'{"verb": "explode"}', 400),
+        ("/api/act", b'{"verb": ["halt"]}', 400),
+        ("/api/act", b"[" * 200_000, 400),
+        ("/api/act", b" " * 300_000, 413),
+        ("/api/letters/act", b'{"verb": "replay", "queue": "q", "ids": 7}', 400),
+        ("/api/letters/act", json.dumps({"ids": ["x"] * 1001}).encode(), 400),
+    ],
+)
+def test_what_is_no_request_is_refused(visit: Visit, path: str, body: bytes, code: int) -> None:
+    """In a sentence, and the service goes on."""
+    page = visit(ACTS)
+    headers = {"content-type": "application/json", "x-csrf-token": page.csrf}
+
+    answer = page.client.post(path, content=body, headers=headers)
+
+    assert answer.status_code == code
+    assert answer.json()["error"]
+    assert page.get("/api/session").json()["user"] == ACTS
+
+
+def test_two_hundred_replicas_and_two_who_watch(
+    visit: Visit, board: RunningBoard, broker: Broker, vhost: str
+) -> None:
+    """All of them are seen, and who watches beside costs no further question to the replicas."""
+    with Crowd(broker, vhost, 200) as crowd, _watching(visit(LOOKS, board)) as one:
+        picture = one("picture", lambda told: _count(told) == 200)
+        assert [row.get("states") for row in picture["rows"]] == [{"running": 200}]
+        with _watching(visit(ACTS, board)) as two:
+            asked = crowd.commands
+            for _ in range(3):
+                assert _count(one("picture")) == _count(two("picture")) == 200
+        assert crowd.commands - asked <= 4
+
+
+def _count(picture: dict[str, Any]) -> int:
+    return sum(row["count"] for row in picture["rows"] if row["kind"] == "stage")
+
+
+def test_a_broker_that_stands_still(
+    visit: Visit, board: RunningBoard, broker: Broker, start: Start, vhost: str
+) -> None:
+    """It is said, what was seen stays in the picture, and it goes on by itself."""
+    start("-m", "services.printer", STAGE="printer", INPUT_QUEUE="upper", RABBITMQ_VHOST=vhost)
+    page = visit(LOOKS, board)
+    with _watching(page) as watch:
+        watch("picture", lambda told: _count(told) == 1)
+        broker.container.pause()
+        try:
+            away = watch("picture", lambda told: bool(told["broker"]["why"]))
+            assert _count(away) == 1
+            assert page.get("/api/session").json()["user"] == LOOKS
+            late = page.post("/api/login", {"user": ACTS, "password": PASSWORD})
+            assert late.status_code == 503
+            assert "no broker answers" in late.json()["error"]
+        finally:
+            broker.container.unpause()
+        watch("picture", lambda told: not told["broker"]["why"])
+
+
+def test_a_hundred_thousand_dead_letters(
+    visit: Visit, board: RunningBoard, broker: Broker, vhost: str
+) -> None:
+    """They are counted and leafed through, and one of them is found and replayed."""
+    broker.declare("many", vhost)
+    with broker.channel(vhost) as channel:
+        for number in range(100_000):
+            headers = {"x-error-type": f"Error{number % 3}", "x-failed-at": f"2026-11-26T{number}"}
+            given = {"headers": headers, "message_id": f"id-{number}", "delivery_mode": 2}
+            broker.send(channel, "many.dead", "", "letter", **given)
+    page = visit(ACTS, board)
+    with _watching(page) as watch:
+        assert page.post("/api/look", {}).status_code == 200
+        summary = watch("letters", lambda told: told["total"] > 0)
+        assert summary["total"] == 100_000
+        assert sum(row["count"] for row in summary["rows"]) == 100_000
+        found = page.get("/api/letters?queue=many&page=3").json()
+        assert len(found["letters"]) == 50
+        assert found["kept"] == 10_000
+        message_id = found["letters"][0]["id"]
+        assert page.get(f"/api/letter?queue=many&id={message_id}").json()["text"] == "letter"
+        deed = {"verb": "replay", "queue": "many", "ids": [message_id]}
+        assert page.post("/api/letters/act", deed).status_code == 200
+        jobs = watch("jobs", lambda told: told[0]["ok"] is not None and "replay" in told[0]["what"])
+        assert jobs[0]["said"] == "replayed 1 message to many"
+    assert broker.depth("many", vhost) == 1
+    assert broker.depth("many.dead", vhost) == 99_999
+
+
+@contextmanager
+def _watching(page: Page) -> Iterator[Callable[..., Any]]:
+    """Watch as a browser does; give a function that waits for a part of which something is true."""
+    with page.client.stream("GET", "/api/events", timeout=60) as stream:
+        assert stream.status_code == 200
+        lines = stream.iter_lines()
+
+        def wait(part: str, is_it: Callable[[Any], bool] = lambda _told: True) -> Any:
+            for line in lines:
+                if line == f"event: {part}":
+                    told = json.loads(next(lines).removeprefix("data: "))
+                    if is_it(told):
+                        return told
+            raise AssertionError(f"the stream ended without {part}")
+
+        yield wait
+
+
+def test_a_second_board_listens_elsewhere(
+    shared_board: RunningBoard, start: Start, vhost: str
+) -> None:
+    """A port that is taken, or a setting that is wrong, ends in one line."""
+    wrong = start("-m", "services.board", ready=False, LISTEN_PORT="many", RABBITMQ_VHOST=vhost)
+    assert wrong.wait() == 2
+    assert wrong.log.startswith("board: LISTEN_PORT")
+    assert len(wrong.log.splitlines()) == 1
+
+    taken = start(
+        "-m", "services.board", ready=False, LISTEN_PORT=shared_board.port, RABBITMQ_VHOST=vhost
+    )
+    wait_until(lambda: not taken.is_running, 30, "it ends")
+    assert "in use" in taken.log
+    assert "Traceback" not in taken.log
+    assert httpx.get(f"{shared_board.url}/api/session").json() is None

@@ -1,0 +1,1 @@
+"""What of the board needs no broker."""

@@ -1,0 +1,221 @@
+"""The pipeline as it is drawn, and what is said of it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from rabbit.control.messages import Report, State
+from rabbit.operations.looks import Look, Seen
+from rabbit.operations.management import Depth
+from services.board.picture import Drawn, eta
+
+SINCE = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+def _seen(stage: str, number: int = 1, **told: Any) -> Seen:
+    edges = {
+        "to_upper": ("my_queue", "upper"),
+        "printer": ("upper", None),
+        "producer": (None, "my_queue"),
+    }
+    consumes, produces = edges[stage]
+    given = {
+        "command_id": "c",
+        "stage": stage,
+        "replica": f"r{number}",
+        "consumes": consumes,
+        "exchange": consumes,
+        "produces": produces,
+        "state": State.RUNNING,
+        "in_flight": 0,
+        "handled": 0,
+        "failed": 0,
+        "since": SINCE,
+        "process": f"{stage}-{number}",
+    }
+    return Seen(f"{stage}/r{number}", Report(**{**given, **told}))
+
+
+def _silent(stage: str) -> Seen:
+    return Seen(f"{stage}/r1", None, "cut off or killed, since 12:00:00 UTC")
+
+
+def _draw(drawn: Drawn, moment: float, *replicas: Seen, **depths: Depth) -> dict[str, Any]:
+    return drawn.draw(Look(moment, replicas, depths), 1_000_000 + moment)
+
+
+def _row(picture: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
+    (row,) = [each for each in picture["rows"] if (each["kind"], each["name"]) == (kind, name)]
+    return dict(row)
+
+
+def _wrong(picture: dict[str, Any]) -> list[str]:
+    return [each["what"] for each in picture["problems"]]
+
+
+def test_stages_and_queues_stand_in_flow_order() -> None:
+    """Each queue in front of the stage that reads it; what nobody reads comes last."""
+    picture = _draw(
+        Drawn(),
+        0,
+        _seen("printer"),
+        _seen("producer"),
+        _seen("to_upper"),
+        upper=Depth(),
+        my_queue=Depth(),
+        old=Depth(ready=3),
+    )
+
+    assert [each["name"] for each in picture["rows"]] == [
+        "producer",
+        "my_queue",
+        "to_upper",
+        "upper",
+        "printer",
+        "old",
+    ]
+    assert _row(picture, "queue", "upper")["writers"] == ["to_upper"]
+    assert _wrong(picture) == ["Nobody reads old: 3 messages wait"]
+
+
+def test_the_bottleneck_is_where_messages_wait_longest() -> None:
+    """It says how fast, and when the queue is empty."""
+    drawn = Drawn()
+    for second in range(0, 31, 5):
+        picture = _draw(
+            drawn,
+            second,
+            _seen("to_upper", handled=100 * second),
+            _seen("printer", handled=10 * second),
+            my_queue=Depth(),
+            upper=Depth(ready=4000 - 5 * second, in_flight=10),
+        )
+
+    assert picture["verdict"] == {
+        "bottleneck": "printer",
+        "queue": "upper",
+        "waiting": 3860,
+        "eta": pytest.approx(772),
+    }
+    queue = _row(picture, "queue", "upper")
+    assert (queue["out"], queue["in"]) == (pytest.approx(10), pytest.approx(5))
+
+
+def test_a_queue_that_grows() -> None:
+    """It never catches up, and how to help is said."""
+    drawn = Drawn()
+    for second in range(0, 31, 5):
+        picture = _draw(
+            drawn, second, _seen("printer", handled=10 * second), upper=Depth(ready=50 * second)
+        )
+
+    assert picture["verdict"]["eta"] == "grows"
+    (problem,) = picture["problems"]
+    assert problem["what"] == "The queue upper grows by 50 messages/s: printer does not keep up"
+    assert problem["command"] == "docker compose up -d --scale printer=N printer"
+
+
+def test_a_stage_that_handles_nothing_while_messages_wait() -> None:
+    """After a minute it is stuck, and not before."""
+    drawn = Drawn()
+    looks = ((second, _seen("printer"), Depth(ready=7)) for second in range(0, 121, 5))
+    told = [_wrong(_draw(drawn, second, seen, upper=depth)) for second, seen, depth in looks]
+
+    assert told[8] == []
+    assert "printer has handled nothing for 1" in told[-1][0]
+
+
+def test_a_stage_without_a_replica_stays_in_the_picture() -> None:
+    """After a halt it is seen what was there; its queue is read by nobody then."""
+    drawn = Drawn()
+    _draw(drawn, 0, _seen("to_upper"), _seen("printer"), my_queue=Depth(), upper=Depth())
+
+    picture = _draw(drawn, 5, _seen("to_upper"), my_queue=Depth(), upper=Depth(ready=2))
+
+    assert [each["name"] for each in picture["rows"]] == [
+        "my_queue",
+        "to_upper",
+        "upper",
+        "printer",
+    ]
+    assert _row(picture, "stage", "printer")["count"] == 0
+    (problem,) = picture["problems"]
+    assert (problem["what"], problem["cure"]) == (
+        "Nobody reads upper: 2 messages wait",
+        "start printer:",
+    )
+
+
+def test_one_missed_look_is_no_silence() -> None:
+    """The last answer holds for a few seconds; then the replica is silent, and why is said."""
+    drawn = Drawn()
+    _draw(drawn, 0, _seen("printer", handled=5))
+
+    soon = _draw(drawn, 2, _silent("printer"))
+    late = _draw(drawn, 12, _silent("printer"))
+
+    assert _row(soon, "stage", "printer")["states"] == {"running": 1}
+    assert _row(late, "stage", "printer")["states"] == {"silent": 1}
+    assert _wrong(late) == ["printer/r1 does not answer"]
+
+
+@pytest.mark.parametrize(
+    ("told", "what"),
+    [
+        ({"state": State.BLOCKED}, "printer/r1 the broker takes no messages from it"),
+        ({"state": State.GAVE_UP}, "printer/r1 gave up after DRAIN_TIMEOUT"),
+        ({"trouble": "no right\nto read"}, "printer/r1: no right\\nto read"),
+        ({"oldest_seconds": 400.0}, "printer has been at one message for 7 min"),
+    ],
+)
+def test_what_a_replica_says_is_wrong(told: dict[str, Any], what: str) -> None:
+    """It is said in words, and in one line."""
+    assert _wrong(_draw(Drawn(), 0, _seen("printer", **told))) == [what]
+
+
+def test_dead_letters_and_many_retries() -> None:
+    """Those of a broadcast edge have a queue of their own, and count for its edge."""
+    picture = _draw(
+        Drawn(),
+        0,
+        _seen("printer"),
+        upper=Depth(dead_letters=1, retrying=99),
+        **{"news.log.dead": Depth(ready=4), "news.log.*": Depth()},
+    )
+
+    assert _wrong(picture) == [
+        "1 message of upper was given up",
+        "99 messages of upper wait for another attempt",
+        "4 messages of news.log.* were given up",
+    ]
+
+
+def test_two_hundred_replicas_fold() -> None:
+    """All are counted, and drawn up to a bound."""
+    picture = _draw(Drawn(), 0, *(_seen("printer", number) for number in range(300)))
+
+    stage = _row(picture, "stage", "printer")
+    assert stage["count"] == 300
+    assert stage["states"] == {"running": 300}
+    assert len(stage["replicas"]) == 250
+
+
+@pytest.mark.parametrize(
+    ("waiting", "out", "growth", "told"),
+    [
+        (0, 10.0, 0.0, "empty"),
+        (5, None, None, None),
+        (5, 10.0, 0.0, 0.5),
+        (1000, 10.0, 0.0, "level"),
+        (1000, 10.0, 5.0, "grows"),
+        (1000, 10.0, -5.0, 200.0),
+        (1000, 0.0, 0.0, "stuck"),
+        (1000, 0.0, 3.0, "stuck"),
+    ],
+)
+def test_when_a_queue_is_empty(
+    waiting: int, out: float | None, growth: float | None, told: float | str | None
+) -> None:
+    """Or why that cannot be said."""
+    assert eta(waiting, out, growth) == told
