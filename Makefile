@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: up publish halt drain status board forget repartition dead-letters replay doctor logs secure
 .PHONY: down clean test test-board test-faults test-secured soak bench check stage lock images help
-.PHONY: preflight ours running
+.PHONY: upgrade preflight ours running
 
 # How many processes run tests: those mostly wait.
 WORKERS ?= 4
@@ -47,6 +47,9 @@ replay: running ## publish dead letters again: ARGS=--all, or '--reason ValueErr
 
 doctor: running ## differences between what the stages declare and what the broker has; ARGS=--fix, --graph
 	@deploy/bin/doctor $(ARGS)
+
+upgrade: running ## of three brokers, make one after the other anew, with the image there is now, under load
+	@deploy/bin/upgrade
 
 logs: ## follow the logs of all services
 	@docker compose logs --follow --tail 100

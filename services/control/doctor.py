@@ -12,6 +12,7 @@ from rich.table import Table
 from rabbit import ConfigurationError, RabbitError
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
+from rabbit.operations.cluster import Cluster
 from rabbit.operations.compose import Containers, DeclaredStage, stages
 from rabbit.operations.definitions import definitions
 from rabbit.operations.graph import graph
@@ -62,11 +63,19 @@ def doctor(
             return
         if fix or dry_run:
             with _repair(declared, settings, management, containers) as repair:
-                is_left = _fix(repair, declared, management, form, ask=not yes, dry_run=dry_run)
+                plan = repair.plan(patiently=dry_run)
+                if dry_run:
+                    is_left = _show_plan(plan, declared, Cluster.of(management), form)
+                else:
+                    if not yes and (plan.delete or plan.move):
+                        _ask(described(plan))
+                    _mend(repair, plan, form)
+                    is_left = _show_left(repair, declared, management, form)
         else:
-            found = differences(declared, management)
+            cluster = Cluster.of(management)
+            found = [*differences(declared, management), *cluster.findings()]
             is_left = bool(found)
-            _show(found, len(declared), form)
+            _show(found, declared, cluster, form)
     raise typer.Exit(1 if is_left else 0)
 
 
@@ -83,47 +92,47 @@ def _repair(
         yield Repair(declared, settings, client, management, known, log)
 
 
-def _fix(
-    repair: Repair,
-    declared: list[DeclaredStage],
-    management: Management,
-    form: Format,
-    *,
-    ask: bool,
-    dry_run: bool,
-) -> bool:
-    """Do what can be done; return whether something is left to do."""
-    is_table = form is Format.TABLE
-    plan = repair.plan(patiently=dry_run)
-    steps = described(plan)
-    if dry_run:
-        if is_table:
-            _show_plan(steps, plan, len(declared))
-        else:
-            typer.echo(json.dumps({"would": steps, "left": _plain(plan.left)}, indent=2))
-        return not plan.is_empty or bool(plan.left)
-    if ask and (plan.delete or plan.move):
-        _ask(steps)
+def _show_plan(plan: Plan, declared: list[DeclaredStage], cluster: Cluster, form: Format) -> bool:
+    """Say what would be done; return whether there is something to do, or for a person to do."""
+    steps, left = described(plan), [*plan.left, *cluster.findings()]
+    if form is Format.JSON:
+        typer.echo(json.dumps({"would": steps, "left": _plain(left)}, indent=2))
+        return bool(steps or left)
+    for step in steps:
+        typer.echo(visible(step))
+    if left or not steps:
+        _show(left, declared, cluster, form)
+    return bool(steps or left)
+
+
+def _mend(repair: Repair, plan: Plan, form: Format) -> None:
+    """Do it; of what ends early it is said, too, how far it has come."""
     try:
         with spinner("repairing") as tell:
             repair.run(plan, tell)
-    finally:  # also of one that has ended early
-        for line in repair.done if is_table else ():
+    finally:
+        for line in repair.done if form is Format.TABLE else ():
             typer.echo(visible(line))
+
+
+def _show_left(
+    repair: Repair, declared: list[DeclaredStage], management: Management, form: Format
+) -> bool:
+    """Compare again, and say what is left; who was halted does not consume, of course."""
+    halted, cluster = set(repair.halted), Cluster.of(management)
     left = [
         each
-        for each in differences(declared, management)
-        if each.problem != "unconsumed" or not set(each.stages) & set(repair.halted)
+        for each in [*differences(declared, management), *cluster.findings()]
+        if each.problem != "unconsumed" or not halted & set(each.stages)
     ]
-    if is_table:
-        if repair.halted:
-            typer.echo(
-                f"halted: {', '.join(map(escape, repair.halted))}; make up starts what is to run"
-            )
-        _show(left, len(declared), form)
-    else:
+    if form is Format.JSON:
         told = {"done": repair.done, "halted": repair.halted, "left": _plain(left)}
         typer.echo(json.dumps(told, indent=2))
+        return bool(left)
+    if halted:
+        names = ", ".join(map(escape, repair.halted))
+        typer.echo(f"halted: {names}; make up starts what is to run")
+    _show(left, declared, cluster, form)
     return bool(left)
 
 
@@ -142,21 +151,17 @@ def _ask(steps: list[str]) -> None:
         raise RabbitError("nothing is done")
 
 
-def _show_plan(steps: list[str], plan: Plan, number: int) -> None:
-    for step in steps:
-        typer.echo(visible(step))
-    if steps and not plan.left:
-        return
-    _show(plan.left, number, Format.TABLE)
-
-
-def _show(found: list[Finding], number: int, form: Format) -> None:
+def _show(
+    found: list[Finding], declared: list[DeclaredStage], cluster: Cluster, form: Format
+) -> None:
     if form is Format.JSON:
         typer.echo(json.dumps(_plain(found), indent=2))
     elif found:
         console().print(_table(found))
     else:
-        typer.echo(f"no difference: {counted(number, 'stage')}, all as declared")
+        nodes = f", on {cluster.size} nodes" if cluster.size > 1 else ""
+        number = counted(len(declared), "stage")
+        typer.echo(f"no difference: {number}, all as declared{nodes}")
 
 
 def _plain(found: list[Finding]) -> list[dict[str, object]]:

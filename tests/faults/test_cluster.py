@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ from tests.faults.stream import Stream
 from tests.faults.summary import Summary
 from tests.support import images
 from tests.support.containers import Container, Containers, Image
-from tests.support.pipeline import Pipeline
+from tests.support.pipeline import ROOT, Pipeline
 from tests.waiting import wait_until
 
 #: How long a command may take: HALT_TIMEOUT, and starting and leaving.
@@ -35,11 +37,34 @@ class Cluster(NamedTuple):
         nodes: their containers, by service.
         operator: sees them through the first one, whose ports are published.
         containers: stages on their network.
+        pipeline: what brought them up.
     """
 
     nodes: dict[str, Container]
     operator: Operator
     containers: Containers
+    pipeline: Pipeline
+
+    def look(self) -> None:
+        """Find the containers that the nodes have now."""
+        for name in _NODES:
+            found = self.containers.client.containers.get(self.pipeline.containers(name)[0])
+            self.nodes[name] = Container(found)
+
+    def doctor(self, **stages: dict[str, str]) -> set[tuple[str, str]]:
+        """Return what the doctor finds in these stages: problem and name."""
+        services = {name: {"environment": variables} for name, variables in stages.items()}
+        done = subprocess.run(
+            [sys.executable, "-m", "services.control", "doctor", "--format", "json"],
+            cwd=ROOT,
+            env={**self.operator.environment, "PYTHONPATH": str(ROOT / "shared")},
+            input=json.dumps({"services": services}),
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+        )
+        return {(each["problem"], each["name"]) for each in json.loads(done.stdout)}
 
     def wait_whole(self) -> None:
         """Wait until all nodes are there, by the count of the first."""
@@ -57,8 +82,8 @@ class Cluster(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def cluster(containers: Containers) -> Iterator[Cluster]:
-    """Bring up the brokers of the compose files; `containers` has built the stages."""
+def cluster(containers: Containers) -> Iterator[Cluster]:  # noqa: ARG001 - it builds the stages
+    """Bring up the brokers of the compose files."""
     files = "docker-compose.yml:deploy/cluster/docker-compose.cluster.yml"
     login = {"RABBITMQ_USERNAME": USERNAME, "RABBITMQ_PASSWORD": PASSWORD}
     name = f"pipeline-faults-cluster-{os.getpid()}"
@@ -67,13 +92,10 @@ def cluster(containers: Containers) -> Iterator[Cluster]:
     )
     try:
         pipeline.compose("up", "--detach", *_NODES)
-        client = containers.client
-        nodes = {
-            name: Container(client.containers.get(pipeline.containers(name)[0])) for name in _NODES
-        }
         operator = Operator(pipeline.amqp_port, pipeline.management_port)
         with Containers("faults-cluster", network=f"{pipeline.name}_default") as stages:
-            made = Cluster(nodes, operator, stages)
+            made = Cluster({}, operator, stages, pipeline)
+            made.look()
             made.wait_whole()
             yield made
     finally:
@@ -184,6 +206,56 @@ def test_first_node_frozen(cluster: Cluster, stream: Stream) -> None:
         finally:
             first.raw.unpause()
         cluster.wait_whole()
+
+
+@pytest.mark.timeout(600)
+def test_doctor_looks_at_the_nodes(cluster: Cluster, stream: Stream) -> None:
+    """A queue with too few copies, a node in maintenance, and one that is away."""
+    stream.start()
+    stages = {
+        "to_upper": {"INPUT_QUEUE": stream.input, "OUTPUT_QUEUE": stream.output},
+        "printer": {"INPUT_QUEUE": stream.output},
+    }
+    name, node = "rabbit@rabbitmq2", cluster.nodes["rabbitmq2"]
+
+    assert cluster.doctor(**stages) == set()
+    node.raw.exec_run(["rabbitmq-queues", "delete_member", stream.input, name])
+    assert cluster.doctor(**stages) == {("members", stream.input)}
+    node.raw.exec_run(["rabbitmq-queues", "grow", name, "all"])
+    assert cluster.doctor(**stages) == set()
+    node.raw.exec_run(["rabbitmq-upgrade", "drain"])
+    try:
+        assert cluster.doctor(**stages) == {("maintenance", name)}
+        node.raw.stop()
+        away = {("down", name)}
+        wait_until(lambda: cluster.doctor(**stages) == away, _ELECTION_SECONDS, "it is away")
+    finally:
+        node.start()
+    cluster.wait_whole()
+
+    wait_until(lambda: cluster.doctor(**stages) == set(), _BOOT_SECONDS, "all is well again")
+    stream.wait_flowing(_ELECTION_SECONDS)
+
+
+@pytest.mark.runs("make upgrade")
+@pytest.mark.timeout(900)
+def test_brokers_upgraded_one_by_one(cluster: Cluster, stream: Stream) -> None:
+    """`make upgrade`: each broker is replaced while messages flow, and no replica needs a hand."""
+    stream.start()
+    before = {node.id for node in cluster.nodes.values()}
+    counts = {stage: len(_NODES) * count for stage, count in _ONE_NODE.items()}
+
+    with stream.fault("cluster: brokers upgraded one by one", **counts):
+        said = cluster.pipeline.make("upgrade").stdout
+        cluster.look()
+        cluster.wait_whole()
+        stream.wait_flowing(_ELECTION_SECONDS)
+
+    assert said.endswith("upgraded: rabbitmq rabbitmq2 rabbitmq3\n")
+    assert not before & {node.id for node in cluster.nodes.values()}
+    for replica in stream.replicas:
+        replica.raw.reload()
+        assert replica.raw.attrs["RestartCount"] == 0, replica.log()
 
 
 def _control(cluster: Cluster, stream: Stream, *arguments: str) -> str:

@@ -11,10 +11,10 @@ from rabbit.topology import Edge
 def graph(
     stages: Iterable[DeclaredStage], depths: Mapping[str, Depth], consumers: Mapping[str, int]
 ) -> str:
-    """Return a flowchart, in the order of the Compose file.
+    """Return a flowchart.
 
     Args:
-        stages: those of the Compose file.
+        stages: those of the Compose file; whoever draws it finds the order of the flow.
         depths: what each queue holds, with its retries and dead letters.
         consumers: how many each queue has.
     """

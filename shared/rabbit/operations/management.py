@@ -248,6 +248,15 @@ class Management:
         queue = self._ask(f"queues/{self._vhost}/{quote(edge + CENSUS_SUFFIX, safe='')}")
         return int(queue["arguments"].get("x-max-length", 0)) if queue else 0
 
+    def nodes(self) -> list[list[dict[str, Any]]]:
+        """Return all nodes of the cluster, as each broker sees them that answers."""
+        path = "nodes?columns=name,running,being_drained,applications"
+        views = [self._ask(path)]  # whichever; it is waited for
+        for api in list(self._apis)[1:]:
+            with suppress(BrokerUnavailableError):
+                views.append(api.ask(path, None, self._request_seconds))
+        return views
+
     def is_whole(self) -> bool:
         """Tell whether all nodes of the cluster run."""
         return all(each.get("running") for each in self._ask("nodes?columns=name,running"))

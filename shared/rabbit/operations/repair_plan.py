@@ -15,7 +15,7 @@ from rabbit.topology import (
 )
 
 #: What has one of these is not moved: a queue of one replica, which goes away by itself, and a
-#: partition of an ordered edge: while it has no binding, keys go to other ones.
+#: partition of an ordered edge: while it has no binding, keys go to other ones. Nor is a stream.
 _NOT_MOVED = {"x-expires", "x-single-active-consumer"}
 
 
@@ -138,7 +138,8 @@ def _moves(
     messages = diff.broker.messages
     for item, stages in diff.declared:
         if isinstance(item, Queue) and item.name in why and item.name not in contradicted:
-            if item.arguments.keys() & _NOT_MOVED:
+            kind = diff.broker.queues.get(item.name, {}).get("x-queue-type")
+            if item.arguments.keys() & _NOT_MOVED or kind == "stream":
                 continue
             number = messages.get(item.name, 0) + messages.get(f"{item.name}{BESIDE}", 0)
             yield Move(item, tuple(stages), "; ".join(why[item.name]), number)
