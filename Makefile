@@ -2,7 +2,8 @@
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
 .PHONY: up publish halt drain status board forget repartition dead-letters replay doctor logs secure
-.PHONY: down clean test test-board test-faults test-secured soak bench check stage lock images help
+.PHONY: down clean test test-board test-faults test-secured soak bench check stage lock
+.PHONY: images sbom audit help
 .PHONY: upgrade preflight ours running
 
 # How many processes run tests: those mostly wait.
@@ -97,6 +98,12 @@ lock: ## renew the hash-locked requirements from pyproject.toml and services/*/r
 
 images: ## build the base images from Debian packages, for a site without a registry
 	@deploy/offline/build
+
+sbom: preflight ours ## what each image has in it, as CycloneDX, into the folder sbom
+	@deploy/bin/sbom
+
+audit: ## ask whether a weakness is known of any package that the images have
+	@deploy/bin/audit
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -101,9 +101,15 @@ class Operator:
             return bool(self.api("GET", "overview"))
         return False
 
-    def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def api(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        login: str = f"{USERNAME}:{PASSWORD}",
+    ) -> Any:
         """Send a request to the management API; None when it knows no such thing."""
-        login = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
+        login = base64.b64encode(login.encode()).decode()
         request = Request(  # noqa: S310 - http
             f"{self.management_url}/api/{path}",
             method=method,

@@ -11,6 +11,7 @@ import typer
 
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
+from rabbit.operations.certificates import ending
 from rabbit.operations.compose import Containers
 from rabbit.operations.drain import Drain
 from rabbit.operations.halt import Halt
@@ -162,7 +163,8 @@ def status(
             return
         before = take()
         sleep(INTERVAL_SECONDS)
-        shown = Status(take(), before, each_replica=each_replica)
+        told = ending(session.settings)
+        shown = Status(take(), before, each_replica=each_replica, ending=told)
         if as_json or form is Format.JSON:
             typer.echo(shown.as_json())
         else:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rabbit import ConfigurationError, RabbitError
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
+from rabbit.operations.certificates import ending
 from rabbit.operations.cluster import Cluster
 from rabbit.operations.compose import Containers, DeclaredStage, stages
 from rabbit.operations.definitions import definitions
@@ -74,6 +75,8 @@ def doctor(
         else:
             cluster = Cluster.of(management)
             found = [*differences(declared, management), *cluster.findings()]
+            ends = ending(settings).items()
+            found += [Finding("ends", "certificate", broker, said) for broker, said in ends]
             is_left = bool(found)
             _show(found, declared, cluster, form)
     raise typer.Exit(1 if is_left else 0)

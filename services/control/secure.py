@@ -46,7 +46,7 @@ _STAGE = """\
     environment:
       RABBITMQ_CA_FILE: /run/secrets/ca.pem
       RABBITMQ_PASSWORD: !reset null
-      RABBITMQ_USERNAME: {user}
+      RABBITMQ_USERNAME: "{user}"
       TOPOLOGY: given
     secrets:
       - {{ source: secured_ca, target: ca.pem }}

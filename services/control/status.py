@@ -1,9 +1,10 @@
 """The pipeline as tables or as JSON: stages and their replicas, and how deep the queues are."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -24,7 +25,12 @@ class Status:
     """What there is to show of a look at the pipeline."""
 
     def __init__(
-        self, now: Look, before: Look | None = None, *, each_replica: bool = False
+        self,
+        now: Look,
+        before: Look | None = None,
+        *,
+        each_replica: bool = False,
+        ending: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Show it.
 
@@ -32,7 +38,9 @@ class Status:
             now: what there is.
             before: an earlier look: rates are those since then.
             each_replica: show each of a stage's replicas, not all of them in one row.
+            ending: what is to be said of the certificates of brokers, by broker.
         """
+        self._ending = ending
         self._pipeline = pipeline(now, before)
         self._replicas = now.replicas[:MOST_SHOWN]
         self._more = len(now.replicas[MOST_SHOWN:])
@@ -63,6 +71,7 @@ class Status:
             "queues": {name: asdict(depth) for name, depth in self._depths.items()},
             "more": self._more,
             "strange": self._pipeline.strange,
+            "certificates": dict(self._ending),
         }
         return json.dumps(told, indent=2)
 
@@ -81,6 +90,7 @@ class Status:
             yield f"and {len(told) - MOST_TOLD} more replicas: --replicas shows them"
         if self._pipeline.strange:
             yield self._pipeline.strange
+        yield from (f"{escape(broker)}: {said}" for broker, said in self._ending.items())
 
     def _whose_partitions(self, replica: Seen) -> str | None:
         """Say which partitions a replica has, if it reads an ordered edge."""

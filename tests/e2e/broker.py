@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -9,17 +10,29 @@ from tests.support.pipeline import Pipeline
 
 
 class Broker:
-    """RabbitMQ's HTTP API with the credentials that the README names."""
+    """RabbitMQ's HTTP API; by default with the credentials that the README names."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        """Ask the API of this pipeline's broker."""
-        self._pipeline = pipeline
-        self._url = f"http://127.0.0.1:{pipeline.management_port}/api"
-        self._login = base64.b64encode(b"pipeline:pipeline").decode()
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        login: str = "pipeline:pipeline",
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Ask the API of this pipeline's broker.
+
+        Args:
+            pipeline: it.
+            login: the user and the password.
+            context: how to check its certificate; None: it has none.
+        """
+        self._pipeline, self._context = pipeline, context
+        scheme = "https" if context else "http"
+        self._url = f"{scheme}://127.0.0.1:{pipeline.management_port}/api"
+        self._login = base64.b64encode(login.encode()).decode()
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Send one request; return what it answers."""
-        request = Request(  # noqa: S310 - http, to this machine
+        request = Request(  # noqa: S310 - http(s), to this machine
             f"{self._url}/{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
@@ -28,7 +41,7 @@ class Broker:
                 "Content-Type": "application/json",
             },
         )
-        with urlopen(request, timeout=10) as response:  # noqa: S310
+        with urlopen(request, timeout=10, context=self._context) as response:  # noqa: S310
             answer = response.read()
         return json.loads(answer) if answer else None
 

@@ -31,10 +31,9 @@ def broker(installed: Pipeline) -> Broker:
 
 
 @pytest.fixture
-def pipeline(installed: Pipeline) -> Pipeline:
+def pipeline(installed: Pipeline, broker: Broker) -> Pipeline:
     """Start with one container of each stage that runs, and with empty queues."""
     installed.start()
-    broker = Broker(installed)
     for queue in ("my_queue", "upper"):
         broker.purge(queue)
     wait_until(

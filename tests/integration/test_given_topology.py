@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from urllib.error import HTTPError
 
 import pika
 import pytest
@@ -86,6 +87,10 @@ class Given:
         done = self.control("dead-letters", "list", "--format", "json")
         return list(json.loads(done.stdout)["letters"])
 
+    def basic(self, user: str) -> str:
+        """Return the login for the management API."""
+        return f"{user}:{self._passwords[user]}"
+
     @contextmanager
     def connection(self, user: str, password: str | None = None) -> Iterator[BlockingConnection]:
         """Be this user, with any client."""
@@ -146,42 +151,95 @@ def test_everything_works_with_the_least_rights(given: Given) -> None:
     assert relay.wait() == 0, relay.log
 
 
-def test_a_stage_that_was_broken_into_is_refused_all_else(given: Given) -> None:
+#: What a user tries: a method of pika's channel, and its arguments.
+Attempt = tuple[Any, ...]
+
+READ, WRITTEN = {"fallible": "one", "recorder": "two"}, {"producer": "one", "fallible": "two"}
+#: A stage without attempts has no retry queue.
+QUEUES = ("one", "two", "one.dead", "two.dead", "one.retry.200ms")
+EXCHANGES = (*QUEUES, "one.back", "two.back", CONTROL_EXCHANGE, REPLIES_EXCHANGE)
+OTHERS = ("control.other.r", "control/other/r", "control.replies.0a", "a queue of its own")
+
+
+def attempts() -> Iterator[Attempt]:
+    """Yield what can be done with each name there is, and with some that there are not."""
+    for queue in (*QUEUES, *OTHERS):
+        yield from (("basic_get", queue), ("queue_purge", queue), ("queue_delete", queue))
+        yield "basic_publish", "", queue, b"x"
+        for exchange in ("one", "two", CONTROL_EXCHANGE):
+            yield from ((each, queue, exchange, "k") for each in ("queue_bind", "queue_unbind"))
+    for exchange in EXCHANGES:
+        yield "basic_publish", exchange, "k", b"x"
+        yield "exchange_delete", exchange
+        for source in ("one", "two", CONTROL_EXCHANGE):
+            yield "exchange_bind", exchange, source, "k"
+            yield "exchange_unbind", exchange, source, "k"
+    for name in OTHERS:
+        yield from (("exchange_declare", name), ("queue_declare", name))
+
+
+def own(user: str) -> set[Attempt]:
+    """Return what a stage may do all the same: what it does with its input and its output.
+
+    A queue has the name of its exchange, so who may publish there may bind it, to what he may read:
+    to his input, and to `control`, which every stage hears. So may who writes dead letters.
+    """
+    read = {READ[user]} if user in READ else set()
+    parts = {f"{name}.{part}" for name in read for part in ("dead", "retry.200ms")}
+    targets = (parts | {WRITTEN.get(user)}) & {*QUEUES}
+    published = targets | {REPLIES_EXCHANGE}
+    kinds = {"queue": targets, "exchange": published}
+    return {
+        *(("basic_publish", name, "k", b"x") for name in published),
+        *((method, name) for name in read for method in ("basic_get", "queue_purge")),
+        *(
+            (f"{kind}_{method}", target, source, "k")
+            for kind in kinds
+            for method in ("bind", "unbind")
+            for target in kinds[kind]
+            for source in read | {CONTROL_EXCHANGE}
+        ),
+    }
+
+
+def test_a_stage_that_was_broken_into_is_refused_all_else(given: Given, broker: Broker) -> None:
     """It publishes no command, touches no other's edge, and deletes nothing of the topology."""
-    inputs = {"fallible": "one", "recorder": "two"}
-    outputs = {"producer": "one", "fallible": "two"}
-    queues = ["one", "two", "one.dead", "two.dead"]
-    exchanges = ["one", "two", "control"]
-    nobody: list[tuple[Any, ...]] = [
-        ("basic_publish", "control", "", b"{}"),  # a halt
-        ("basic_publish", "", "control.other.r", b"{}"),
-        ("basic_get", "control.other.r"),
-        ("queue_declare", "control.other.r"),
-        ("queue_declare", "a queue of its own"),
-        *(("exchange_delete", each) for each in (*exchanges, "control.replies")),
-        *(("queue_delete", each) for each in queues),
-        *(("queue_unbind", each, each, each) for each in queues),
-        *(("basic_publish", each, each, b"x") for each in ("one.back", "two.back")),
-    ]
     for user in STAGES:
-        read, written = inputs.get(user), outputs.get(user)
-        attempts = [
-            *nobody,
-            *(("basic_get", each) for each in queues if each != read),
-            *(("queue_purge", each) for each in queues if each != read),
-            *(("basic_publish", each, each, b"x") for each in ("one", "two") if each != written),
-            *(("queue_bind", queue, exchange) for queue in queues for exchange in exchanges),
-        ]
-        # A queue is named as its exchange: who may write there may bind it, to what he may read.
-        sources = {"control", read or "control"}
-        targets = {f"{read}.dead" if read else "", written or ""} & {*queues}
-        own = {("queue_bind", target, source) for target in targets for source in sources}
         with given.connection(user) as connection:
-            allowed = {each for each in attempts if not refused(connection, *each)}
-        assert (user, allowed) == (user, own)
-    for user in (*STAGES, "control"):
-        with pytest.raises(AMQPError), given.connection(user, password="wrong"):  # noqa: S106
-            pass
+            allowed = {each for each in attempts() if not refused(connection, *each)}
+        assert (user, allowed) == (user, own(user))
+        with pytest.raises(HTTPError, match="401"):
+            broker.api("GET", "queues", login=given.basic(user))
+
+
+def test_control_and_strangers_are_refused_what_they_do_not_need(
+    given: Given, broker: Broker
+) -> None:
+    """Control publishes nothing to an edge but a replay, deletes no queue of one, makes no user.
+
+    Nobody is let in without a login, with a wrong password, with another user's, or unknown.
+    """
+    refusals: set[Attempt] = {
+        *((f"{kind}_delete", each) for each in ("one", "two") for kind in ("queue", "exchange")),
+        *(("queue_delete", f"{each}.dead") for each in ("one", "two")),
+        *(("basic_publish", each, "k", b"x") for each in (*QUEUES, REPLIES_EXCHANGE)),
+        *(("queue_bind", each, "control", "k") for each in QUEUES),
+        ("queue_declare", "a queue of its own"),
+        ("exchange_declare", "a queue of its own"),
+    }
+    with given.connection("control") as connection:
+        assert {each for each in refusals if not refused(connection, *each)} == set()
+    with pytest.raises(HTTPError, match="401"):
+        broker.api("PUT", "users/more", {"password": "x"}, login=given.basic("control"))
+
+    logins = [("", ""), ("nobody", "x"), ("guest", "guest"), ("pipeline", "pipeline")]
+    users = (*STAGES, "control")
+    logins += [(user, password) for user in users for password in ("", "wrong", user)]
+    logins.append(("recorder", given.login("producer")["RABBITMQ_PASSWORD"]))
+
+    for user, password in logins:
+        with pytest.raises(AMQPError), given.connection(user, password):
+            pytest.fail(f"{user!r} is let in with {password!r}")
 
 
 def sent_by(user: str | None) -> pika.BasicProperties:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from rabbit import MessageQueue
+from rabbit.operations.certificates import ending
+from rabbit.settings import Settings
 from rabbit.settings_files import tls_context
 from tests.conftest import Start
 from tests.integration.tls import Certificates, Handshakes, TlsBroker
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 RECORDER = ("-m", "tests.integration.stages.recorder")
@@ -113,6 +116,19 @@ def test_a_management_api_with_another_ca_is_not_asked(
 
         assert listed.wait() == 1
     assert "CERTIFICATE_VERIFY_FAILED" in listed.log
+
+
+def test_a_certificate_that_ends_soon_is_told(certificates: Certificates) -> None:
+    """Thirty days ahead, and of each broker that shows one; of one that is silent nothing."""
+    with Handshakes(certificates.ending_server) as soon, Handshakes(certificates.server) as later:
+        urls = [f"amqps://localhost:{port}" for port in (soon.port, later.port, free_port())]
+        settings = Settings.load(rabbitmq_url=",".join(urls), rabbitmq_ca_file=certificates.ca)
+
+        told = ending(settings)
+
+    assert list(told) == [f"localhost:{soon.port}"]
+    (said,) = told.values()
+    assert said.startswith("its certificate, or the CA's, ends on 20")
 
 
 WRONG: list[tuple[str, Callable[[TlsBroker, Certificates], dict[str, Any]], str]] = [

@@ -5,7 +5,7 @@ import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -58,6 +58,10 @@ class Certificates:
         self.expired = self._pair("expired", self._ca.issue_cert("client", not_after=long_ago))
         self.server = self._pair("server", self._ca.issue_cert("localhost"))
         self.other_server = self._pair("other-server", self._stranger.issue_cert("localhost"))
+        soon = datetime.now(UTC) + timedelta(days=29)
+        self.ending_server = self._pair(
+            "ending-server", self._ca.issue_cert("localhost", not_after=soon)
+        )
         self.old_server = self._pair(
             "old-server", self._ca.issue_cert("localhost", not_after=long_ago)
         )

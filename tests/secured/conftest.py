@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.broker import Broker
+from tests.e2e.conftest import pipeline as pipeline  # noqa: PLC0414 - this fixture, with those below
 from tests.secured.secured import Secured
 from tests.support.images import building
 from tests.support.pipeline import Pipeline, copy_of_the_project
@@ -23,6 +25,19 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         pipeline.compose("up", "--detach", "--wait", "rabbitmq")
         pipeline.compose("run", "--rm", "--no-deps", "producer", MESSAGES="before")
         made.take()
+        pipeline.wait_printed(["BEFORE", "HELLO", "WORLD"])
         yield made
     finally:
         pipeline.remove()
+
+
+@pytest.fixture(scope="session")
+def installed(secured: Secured) -> Pipeline:
+    """For tests that are not about how it is secured."""
+    return secured.pipeline
+
+
+@pytest.fixture
+def broker(secured: Secured) -> Broker:
+    """Likewise: look at the pipeline's broker."""
+    return secured.broker()

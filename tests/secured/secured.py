@@ -1,15 +1,12 @@
 """A secured pipeline, and what a stranger, a stage and the administrator see of it."""
 
-import base64
-import json
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import pika
 
+from tests.e2e.broker import Broker
 from tests.support.pipeline import Pipeline
 
 STAGES = ("producer", "to_upper", "printer")
@@ -20,6 +17,7 @@ class Secured:
 
     Attributes:
         pipeline: what runs it.
+        folder: where its copy of the project is.
         said: what `make secure` and `make up` have printed.
     """
 
@@ -31,7 +29,7 @@ class Secured:
             folder: where its copy of the project is.
         """
         self.pipeline, self.said = pipeline, ""
-        self._folder = folder
+        self.folder = folder
 
     def take(self) -> None:
         """Secure it, and start it."""
@@ -41,7 +39,7 @@ class Secured:
 
     def secret(self, name: str) -> str:
         """Return what a file says."""
-        return (self._folder / "secrets" / name).read_text()
+        return (self.folder / "secrets" / name).read_text()
 
     def secrets(self) -> Mapping[str, str]:
         """Return everything that nobody may see but those it is for."""
@@ -50,12 +48,12 @@ class Secured:
 
     def users(self) -> list[str]:
         """Return who has a password."""
-        return sorted(each.name for each in (self._folder / "secrets/passwords").iterdir())
+        return sorted(each.name for each in (self.folder / "secrets/passwords").iterdir())
 
     @property
     def context(self) -> ssl.SSLContext:
         """How somebody on this machine checks the broker's certificate."""
-        return ssl.create_default_context(cafile=self._folder / "secrets/ca.pem")
+        return ssl.create_default_context(cafile=self.folder / "secrets/ca.pem")
 
     def connect(self, user: str, password: str | None = None) -> pika.BlockingConnection:
         """Log in with any client; default: with the user's own password."""
@@ -69,12 +67,6 @@ class Secured:
             )
         )
 
-    def ask(self, path: str, user: str = "administrator") -> Any:
-        """Ask the management API."""
-        login = f"{user}:{self.secret(f'passwords/{user}')}".encode()
-        request = Request(
-            f"https://localhost:{self.pipeline.management_port}/api/{path}",
-            headers={"Authorization": f"Basic {base64.b64encode(login).decode()}"},
-        )
-        with urlopen(request, timeout=10, context=self.context) as response:  # noqa: S310
-            return json.load(response)
+    def broker(self, user: str = "administrator") -> Broker:
+        """Return its management API, for somebody who logs in there."""
+        return Broker(self.pipeline, f"{user}:{self.secret(f'passwords/{user}')}", self.context)

@@ -1,24 +1,24 @@
 """`make secure` on a pipeline that was there before; then everything is as it was, but secured."""
 
 import json
+import os
 import socket
 import ssl
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pika.exceptions import AMQPError
 
-from tests.secured.secured import Secured
-from tests.support.pipeline import PATIENCE_SECONDS
+from tests.secured.secured import STAGES, Secured
+from tests.support.pipeline import PATIENCE_SECONDS, ROOT
 from tests.waiting import wait_until
 
 
 @pytest.mark.runs("make secure")
 def test_it_goes_on_with_what_was_there(secured: Secured) -> None:
-    """The message that waited in clear text arrives; the console is told, and no password."""
-    secured.pipeline.wait_printed(["BEFORE", "HELLO", "WORLD"])
-
+    """The message from before has come, see the fixture; the console is told, and no password."""
     assert "The brokers' certificate ends on 20" in secured.said
     assert "user administrator, password in secrets/passwords/administrator" in secured.said
     assert "default one" not in secured.said
@@ -27,7 +27,7 @@ def test_it_goes_on_with_what_was_there(secured: Secured) -> None:
 
 def test_there_is_no_default_user(secured: Secured) -> None:
     """Those of the definitions only, and one administrator among them."""
-    users = {user["name"]: user["tags"] for user in secured.ask("users")}
+    users = {user["name"]: user["tags"] for user in secured.broker().request("GET", "users")}
 
     assert sorted(users) == secured.users()
     assert [name for name in users if users[name]] == ["administrator", "control"]
@@ -128,6 +128,70 @@ def test_no_secret_is_seen(secured: Secured) -> None:
     assert [
         (where, name) for where in seen for name in secrets if secrets[name] in seen[where]
     ] == []
+
+
+@pytest.mark.thorough
+def test_no_image_has_a_secret(secured: Secured) -> None:
+    """They were built with the folder beside them: all layers are searched, and what made them."""
+    pipeline = secured.pipeline
+    pipeline.compose("--profile", "*", "--progress", "quiet", "build", "--no-cache", "printer")
+    secrets = [text.splitlines()[1 if "KEY" in text else 0] for text in secured.secrets().values()]
+    for image in (*STAGES, "control"):
+        saved = subprocess.run(
+            ["docker", "save", f"{pipeline.name}-{image}"], capture_output=True, check=True
+        ).stdout
+        assert [each for each in secrets if each.encode() in saved] == []
+
+
+@pytest.mark.thorough
+def test_it_is_not_started_without(secured: Secured) -> None:
+    """Whatever the shell says: it would have nobody who may log in, or everybody."""
+    done = secured.pipeline.make("up", check=False, COMPOSE_FILE="docker-compose.yml")
+
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+    assert (done.returncode, len(said)) == (2, 1)
+    assert said[0].startswith(
+        "This pipeline is secured, and COMPOSE_FILE leaves secrets/compose.yml"
+    )
+
+
+@pytest.mark.thorough
+def test_the_tutorial_s_programs_work(secured: Secured) -> None:
+    """With a virtual host of their own, and a user who may make what they use."""
+    broker = secured.broker()
+    broker.request("PUT", "vhosts/tutorial", {"default_queue_type": "quorum"})
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    broker.request("PUT", "permissions/tutorial/administrator", everything)
+    variables = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "shared"),
+        "POISON_PILL": "HALT",
+        "RABBITMQ_CA_FILE": str(secured.folder / "secrets/ca.pem"),
+        "RABBITMQ_PORT": str(secured.pipeline.amqp_port),
+        "RABBITMQ_USERNAME": "administrator",
+        "RABBITMQ_PASSWORD": secured.secret("passwords/administrator"),
+        "RABBITMQ_VHOST": "tutorial",
+    }
+
+    def run(program: str, *arguments: str) -> str:
+        command = [sys.executable, str(ROOT / f"tests/tutorial/{program}.py"), *arguments]
+        return subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+
+    with ThreadPoolExecutor(1) as pool:
+        workflow = pool.submit(run, "workflow")
+        run("producer")
+        wait_until(
+            lambda: broker.request("GET", "queues/tutorial/my_queue").get("consumers"),
+            PATIENCE_SECONDS,
+            "the workflow consumes",
+        )
+        pill = {"properties": {}, "routing_key": "my_queue", "payload": "HALT"}
+        pill |= {"payload_encoding": "string"}
+        broker.request("POST", "exchanges/tutorial/my_queue/publish", pill)
+
+        assert workflow.result().splitlines() == ["HELLO", "WORLD", "bye"]
 
 
 def running(ids: list[str]) -> list[str]:

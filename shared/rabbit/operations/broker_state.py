@@ -1,6 +1,6 @@
 """What the broker has: exchanges, queues, bindings and consumers, from its management API."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -21,6 +21,7 @@ class BrokerState:
         bindings: of exchanges to queues.
         consumers: how many each queue has.
         policies: those of each queue that has any.
+        exchange_bindings: of exchanges to exchanges, which are named where a queue is otherwise.
     """
 
     exchanges: Mapping[str, Exchange]
@@ -29,11 +30,16 @@ class BrokerState:
     bindings: frozenset[Binding]
     consumers: Counter[str]
     policies: Mapping[str, Policy] = field(default_factory=dict)
+    exchange_bindings: frozenset[Binding] = frozenset()
 
     @classmethod
     def of(cls, management: Management) -> Self:
         """Ask the broker."""
         queues = management.queues()
+        bound: defaultdict[str, set[Binding]] = defaultdict(set)
+        for each in management.bindings():
+            binding = Binding(each["source"], each["destination"], each["routing_key"])
+            bound[each["destination_type"]].add(binding)
         return cls(
             exchanges={
                 each["name"]: Exchange(each["name"], each["type"], each["auto_delete"])
@@ -43,11 +49,8 @@ class BrokerState:
                 each["name"]: {"x-queue-type": each["type"], **each["arguments"]} for each in queues
             },
             messages={each["name"]: each.get("messages", 0) for each in queues},
-            bindings=frozenset(
-                Binding(each["source"], each["destination"], each["routing_key"])
-                for each in management.bindings()
-                if each["destination_type"] == "queue"
-            ),
+            bindings=frozenset(bound["queue"]),
+            exchange_bindings=frozenset(bound["exchange"]),
             consumers=management.consumers(),
             policies={each["name"]: _policy(each) for each in queues if _policy_name(each)},
         )

@@ -39,8 +39,9 @@ class Finding:
     """One difference.
 
     Attributes:
-        problem: missing, differs, contradiction, loses, orphaned, unfinished, unconsumed or unread.
-        what: queue, exchange, binding, edge or policy.
+        problem: missing, differs, contradiction, loses, orphaned, undeclared, unfinished,
+            unconsumed, unread or ends.
+        what: queue, exchange, binding, edge, policy or certificate.
         name: its name.
         detail: what exactly, and what to do.
         stages: the stages it concerns.
@@ -88,6 +89,7 @@ class TopologyDiff:
             *self._unconsumed(),
             *self._unread(),
             *self._orphaned(),
+            *self._undeclared_bindings(),
             *self._unfinished(),
             *self._unreached(),
         ]
@@ -233,6 +235,23 @@ class TopologyDiff:
                     f"no stage declares it; messages in it: {number}. Delete it if nobody else does"
                 )
                 yield Finding("orphaned", "queue", name, detail)
+
+    def _undeclared_bindings(self) -> Iterator[Finding]:
+        """Find what joins two of ours and no stage declares: an old key, or somebody's mischief."""
+        ours = [each for each, _ in self._declared]
+        exchanges = {each.name for each in ours if isinstance(each, Exchange)}
+        queues = {each.name for each in ours if isinstance(each, Queue)} - self._own
+        broker = self._broker
+        there = [(each, each.queue in queues) for each in broker.bindings]
+        there += [(each, each.queue in exchanges) for each in broker.exchange_bindings]
+        for each, is_to_ours in sorted(there, key=str):
+            if is_to_ours and each.exchange in exchanges and each not in ours:
+                name = f"{each.exchange} → {each.queue}"
+                detail = (
+                    f"key {each.key!r}: no stage declares it; messages come this way that are not "
+                    "meant to: unbind it if nobody else does"
+                )
+                yield Finding("undeclared", "binding", name, detail)
 
     def _unfinished(self) -> Iterator[Finding]:
         """Find moves that were interrupted: what the queue held is beside it."""

@@ -117,6 +117,22 @@ def test_what_no_stage_declares_is_orphaned() -> None:
     assert "messages in it: 3" in found[0].detail
 
 
+def test_a_binding_that_no_stage_declares_is_told() -> None:
+    """From one of ours to one of ours: commands that come as messages, say; not from others."""
+    declared = pipeline(writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a"})
+    known = broker(Edge("a", delays=(1.0, 5.0, 30.0)))
+    more = {Binding("control", "a", ""), Binding("theirs", "a", ""), Binding("a", "theirs", "a")}
+    to_exchange = frozenset({Binding("control", "a", "k"), Binding("a", "theirs", "")})
+    changed = replace(known, bindings=known.bindings | more, exchange_bindings=to_exchange)
+
+    found = TopologyDiff(declared, changed).findings()
+
+    assert {(each.problem, each.what, each.name) for each in found} == {
+        ("undeclared", "binding", "control → a")
+    }
+    assert sorted(each.detail[:8] for each in found) == ["key '': ", "key 'k':"]
+
+
 def test_nobody_consumes() -> None:
     """A queue that is there and has no consumer."""
     declared = pipeline(writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a"})

@@ -180,7 +180,7 @@ def test_services_get_what_is_theirs(make: Make) -> None:
     entries = dict(zip(CONFIG, range(9), strict=False))
     parts = {name: made.split(f"\n  {name}:\n")[-1].split("\n\n")[0] for name in entries}
 
-    assert "RABBITMQ_USERNAME: producer\n" in parts["source"]
+    assert 'RABBITMQ_USERNAME: "producer"\n' in parts["source"]
     assert "source: secured_password_producer, target: rabbitmq_password" in parts["source"]
     assert "source: secured_password_control, " in parts["control"]
     assert "inet_dist_use_interface {127,0,0,1}" in parts["rabbitmq"]
