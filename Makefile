@@ -1,8 +1,8 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status board forget repartition dead-letters replay doctor logs secure
-.PHONY: down clean test test-board test-faults test-secured soak bench check stage lock
+.PHONY: up publish halt drain status board observe forget repartition dead-letters replay doctor logs
+.PHONY: secure down clean test test-board test-faults test-secured soak bench check stage lock
 .PHONY: images sbom audit help
 .PHONY: upgrade preflight ours running
 
@@ -30,6 +30,9 @@ drain: running ## stop the stages in flow order, each after its queue is empty; 
 
 status: running ## stages, queues, rates; ARGS=--watch: live; ARGS=--replicas; ARGS='printer --format json'
 	@deploy/bin/control status $(ARGS)
+
+observe: preflight ours ## Prometheus, with alerts, and the board that it scrapes
+	@deploy/bin/observe
 
 board: preflight ours ## the pipeline as a page: starts it, and says where it is and who may log in
 	@deploy/bin/board

@@ -28,6 +28,7 @@ from .collector import Collector
 from .feed import MOST_WATCHING, Feed
 from .jobs import BusyError, Jobs, Tell, Work
 from .letters import FEW, Letters
+from .metrics import CONTENT_TYPE, exposition
 from .settings import BoardSettings
 
 DATA = Path(__file__).parent / "data"
@@ -100,6 +101,7 @@ class Board:
         self._letters = Letters(settings, log)
         self._collector = Collector(settings, log, self._take)
         self._threads = anyio.CapacityLimiter(MOST_WAITING)
+        self._scrapes = anyio.CapacityLimiter(1)
         self._dead = -1
         self._looked_at = 0.0
 
@@ -118,6 +120,7 @@ class Board:
                 Route("/api/act", self._acting(self._act), methods=["POST"]),
                 Route("/api/cancel", self._acting(self._cancel), methods=["POST"]),
                 Route("/api/letters/act", self._acting(self._act_on_letters), methods=["POST"]),
+                Route("/metrics", self._metrics),
                 Mount("/static", StaticFiles(directory=DATA)),
             ],
             middleware=[Middleware(SafeHeaders)],
@@ -266,6 +269,11 @@ class Board:
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
+    async def _metrics(self, _request: Request) -> Response:
+        """Answer a scrape; it needs no login, and tells no message."""
+        text = await self._in_thread(lambda: exposition(self._collector.scraped()), self._scrapes)
+        return Response(text, media_type=CONTENT_TYPE)
+
     async def _page(self, request: Request, _session: Session) -> Response:
         query = request.query_params
         number = query.get("page", "0")
@@ -344,12 +352,17 @@ class Board:
             _refuse(409, str(error))
         return JSONResponse({"number": job.number})
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+    async def _in_thread(
+        self,
+        work: Callable[[], Any],
+        threads: anyio.CapacityLimiter | None = None,
+    ) -> Any:  # noqa: ANN401
         """Wait for what blocks, not for ever, and not with too many at once."""
-        if self._threads.statistics().tasks_waiting > MOST_WAITING:
+        threads = threads or self._threads
+        if threads.statistics().tasks_waiting > MOST_WAITING:
             _refuse(503, "too many wait for the broker already: try again")
         try:
-            return await anyio.to_thread.run_sync(work, limiter=self._threads)
+            return await anyio.to_thread.run_sync(work, limiter=threads)
         except BrokerUnavailableError as error:
             _refuse(503, str(error))
         except RabbitError as error:

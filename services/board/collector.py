@@ -14,14 +14,20 @@ from rabbit.operations.looks import Looks
 from rabbit.operations.management import ControlSettings, Management
 from rabbit.operations.replicas import Replicas
 
+from .certificates import Certificates
+from .metrics import Scraped
 from .picture import Drawn
 
 #: From the end of one look to the next, in seconds: while somebody watches, and while nobody does.
 WATCHED_SECONDS = 2.0
 IDLE_SECONDS = 15.0
 
-#: A scrape counts as somebody who watches, for so many seconds.
+#: Who has watched is taken to watch for so many seconds.
 INTEREST_SECONDS = 30.0
+
+#: A scrape gets a look that is no older than this, and waits so long for one.
+FRESH_SECONDS = 4.0
+SCRAPE_SECONDS = 8.0
 
 #: How long the broker may take to answer.
 PATIENCE_SECONDS = 5.0
@@ -50,6 +56,10 @@ class Collector:
         self._picture: dict[str, Any] = {"rows": [], "problems": [], "verdict": None}
         self._away_since: float | None = None
         self._interest = 0.0
+        self._looked = threading.Condition()
+        self._looked_at = -IDLE_SECONDS
+        self._scraped = Scraped(None)
+        self._certificates = Certificates(settings)
         self._wake = threading.Event()
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
@@ -63,6 +73,25 @@ class Collector:
         self._is_over = True
         self._wake.set()
         self._thread.join(2 * PATIENCE_SECONDS)
+
+    def scraped(self) -> Scraped:
+        """Return numbers that are a few seconds old at most, and wait for a look if need be.
+
+        However many ask, they wait for the same look.
+        """
+        with self._looked:
+            if monotonic() - self._looked_at > FRESH_SECONDS:
+                self._wake.set()
+                self._looked.wait_for(
+                    lambda: monotonic() - self._looked_at <= FRESH_SECONDS, SCRAPE_SECONDS
+                )
+            is_fresh = monotonic() - self._looked_at <= 2 * IDLE_SECONDS
+            return self._scraped if is_fresh else Scraped(None)
+
+    def _keep(self, scraped: Scraped) -> None:
+        with self._looked:
+            self._scraped, self._looked_at = scraped, monotonic()
+            self._looked.notify_all()
 
     def be_watched(self) -> None:
         """Look more often for a while, beginning now if the last look is long ago."""
@@ -94,7 +123,11 @@ class Collector:
             replicas = Replicas(client, management)
             looks = Looks(client, management, replicas)
             while not self._is_over:
-                self._picture = self._drawn.draw(looks.take(), time())
+                began = monotonic()
+                look = looks.take()
+                self._picture = self._drawn.draw(look, time())
+                ends = self._certificates.ends()
+                self._keep(Scraped(look, self._picture["rows"], monotonic() - began, ends))
                 if self._away_since is not None:
                     self._log.info("the broker answers again")
                 self._away_since = None
@@ -113,6 +146,7 @@ class Collector:
         if self._away_since is None:
             self._away_since = time()
             self._log.warning("the pipeline cannot be looked at", reason=why)
+        self._keep(Scraped(None, ends=self._scraped.ends))
         self._show(why)
 
     def _show(self, why: str | None) -> None:

@@ -1,7 +1,9 @@
 """A real browser in a container, and the page of the board in it."""
 
 import base64
+import fcntl
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -43,7 +45,7 @@ class Browser:
 
     def __enter__(self) -> Self:
         """Start it; wait until it can be driven."""
-        _provide()
+        provide(IMAGE)
         self._container.start()
         return self
 
@@ -177,11 +179,13 @@ class Window:
         (PICTURES / f"{name}.png").write_bytes(base64.b64decode(data))
 
 
-def _provide() -> None:
-    """Pull the image, or build it where no registry answers."""
-    if subprocess.run(
-        ["docker", "image", "inspect", IMAGE], capture_output=True, check=False
-    ).returncode:
-        answers = f"source deploy/bin/answers.sh; answers 20 docker pull {IMAGE}"
+def provide(image: str) -> None:
+    """Pull an image, or build it where no registry answers; side by side, one after the other."""
+    with (Path(tempfile.gettempdir()) / "pipeline-images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        inspect = ["docker", "image", "inspect", image]
+        if not subprocess.run(inspect, capture_output=True, check=False).returncode:
+            return
+        answers = f"source deploy/bin/answers.sh; answers 20 docker pull {image}"
         if subprocess.run(["bash", "-c", answers], cwd=ROOT, check=False).returncode:
-            subprocess.run(["deploy/offline/build", IMAGE], cwd=ROOT, check=True)
+            subprocess.run(["deploy/offline/build", image], cwd=ROOT, check=True)

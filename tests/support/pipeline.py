@@ -36,7 +36,7 @@ class Pipeline:
         self._variables = variables
         self._seen: dict[str, tuple[int, int]] = {}  # container → lines of stdout, of stderr
         self._docker = docker.from_env().api
-        self.amqp_port, self.management_port, self.board_port = free_ports(3)
+        self.amqp_port, self.management_port, self.board_port, self.prometheus_port = free_ports(4)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -48,6 +48,7 @@ class Pipeline:
             "AMQP_PORT": str(self.amqp_port),
             "MANAGEMENT_PORT": str(self.management_port),
             "BOARD_PORT": str(self.board_port),
+            "PROMETHEUS_PORT": str(self.prometheus_port),
             **self._variables,
         }
 
