@@ -99,14 +99,14 @@ stage: ## write a new stage, with its test and its Compose entry, in front of th
 lock: ## renew the hash-locked requirements from pyproject.toml and services/*/requirements.in
 	@deploy/bin/lock
 
-images: ## build the base images from Debian packages, for a site without a registry
-	@deploy/offline/build
-
-sbom: preflight ours ## what each image has in it, as CycloneDX, into the folder sbom
+sbom: preflight ## write what is in each image, as sbom/IMAGE.cdx.json, in CycloneDX's form
 	@deploy/bin/sbom
 
-audit: ## ask whether a weakness is known of any package that the images have
+audit: ## ask whether vulnerabilities of the locked Python packages are known
 	@deploy/bin/audit
+
+images: ## build the base images from Debian packages, for a site without a registry
+	@deploy/offline/build
 
 help: ## list the targets
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -21,6 +21,7 @@ from testcontainers.core.container import DockerContainer
 from rabbit.amqp.channel import declare
 from rabbit.topology import Edge, QueueType
 from tests.ports import free_ports
+from tests.support.images import broker_image
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -46,14 +47,6 @@ class Taken(NamedTuple):
     headers: Mapping[str, Any]
     key: str
     persistent: bool
-
-
-def image() -> str:
-    """Read the broker's image from the one place where it stands: docker-compose.yml."""
-    compose = (ROOT / "docker-compose.yml").read_text()
-    found = re.search(r"^\s+image:\s*(rabbitmq:\S+)$", compose, re.MULTILINE)
-    assert found, "docker-compose.yml names no image rabbitmq:..."
-    return found[1]
 
 
 class Operator:
@@ -94,7 +87,7 @@ class Operator:
 
     def wait_until_up(self) -> None:
         """Wait until it takes connections and its management API answers."""
-        wait_until(self._is_up, BOOT_SECONDS, f"{image()} takes connections")
+        wait_until(self._is_up, BOOT_SECONDS, f"{broker_image()} takes connections")
 
     def _is_up(self) -> bool:
         with suppress(AMQPError, OSError, URLError), self.channel():
@@ -386,7 +379,7 @@ class Broker(Operator):
         ports = free_ports(2)
         super().__init__(*ports)
         given = {} if network is None else {"network": network}
-        self._container = DockerContainer(image()).with_kwargs(hostname="rabbitmq", **given)
+        self._container = DockerContainer(broker_image()).with_kwargs(hostname="rabbitmq", **given)
         if network is not None:  # not each name that Docker makes up is one that resolvers take
             self._container.with_name(f"{network}-broker")
         self._container.with_env("RABBITMQ_DEFAULT_USER", USERNAME)

@@ -44,7 +44,8 @@ def broker() -> Iterator["Broker"]:
     # Imported here: the unit tests need neither Docker nor the time this takes.
     from docker.errors import DockerException  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    from tests.broker import Broker, image  # noqa: PLC0415
+    from tests.broker import Broker  # noqa: PLC0415
+    from tests.support.images import broker_image  # noqa: PLC0415
 
     missing = ""
     try:
@@ -53,7 +54,7 @@ def broker() -> Iterator["Broker"]:
     except DockerException as error:
         missing = str(error)
     if missing:  # outside of the handler, so that no traceback comes with the one line
-        pytest.fail(f"needs Docker and its image {image()}: {missing}", pytrace=False)
+        pytest.fail(f"needs Docker and its image {broker_image()}: {missing}", pytrace=False)
     try:
         yield made
     finally:

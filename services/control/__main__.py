@@ -24,6 +24,7 @@ from rabbit.terminal import counted, visible
 from . import dead_letters
 from .cli import Format, Formats, console, one_line_errors, spinner
 from .doctor import doctor, show_definitions
+from .sbom import sbom
 from .secure import secure
 from .status import Status
 from .watch import INTERVAL_SECONDS, watch
@@ -33,6 +34,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor)
 app.command("definitions")(show_definitions)
 app.command()(secure)
+app.command(hidden=True)(sbom)
 Targets = Annotated[
     list[str] | None,
     typer.Argument(metavar="[TARGET]...", help="A stage, or stage/replica; default: all."),

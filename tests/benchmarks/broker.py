@@ -1,7 +1,6 @@
 """The broker of a benchmark, and the queues in it."""
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from rabbit.topology import Binding, Edge, Exchange, Queue, QueueType
 from tests.benchmarks.bodies import Tally, Template
 from tests.support.containers import Container, Containers, Image
+from tests.support.images import broker_image
 from tests.support.wire import Wire
 from tests.waiting import wait_until
 
@@ -23,15 +23,6 @@ _PASSWORD = "benchmark"  # noqa: S105 - of a broker that lives for one benchmark
 _HOST = "127.0.0.1"
 _BOOT_SECONDS = 120.0
 _SETTLE_SECONDS = 20.0
-
-
-def image() -> str:
-    """Read the broker's image from the one place where it stands: docker-compose.yml."""
-    compose = (ROOT / "docker-compose.yml").read_text()
-    found = re.search(r"^\s+image:\s*(rabbitmq:\S+)$", compose, re.MULTILINE)
-    if found is None:
-        raise LookupError("docker-compose.yml names no image rabbitmq:...")
-    return found[1]
 
 
 _CA_INSIDE = "/ca.pem"
@@ -79,7 +70,7 @@ class Broker:
         )
         login = {"RABBITMQ_DEFAULT_USER": _USERNAME, "RABBITMQ_DEFAULT_PASS": _PASSWORD}
         self.container: Container = containers.run(
-            Image(image(), mounts=mounts),
+            Image(broker_image(), mounts=mounts),
             login,
             name=self._name,
             hostname="rabbitmq",  # its data is in a folder named after it

@@ -134,6 +134,24 @@ def test_nothing_to_install_or_compile_with(built: Pipeline) -> None:
     assert _run(built, "printer", program) == "None None None\n10001"
 
 
+@pytest.mark.runs("make sbom")
+def test_what_is_in_them_is_written_down(built: Pipeline) -> None:
+    """For each image, the broker's too: its packages of Debian, and those of Python."""
+    files = built.make("sbom").stdout.split()
+
+    found = {
+        name: {each["purl"].partition("/")[0] for each in components if "purl" in each}
+        for name in files
+        for components in [json.loads((ROOT / name).read_text())["components"]]
+    }
+    stages = {f"sbom/{built.name}-{stage}-latest.cdx.json" for stage in STAGES}
+    assert all({"pkg:deb", "pkg:pypi"} <= found[name] for name in stages)
+    (broker,) = set(files) - stages
+    assert "pkg:deb" in found[broker]
+    for name in files:
+        (ROOT / name).unlink()
+
+
 def test_locked_down(installed: Pipeline) -> None:
     """A running stage cannot write to its file system and has no capabilities."""
     (container,) = installed.containers("printer")

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import re
 import subprocess
 import tempfile
 import zlib
@@ -42,12 +41,18 @@ def building() -> Iterator[None]:
 
 
 def python_image() -> str:
-    """Read the base image of the stages from the one place where it stands."""
-    compose = (ROOT / "docker-compose.yml").read_text()
-    found = re.search(r"^\s+PYTHON_IMAGE:\s*(\S+)$", compose, re.MULTILINE)
-    if found is None:
-        raise LookupError("docker-compose.yml names no PYTHON_IMAGE")
-    return found[1]
+    """Return the base image of the stages."""
+    return _base_images()[0]
+
+
+def broker_image() -> str:
+    """Return the broker's image."""
+    return _base_images()[1]
+
+
+def _base_images() -> list[str]:
+    said = subprocess.run([ROOT / "deploy/bin/base-images"], capture_output=True, check=True)
+    return said.stdout.decode().split()
 
 
 def build_stages(*others: str) -> None:

@@ -1,6 +1,9 @@
 """What stands in docker-compose.yml, and again elsewhere."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -38,3 +41,25 @@ def test_the_broker_stops_publishers_before_its_container_is_full() -> None:
     )
 
     assert int(mark) * _UNITS[of] < int(amount) * _UNITS[unit] * 2 / 3
+
+
+def test_base_images_can_be_pinned(tmp_path: Path) -> None:
+    """In the shell, or in .env; what is not is what the Compose file names."""
+    script = tmp_path / "deploy/bin/base-images"
+    script.parent.mkdir(parents=True)
+    for copy in ("deploy/bin/base-images", "docker-compose.yml"):
+        shutil.copy(ROOT / copy, tmp_path / copy)
+    variables = {"PATH": os.environ["PATH"]}
+
+    def printed(**more: str) -> list[str]:
+        return subprocess.check_output([script], env={**variables, **more}, text=True).split()
+
+    python, broker = printed()
+    assert (python.partition(":")[0], broker.partition(":")[0]) == ("python", "rabbitmq")
+    (tmp_path / ".env").write_text("RABBITMQ_IMAGE=mirror/rabbitmq@sha256:1\n")
+    assert printed() == [python, "mirror/rabbitmq@sha256:1"]
+    assert printed(PYTHON_IMAGE="python@sha256:2") == [
+        "python@sha256:2",
+        "mirror/rabbitmq@sha256:1",
+    ]
+    assert printed(RABBITMQ_IMAGE="rabbitmq@sha256:3") == [python, "rabbitmq@sha256:3"]
