@@ -1,9 +1,9 @@
 # Each target is one step of somebody who works with the pipeline; what is longer than a line or
 # two stands in deploy/bin.
 .DEFAULT_GOAL := help
-.PHONY: up publish halt drain status board observe forget repartition dead-letters replay doctor logs
-.PHONY: secure down clean test test-board test-faults test-secured soak bench check stage lock
-.PHONY: images sbom audit help
+.PHONY: up publish halt drain pause resume status board observe forget repartition dead-letters replay
+.PHONY: doctor logs secure down clean test test-board test-faults test-secured soak bench check stage
+.PHONY: lock images sbom audit help
 .PHONY: upgrade preflight ours running
 
 # How many processes run tests: those mostly wait.
@@ -14,7 +14,7 @@ WORKERS ?= 4
 given := $(if $(filter-out undefined,$(origin MSG)),text) $(if $(value FILE),file)
 export TEXT := $(value MSG)
 export TEXT_FILE := $(value FILE)
-unexport MSG FILE
+unexport MSG FILE STAGE
 
 up: preflight ours ## set up what is missing, build, start; ends when all stages are ready
 	@deploy/bin/up
@@ -27,6 +27,12 @@ halt: running ## stop all stages now, with proof, or ARGS='to_upper printer/1b0a
 
 drain: running ## stop the stages in flow order, each after its queue is empty; ARGS=to_upper
 	@deploy/bin/control drain $(ARGS)
+
+pause: running ## have stages take no messages, with proof, also those that start later: STAGE=printer or ARGS=
+	@deploy/bin/control pause $(STAGE) $(ARGS)
+
+resume: running ## have them go on: STAGE=printer, or ARGS='to_upper printer/1b0ad5cf6fa4'; without: all
+	@deploy/bin/control resume $(STAGE) $(ARGS)
 
 status: running ## stages, queues, rates; ARGS=--watch: live; ARGS=--replicas; ARGS='printer --format json'
 	@deploy/bin/control status $(ARGS)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import sleep
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ from rabbit.operations.drain import Drain
 from rabbit.operations.halt import Halt
 from rabbit.operations.looks import Looks
 from rabbit.operations.management import ControlSettings, Management
+from rabbit.operations.pause import Pause
 from rabbit.operations.repartition import repartition
 from rabbit.operations.replicas import Replica, Replicas
 from rabbit.terminal import counted, visible
@@ -171,6 +172,64 @@ def status(
             typer.echo(shown.as_json())
         else:
             shown.show(session.console)
+
+
+@app.command()
+def pause(
+    targets: Targets = None,
+    timeout: Timeout = None,
+    containers: Told = None,
+    form: Formats = Format.TABLE,
+) -> None:
+    """Have stages take no messages until they are resumed, and prove it; so do those that come."""
+    _steer("pause", "paused", targets, timeout, containers, form)
+
+
+@app.command()
+def resume(
+    targets: Targets = None,
+    timeout: Timeout = None,
+    containers: Told = None,
+    form: Formats = Format.TABLE,
+) -> None:
+    """Have stages go on that were paused, and prove it."""
+    _steer("resume", "resumed", targets, timeout, containers, form)
+
+
+def _steer(
+    command: Literal["pause", "resume"],
+    verb: str,
+    targets: list[str] | None,
+    timeout: float | None,
+    containers: str | None,
+    form: Format,
+) -> None:
+    with _session(containers, timeout) as session:
+        attempt = Pause(
+            session.client, session.management, session.replicas, command, targets or ()
+        )
+        with spinner(command) as tell:
+            proved = attempt.run(timeout or session.settings.halt_timeout, tell)
+        missing = [] if proved else attempt.missing
+        if form is Format.JSON:
+            names = [each.name for each in attempt.done]
+            told = {"proved": proved, verb: names, "missing": missing, "stages": attempt.stages}
+            typer.echo(json.dumps(told, indent=2))
+        else:
+            count = f"{verb} {len(attempt.done)}/{len(attempt.concerned)}"
+            session.console.print(count, _names(attempt.done))
+            if not attempt.concerned:
+                session.console.print(f"no replica is there; {_coming(command, attempt.stages)}")
+            for line in missing:
+                session.console.print(f"not proved {verb}: {visible(line)}", soft_wrap=True)
+        if not proved:
+            raise typer.Exit(1)
+
+
+def _coming(command: str, stages: list[str]) -> str:
+    """Say what becomes of replicas that come later."""
+    names = ", ".join(map(visible, stages))
+    return f"who comes is {'paused' if command == 'pause' else 'not paused'}: {names}"
 
 
 def _show_halt(session: _Session, attempt: Halt, missing: list[str]) -> None:

@@ -69,6 +69,7 @@ class Status:
                 for each in self._replicas
             ],
             "queues": {name: asdict(depth) for name, depth in self._depths.items()},
+            "paused": self._pipeline.paused,
             "more": self._more,
             "strange": self._pipeline.strange,
             "certificates": dict(self._ending),
@@ -88,6 +89,9 @@ class Status:
         yield from told[:MOST_TOLD]
         if len(told) > MOST_TOLD:
             yield f"and {len(told) - MOST_TOLD} more replicas: --replicas shows them"
+        away = {*self._pipeline.paused} - {each.name for each in self._pipeline.stages}
+        for stage in sorted(away):
+            yield f"{escape(stage)}: nobody is there, and who comes is paused"
         if self._pipeline.strange:
             yield self._pipeline.strange
         yield from (f"{escape(broker)}: {said}" for broker, said in self._ending.items())

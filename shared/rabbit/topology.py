@@ -28,9 +28,11 @@ Kind: TypeAlias = Literal["work", "broadcast", "direct", "topic", "ordered"]
 ExchangeType: TypeAlias = Literal["direct", "fanout", "topic", "x-modulus-hash"]
 QueueType: TypeAlias = Literal["quorum", "classic"]
 
-#: Commands to all replicas (fanout), and the way back to who asked (direct).
+#: Commands to all replicas (fanout), the way back to who asked (direct), and the marks of stages
+#: that are paused (direct).
 CONTROL_EXCHANGE = "control"
 REPLIES_EXCHANGE = "control.replies"
+PAUSED_EXCHANGE = "control.paused"
 
 #: A queue that belongs to one replica goes away when unused for so long: ten minutes.
 EXPIRES_MILLISECONDS = 600_000
@@ -59,6 +61,8 @@ _PRIVATE: Mapping[str, Any] = MappingProxyType(
 _KEPT: Mapping[str, Any] = MappingProxyType(
     {**_QUORUM, "x-delivery-limit": -1, "x-overflow": "reject-publish"}
 )
+#: A mark that a stage is paused: it is there or not, and lasts as long as the broker's data.
+_MARK: Mapping[str, Any] = MappingProxyType({**_QUORUM, "x-max-length": 1, "x-delivery-limit": -1})
 _EXCHANGE_TYPES: Mapping[Kind, ExchangeType] = MappingProxyType(
     {
         "work": "direct",
@@ -81,11 +85,10 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Queue:
-    """A durable queue (queue.declare); `purge` empties it right after (queue.purge)."""
+    """A durable queue (queue.declare)."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=lambda: _QUORUM)
-    purge: bool = False
 
 
 @dataclass(frozen=True)
@@ -415,16 +418,32 @@ def is_control_queue(name: str, arguments: Mapping[str, Any]) -> bool:
     return looks_so and not is_reply and dict(arguments) == dict(_PRIVATE)
 
 
-def control_subscription(stage: str, replica: str, *, purge: bool) -> Iterator[Declaration]:
-    """Yield what a replica needs to hear commands and to answer them.
+def pause_mark(stage: str) -> str:
+    """Name the queue that holds a message while a stage is paused; else it is empty.
 
-    Args:
-        stage: the stage's name.
-        replica: the replica's name.
-        purge: forget what was sent to an earlier process of this name.
+    A slash is in no stage's name, so that it is no control queue.
     """
-    queue = control_queue(stage, replica)
+    return f"{PAUSED_EXCHANGE}/{stage}"
+
+
+def marked_stage(queue: str) -> str | None:
+    """Return the stage whose mark a queue is; None: it is another one."""
+    before, _, stage = queue.partition("/")
+    return stage if stage and before == PAUSED_EXCHANGE else None
+
+
+def control_of_stage(stage: str) -> Iterator[Declaration]:
+    """Yield what the replicas of a stage share to hear commands and to answer them."""
     yield Exchange(CONTROL_EXCHANGE, "fanout")
     yield Exchange(REPLIES_EXCHANGE, "direct")
-    yield Queue(queue, _PRIVATE, purge=purge)
+    yield Exchange(PAUSED_EXCHANGE, "direct")
+    yield Queue(pause_mark(stage), _MARK)
+    yield Binding(PAUSED_EXCHANGE, pause_mark(stage), stage)
+
+
+def control_subscription(stage: str, replica: str) -> Iterator[Declaration]:
+    """Yield what a replica needs to hear commands and to answer them; its own binding last."""
+    yield from control_of_stage(stage)
+    queue = control_queue(stage, replica)
+    yield Queue(queue, _PRIVATE)
     yield Binding(CONTROL_EXCHANGE, queue, "")

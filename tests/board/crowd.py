@@ -33,7 +33,7 @@ class Crowd:
         self._context = broker.channel(vhost)
         self._channel = self._context.__enter__()
         for name in self._names:
-            items = list(control_subscription("crowd", name, purge=False))
+            items = list(control_subscription("crowd", name))
             declare(cast("pika.channel.Channel", self._channel), items)
         own = self._channel.queue_declare("", exclusive=True).method.queue
         declare(

@@ -117,6 +117,25 @@ def test_status(pipeline: Pipeline) -> None:
     assert re.search(r"my_queue +│ +0 +│ +0", said)
 
 
+@pytest.mark.runs("make pause STAGE=printer", "make resume STAGE=printer")
+def test_a_stage_is_paused_and_resumed(pipeline: Pipeline) -> None:
+    """`make pause` proves it; a replica that starts meanwhile is healthy and paused too."""
+    assert pipeline.make("pause", "STAGE=printer").stdout.startswith("paused 1/1 printer/")
+    pipeline.compose("up", "--detach", "--no-recreate", "--wait", "--scale", "printer=2", "printer")
+    pipeline.make("publish", "MSG=later")
+    said = pipeline.make("status").stdout
+    assert re.search(r"printer +│ 2 paused +│ upper →", said)
+    assert re.search(r"upper +│ +1 │ +0", said)
+    assert not any("LATER" in pipeline.printed(each) for each in pipeline.containers("printer"))
+
+    assert pipeline.make("resume", "STAGE=printer").stdout.startswith("resumed 2/2 printer/")
+    wait_until(
+        lambda: any("LATER" in pipeline.printed(each) for each in pipeline.containers("printer")),
+        PATIENCE_SECONDS,
+        "it is printed",
+    )
+
+
 def test_dead_letters_are_listed_and_replayed(pipeline: Pipeline) -> None:
     """What a stage cannot handle is kept with its reason; `make replay` brings it back."""
     pipeline.start("to_upper", MAX_MESSAGE_BYTES="10")

@@ -17,7 +17,14 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from rabbit.control.messages import Report, State
-from rabbit.topology import CONTROL_EXCHANGE, REPLIES_EXCHANGE, Queue, control_subscription
+from rabbit.topology import (
+    CONTROL_EXCHANGE,
+    PAUSED_EXCHANGE,
+    REPLIES_EXCHANGE,
+    Queue,
+    control_subscription,
+    pause_mark,
+)
 from tests.broker import Broker
 from tests.conftest import Start
 from tests.process import ROOT, Process
@@ -129,7 +136,7 @@ def refused(connection: BlockingConnection, method: str, *arguments: object) -> 
     "docker compose run --rm -T control definitions >definitions.json"
 )
 def test_everything_works_with_the_least_rights(given: Given) -> None:
-    """Messages, attempts, dead letters; doctor, status, forget, replay and halt as control."""
+    """Messages, attempts, dead letters; all that control does, as control."""
     relay = given.run("fallible", "tests.integration.stages.fallible")
     recorder = given.run("recorder", "tests.integration.stages.recorder", REPLICA="r1")
     texts = "hello fail reject"
@@ -141,6 +148,9 @@ def test_everything_works_with_the_least_rights(given: Given) -> None:
     for command in ("doctor", "status"):
         done = given.control(command)
         assert done.returncode == 0, done.stdout + done.stderr
+    for command in ("pause", "resume"):
+        done = given.control(command)
+        assert (done.returncode, done.stdout.split()[1]) == (0, "2/2"), done.stdout + done.stderr
     done = given.control("dead-letters", "replay", "--all")
     assert done.returncode == 0, done.stdout + done.stderr
     recorder.kill()
@@ -157,13 +167,17 @@ Attempt = tuple[Any, ...]
 READ, WRITTEN = {"fallible": "one", "recorder": "two"}, {"producer": "one", "fallible": "two"}
 #: A stage without attempts has no retry queue.
 QUEUES = ("one", "two", "one.dead", "two.dead", "one.retry.200ms")
-EXCHANGES = (*QUEUES, "one.back", "two.back", CONTROL_EXCHANGE, REPLIES_EXCHANGE)
+EXCHANGES = (
+    *(*QUEUES, "one.back", "two.back"),
+    *(CONTROL_EXCHANGE, REPLIES_EXCHANGE, PAUSED_EXCHANGE),
+)
+MARKS = tuple(pause_mark(stage) for stage in STAGES)
 OTHERS = ("control.other.r", "control/other/r", "control.replies.0a", "a queue of its own")
 
 
 def attempts() -> Iterator[Attempt]:
     """Yield what can be done with each name there is, and with some that there are not."""
-    for queue in (*QUEUES, *OTHERS):
+    for queue in (*QUEUES, *MARKS, *OTHERS):
         yield from (("basic_get", queue), ("queue_purge", queue), ("queue_delete", queue))
         yield "basic_publish", "", queue, b"x"
         for exchange in ("one", "two", CONTROL_EXCHANGE):
@@ -185,13 +199,14 @@ def own(user: str) -> set[Attempt]:
     to his input, and to `control`, which every stage hears. So may who writes dead letters.
     """
     read = {READ[user]} if user in READ else set()
+    seen = {*read, pause_mark(user)}  # who may look at its mark may take it away
     parts = {f"{name}.{part}" for name in read for part in ("dead", "retry.200ms")}
     targets = (parts | {WRITTEN.get(user)}) & {*QUEUES}
     published = targets | {REPLIES_EXCHANGE}
     kinds = {"queue": targets, "exchange": published}
     return {
         *(("basic_publish", name, "k", b"x") for name in published),
-        *((method, name) for name in read for method in ("basic_get", "queue_purge")),
+        *((method, name) for name in seen for method in ("basic_get", "queue_purge")),
         *(
             (f"{kind}_{method}", target, source, "k")
             for kind in kinds
@@ -249,7 +264,7 @@ def sent_by(user: str | None) -> pika.BasicProperties:
 
 def next_command(channel: BlockingChannel) -> tuple[str, str]:
     """Hear commands as a replica of the recorder's; return the id and the reply_to of the first."""
-    queue = list(control_subscription("recorder", "rogue", purge=False))[2]
+    queue = list(control_subscription("recorder", "rogue"))[-2]
     assert isinstance(queue, Queue)
     channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
     channel.queue_bind(queue.name, CONTROL_EXCHANGE)

@@ -17,6 +17,9 @@ from rabbit.topology import (
     check_name,
     control_queue,
     control_subscription,
+    is_control_queue,
+    marked_stage,
+    pause_mark,
 )
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -222,16 +225,23 @@ def test_a_work_queue_has_one_routing_key() -> None:
     assert Edge("news", "broadcast").key(None) == ""
 
 
-@pytest.mark.parametrize("purge", [True, False])
-def test_a_replica_hears_commands_on_a_queue_of_its_own(*, purge: bool) -> None:
-    """A new process of the same name forgets what was sent to the one before."""
+def test_a_replica_hears_commands_on_a_queue_of_its_own() -> None:
+    """Beside it, its stage has a queue for the mark that it is paused, which lasts."""
+    mark = {"x-queue-type": "quorum", "x-max-length": 1, "x-delivery-limit": -1}
     assert [
         Exchange("control", "fanout"),
         Exchange("control.replies", "direct"),
-        Queue("control.printer.host-1", PRIVATE, purge=purge),
+        Exchange("control.paused", "direct"),
+        Queue("control.paused/printer", mark),
+        Binding("control.paused", "control.paused/printer", "printer"),
+        Queue("control.printer.host-1", PRIVATE),
         Binding("control", "control.printer.host-1", ""),
-    ] == list(control_subscription("printer", "host-1", purge=purge))
+    ] == list(control_subscription("printer", "host-1"))
     assert control_queue("printer", "host-1") == "control.printer.host-1"
+    assert marked_stage(pause_mark("printer")) == "printer"
+    assert not marked_stage("control.paused")
+    assert not marked_stage("control/paused/printer")
+    assert not is_control_queue(pause_mark("printer"), PRIVATE)
 
 
 def test_an_ordered_edge_is_a_queue_for_each_partition() -> None:

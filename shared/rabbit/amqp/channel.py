@@ -483,10 +483,8 @@ def declare(raw: PikaChannel, declarations: Iterable[Declaration]) -> None:
         match item:
             case Exchange(name, kind, auto_delete):
                 raw.exchange_declare(name, kind, durable=True, auto_delete=auto_delete)
-            case Queue(name, arguments, purge):
+            case Queue(name, arguments):
                 raw.queue_declare(name, durable=True, arguments=dict(arguments))
-                if purge:
-                    raw.queue_purge(name)
             case Binding(exchange, queue, key):
                 raw.queue_bind(queue, exchange, routing_key=key)
 

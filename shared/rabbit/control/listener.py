@@ -9,9 +9,10 @@ from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.pika_types import decode_properties
 from rabbit.control.messages import SAID_BY_BINDING, Command, State, bounded
+from rabbit.control.pauses import Pauses
 from rabbit.errors import TopologyError
 from rabbit.logs import Logger
-from rabbit.topology import CONTROL_EXCHANGE, control_queue, control_subscription
+from rabbit.topology import CONTROL_EXCHANGE, control_queue, control_subscription, pause_mark
 
 #: How long more ignored messages are only counted, once one was told, in seconds.
 TELL_SECONDS = 5.0
@@ -28,6 +29,7 @@ class ControlListener(ChannelListener):
         log: Logger,
         *,
         on_command: Callable[[Command, str | None], None],
+        on_told: Callable[[bool], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
         """Live on `connection`, on a channel of its own.
@@ -38,6 +40,7 @@ class ControlListener(ChannelListener):
             replica: the replica's name.
             log: told of commands that are not understood.
             on_command: given each command that concerns this replica, and its reply_to.
+            on_told: called whenever it is known, or known again, whether to pause.
             on_failed: called when the broker refuses the subscription.
         """
         self.ignored = 0
@@ -49,10 +52,15 @@ class ControlListener(ChannelListener):
         self._replica = replica
         self._log = log
         self._on_command = on_command
+        self._on_told = on_told
         self._on_failed = on_failed
         self._channel = connection.channel(self, "hear the control exchange")
         self._queue = control_queue(stage, replica)
+        self._pauses = Pauses(stage, replica)
         self._fresh = True
+        self._is_first = False  # this is the first channel
+        self._old = 0  # what waits yet that was sent to an earlier process
+        self._is_caught_up = False
         self._leaving = False
         self._removing = False
         self._unsaid: State | None = None
@@ -65,15 +73,22 @@ class ControlListener(ChannelListener):
         if self._removing:
             self._delete()
             return
-        self._channel.declare(control_subscription(self._stage, self._replica, purge=self._fresh))
+        *needed, binding = control_subscription(self._stage, self._replica)
+        self._channel.declare(needed)
+        self._is_first = self._fresh
         if self._fresh:
             for key in SAID_BY_BINDING:  # by an earlier process of this name
                 self._channel.unbind(self._queue, CONTROL_EXCHANGE, key)
+            self._channel.count(self._queue, self._note_old)
+        self._channel.declare([needed[-1], binding])
+        self._look_at_mark(self._tell)  # bound before: a command that comes later is heard
         self._channel.consume(self._queue, 0, self._subscribed)
 
     def lost(self) -> None:
         """Hear nothing for a while; commands wait in the queue meanwhile."""
-        self.is_subscribed = False
+        self.is_subscribed = self._is_caught_up = self._is_first = False
+        self._old = 0
+        self._pauses.lost()
 
     def leave(self) -> None:
         """Let no more commands come (queue.unbind), and hear those that have: `is_heard` tells.
@@ -107,6 +122,29 @@ class ControlListener(ChannelListener):
         self._fresh = False
         if self._leaving:
             self._unbind()
+        self._channel.count(self._queue, self._catch_up)
+
+    def _note_old(self, count: Count) -> None:
+        self._old = count.ready
+
+    def _catch_up(self, count: Count) -> None:
+        """Know whether to pause only when all is heard that has waited: a `pause` may be there."""
+        if count.ready:
+            self._channel.count(self._queue, self._catch_up)
+        else:
+            self._is_caught_up = True
+            self._tell()
+
+    def _look_at_mark(self, then: Callable[[], None]) -> None:
+        def looked(count: Count) -> None:
+            self._pauses.is_marked = count.ready > 0
+            then()
+
+        self._channel.count(pause_mark(self._stage), looked)
+
+    def _tell(self) -> None:
+        if self._is_caught_up and self._pauses.is_paused is not None:
+            self._on_told(self._pauses.is_paused)
 
     def _unbind(self) -> None:
         self._channel.unbind(self._queue, CONTROL_EXCHANGE)
@@ -127,21 +165,40 @@ class ControlListener(ChannelListener):
         self.is_removed = True
 
     def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
-        """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
-        for tag, _, properties, body, _ in arrivals:
-            self._channel.ack(tag)
-            self._hear(properties, body)
+        """Obey commands. Acked by hand: what a dead connection swallows comes back only so.
 
-    def _hear(self, properties: bytes, body: bytes) -> None:
+        What was sent to an earlier process of this name is not for us, but a pause is: it is meant
+        for the replica.
+        """
+        for tag, _, properties, body, redelivered in arrivals:
+            is_old = self._is_first and (redelivered or self._old > 0)
+            if self._old and not redelivered:
+                self._old -= 1
+            for settled in self._hear(tag, properties, body, is_old=is_old):
+                self._channel.ack(settled)
+
+    def _hear(self, tag: int, properties: bytes, body: bytes, *, is_old: bool) -> list[int]:
+        """Obey a command; return which deliveries to ack."""
         try:
             command = Command.model_validate_json(bounded(body))
             reply_to = decode_properties(properties).reply_to
         except ValueError as error:
             first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             self._ignore(first)
-            return
-        if command.concerns(self._stage, self._replica):
+            return [tag]
+        if not command.concerns(self._stage, self._replica):
+            return [tag]
+        if command.command in {"pause", "resume"}:
+            settled = self._pauses.hear(command, tag)
+            self._look_at_mark(lambda: self._steered(command, reply_to))
+            return settled
+        if not is_old:
             self._on_command(command, reply_to)
+        return [tag]
+
+    def _steered(self, command: Command, reply_to: str | None) -> None:
+        self._tell()
+        self._on_command(command, reply_to)
 
     def _ignore(self, reason: str) -> None:
         """Count what is no command; the first one is told at once, more of them now and then."""

@@ -48,6 +48,8 @@ class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     BLOCKED = "blocked"  # the broker takes no messages from it now
+    PAUSING = "pausing"
+    PAUSED = "paused"  # nothing is in flight, and nothing is taken before it is resumed
     HALTING = "halting"
     HALTED = "halted"
     GAVE_UP = "gave_up"  # halting took longer than DRAIN_TIMEOUT: it ends with something left
@@ -63,7 +65,10 @@ class Command(BaseModel):
     Attributes:
         version: of this format.
         id: names this command; a report repeats it.
-        command: `halt` stops the replica, `report` asks for its state.
+        command: `halt` stops the replica, `report` asks for its state. `pause` and `resume` with
+            `stage/replica` as target are about this replica alone; with another one they have it
+            look whether its stage is marked as paused, and who sends them has set or taken away
+            that mark before.
         target: a stage, or a stage and a replica as `stage/replica`; None: everybody.
         time: when it was sent, for people; nothing is decided by it.
     """
@@ -72,7 +77,7 @@ class Command(BaseModel):
 
     version: Literal[1] = VERSION
     id: _Id = Field(default_factory=lambda: str(uuid.uuid4()))
-    command: Literal["halt", "report"]
+    command: Literal["halt", "report", "pause", "resume"]
     target: _Id | None = None
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
 

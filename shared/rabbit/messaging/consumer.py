@@ -15,10 +15,14 @@ from rabbit.message import Message
 from rabbit.messaging.pace import SettlementPace
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
 from rabbit.messaging.unsettled import UnackedDeliveries
-from rabbit.topology import Edge
+from rabbit.topology import EXPIRES_MILLISECONDS, Edge
 
 #: How long `close` waits for the broker to have taken the last acks and nacks.
 CLOSE_SECONDS = 0.5
+
+#: How often a queue that would expire is used while it is paused, in seconds. That puts its first
+#: message behind others that were requeued, so not more often than it takes.
+RENEW_SECONDS = EXPIRES_MILLISECONDS / 2000
 
 #: When nothing has arrived for so long, in seconds, nothing is under way.
 QUIET_SECONDS = 0.25
@@ -73,6 +77,8 @@ class EdgeConsumer(Protocol):
     @property
     def is_consuming(self) -> bool: ...  # noqa: D102
     @property
+    def is_paused(self) -> bool: ...  # noqa: D102
+    @property
     def is_cancelled(self) -> bool: ...  # noqa: D102
     @property
     def is_full(self) -> bool: ...  # noqa: D102
@@ -90,6 +96,8 @@ class EdgeConsumer(Protocol):
     def dead_letter(self, delivery: Any, error: TooLargeError) -> None: ...  # noqa: ANN401, D102
     def requeue_all(self) -> int: ...  # noqa: D102
     def flush(self) -> None: ...  # noqa: D102
+    def pause(self) -> None: ...  # noqa: D102
+    def resume(self) -> None: ...  # noqa: D102
     def cancel(self) -> None: ...  # noqa: D102
     def close(self) -> Iterator[None]: ...  # noqa: D102
     def count_consumers(self, tell: Callable[[int], None]) -> None: ...  # noqa: D102
@@ -101,6 +109,7 @@ class _State(Enum):
     ABSENT → REGISTERING → CONSUMING          it is declared and registered: see `opened`
     CONSUMING → RESIZING → WAITING_FOR_ROOM   cancelled, to be registered with another prefetch
     WAITING_FOR_ROOM → RETURNING → CONSUMING  ... once what is held fits that
+    WAITING_FOR_ROOM → PAUSED → REGISTERING   ... once nothing is held, until `resume`
     any → CANCELLING → CANCELLED              for good: see `cancel`
     any → ABSENT                              with the channel; it begins anew on the next one
     """
@@ -111,6 +120,7 @@ class _State(Enum):
     RESIZING = auto()  # on the way to cancel-ok
     WAITING_FOR_ROOM = auto()
     RETURNING = auto()  # on the way to consume-ok
+    PAUSED = auto()
     CANCELLING = auto()  # on the way to cancel-ok
     CANCELLED = auto()
 
@@ -173,6 +183,7 @@ class QueueConsumer(ChannelListener):
         self._most_held = 0  # bytes: not less than are held
         self._is_overfull = False  # what comes is requeued, until the consumer is another one
         self._quiet_at = 0.0  # if nothing comes until then, nothing is under way
+        self._is_to_pause = False
         self._counts: list[int] = []  # consumers of the queue, asked for since `cancel`
         self._asked = 0
 
@@ -182,6 +193,11 @@ class QueueConsumer(ChannelListener):
     def is_consuming(self) -> bool:
         """Whether the consumer is registered (basic.consume-ok), or changes its prefetch."""
         return self._state in _READY
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it has paused: nothing arrives and nothing is held."""
+        return self._state is _State.PAUSED
 
     @property
     def is_cancelled(self) -> bool:
@@ -220,9 +236,15 @@ class QueueConsumer(ChannelListener):
     # What the broker tells
 
     def opened(self) -> None:
-        """Declare the edge, consume."""
-        self._state = _State.REGISTERING
+        """Declare the edge, consume unless it is paused."""
         self._channel.declare(self.edge.for_consuming())
+        if self._is_to_pause:
+            self._rest()
+        else:
+            self._register()
+
+    def _register(self) -> None:
+        self._state = _State.REGISTERING
         self._consume()
 
     def _consume(self) -> None:
@@ -251,7 +273,7 @@ class QueueConsumer(ChannelListener):
         sizes = [len(arrival[3]) for arrival in arrivals]
         self._unacked.receive(tags, sizes)
         self._most_held += sum(sizes)
-        if self.prefetch.due and not self._is_overfull:
+        if self.prefetch.due and (self._is_to_pause or not self._is_overfull):
             self.prefetch.came([arrival[4] for arrival in arrivals])
         if (
             self._is_overfull
@@ -280,9 +302,16 @@ class QueueConsumer(ChannelListener):
         for arrival in arrivals[kept:]:
             self._unacked.requeue(arrival[0])
         if kept < len(arrivals) and not is_stopping:
-            self._is_overfull = True
-            self.prefetch.surplus(len(arrivals) - kept, max(sizes[kept:]))
+            self._give_back(len(arrivals) - kept, max(sizes[kept:]))
         return arrivals[:kept]
+
+    def _give_back(self, count: int, size: int) -> None:
+        """Note that so many go back, for there is no room for them or it pauses."""
+        if self._is_to_pause:
+            self.prefetch.returned(count)
+        else:
+            self._is_overfull = True
+            self.prefetch.surplus(count, size)
 
     def _room_for(self, sizes: list[int]) -> int:
         """Say how many messages of these sizes to keep, which are in the book already."""
@@ -403,6 +432,8 @@ class QueueConsumer(ChannelListener):
             return
         if self._is_overfull and self._state is _State.CONSUMING and not all_acks:
             return  # it would give new credit
+        if self._is_to_pause and self._state is _State.RESIZING:
+            return  # what has not been started goes back too, and it came before
         runs_out = 2 * unacked.to_ack >= self.depth
         at_once = all_acks or runs_out or self._state in _STOPPING
         to_requeue = unacked.to_requeue
@@ -431,12 +462,15 @@ class QueueConsumer(ChannelListener):
     # is cancel, then consume again.
 
     def _change_when_due(self) -> None:
-        """Cancel when another prefetch is wanted, and all credit is used up.
+        """Cancel when another prefetch is wanted, or none, and all credit is used up.
 
         Nothing is under way then that would come back and be overtaken. For the same reason this
         comes before the acks of the turn, which give new credit. Only slow handlers cannot wait
         for that.
         """
+        if self._is_to_pause and not self._is_overfull:
+            self._is_overfull = True
+            self._quiet_at = monotonic() + QUIET_SECONDS
         if self._is_overfull:
             self._change_when_quiet()
             return
@@ -462,7 +496,11 @@ class QueueConsumer(ChannelListener):
 
     def _shed(self) -> None:
         """Give back what waits for slow handlers; they may have become so since the cancel."""
-        if (self._is_urgent or self.prefetch.is_slow) and not self.prefetch.due:
+        if self._is_to_pause:
+            before = self._unacked.to_requeue
+            self._requeue_unstarted()
+            self.prefetch.returned(self._unacked.to_requeue - before)
+        elif (self._is_urgent or self.prefetch.is_slow) and not self.prefetch.due:
             before = self._unacked.to_requeue
             self._requeue_unstarted()
             if self._unacked.to_requeue > before:
@@ -470,14 +508,41 @@ class QueueConsumer(ChannelListener):
         self._is_urgent = False
 
     def _consume_when_room(self) -> None:
-        """Consume again once what is held fits.
+        """Consume again once what is held fits, unless it is paused.
 
         Not right after requeueing: RabbitMQ buffers many nacks in the channel, and a consumer
         that is registered meanwhile would be given newer messages first.
         """
-        if self.prefetch.fits(len(self._unacked)):
+        if self._is_to_pause:
+            if not self.outstanding:
+                self._rest()
+        elif self.prefetch.fits(len(self._unacked)):
             self._state = _State.RETURNING
             self._consume()
+
+    def _rest(self) -> None:
+        self._state = _State.PAUSED
+        if self.edge.private:
+            self._channel.call_later(RENEW_SECONDS, self._renew)
+
+    def _renew(self) -> None:
+        """Keep a replica's own queue, with what is in it: without a consumer it would expire."""
+        if self._state is _State.PAUSED:
+            self._channel.keep_alive(self.edge.queue)
+            self._channel.call_later(RENEW_SECONDS, self._renew)
+
+    def pause(self) -> None:
+        """Consume no more until `resume`, and requeue what has not been started: see `is_paused`.
+
+        It keeps the order as another prefetch does. The channel stays open.
+        """
+        self._is_to_pause = True
+
+    def resume(self) -> None:
+        """Consume again, or go on if nothing has been cancelled yet."""
+        self._is_to_pause = False
+        if self._state is _State.PAUSED:
+            self._register()
 
     # The end
 
@@ -492,7 +557,7 @@ class QueueConsumer(ChannelListener):
         if self._state is _State.CONSUMING:
             self._channel.cancel(self._unregistered)
         # On the way to consume-ok there is nothing to cancel yet: `_registered` does it then.
-        is_cancelled = self._state is _State.WAITING_FOR_ROOM
+        is_cancelled = self._state in {_State.WAITING_FOR_ROOM, _State.PAUSED}
         self._state = _State.CANCELLED if is_cancelled else _State.CANCELLING
         if self.outstanding:
             self._ask_count()

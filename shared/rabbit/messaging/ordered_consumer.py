@@ -71,7 +71,7 @@ class OrderedConsumer:
         self._put_back_unstarted = put_back_unstarted
         self._on_lost = on_lost
         self._replicas: int | None = None
-        self._is_leaving = False
+        self._is_leaving = self._is_to_pause = False
         self._ready: dict[Partition, None] = {}  # in the order in which they became so
         self._changed: set[Partition] = set()  # since the last flush
         self._census = Census(connection, edge, tag, self._counted, on_failed)
@@ -86,6 +86,11 @@ class OrderedConsumer:
     def is_consuming(self) -> bool:
         """Whether it is in line for all partitions."""
         return all(each.is_ready for each in self._partitions)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is started, nor has been and is not settled; the rest is held."""
+        return self._is_to_pause and not any(each.is_busy for each in self._partitions)
 
     @property
     def is_cancelled(self) -> bool:
@@ -129,6 +134,8 @@ class OrderedConsumer:
 
     def take_arrived(self) -> list[KeyedDelivery]:
         """Return what may be handled now: the next of each key that has none under way."""
+        if self._is_to_pause:
+            return []
         ready, self._ready = self._ready, {}
         return [delivery for partition in ready for delivery in partition.take()]
 
@@ -190,6 +197,19 @@ class OrderedConsumer:
         for partition in self._partitions:
             if partition.is_leaving:
                 partition.go_on_leaving(PATIENCE_SECONDS)
+
+    def pause(self) -> None:
+        """Start nothing until `resume`, and keep what is held: to end a channel with it counts.
+
+        Whoever else is in line is paused as well; of one replica that is paused alone the
+        partitions wait.
+        """
+        self._is_to_pause = True
+        self._put_back_unstarted()
+
+    def resume(self) -> None:
+        """Go on with what is held."""
+        self._is_to_pause = False
 
     # How partitions are spread
 

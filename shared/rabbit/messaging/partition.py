@@ -164,6 +164,11 @@ class Partition(ChannelListener):
         return self._state in {_State.LEAVING, _State.ENDING}
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something has been started and is not settled."""
+        return bool(self._started)
+
+    @property
     def is_gone(self) -> bool:
         """Whether it is left for good, and the broker has closed the channel, or is gone."""
         return self._state is _State.GONE

@@ -63,7 +63,7 @@ class FixedPrefetch:
     def ignore(self, *_measured: object, **_named: object) -> None:
         """Keep the depth, whatever is measured."""
 
-    handled = running = careful = surplus = came = ignore
+    handled = running = careful = surplus = returned = came = ignore
 
     def fits(self, held: int) -> bool:
         """Tell whether less is held than `wanted`."""
@@ -102,6 +102,7 @@ class AutoPrefetch:
         self._is_batching = batch > 1
         self.is_slow = False
         self.due = 0
+        self._fitting = 0  # those of them that there was room for
         self._concurrency = concurrency
         self._mean = 0.0
         self._mean_bytes = 0.0
@@ -173,12 +174,25 @@ class AutoPrefetch:
             self._mean_bytes = max(self._mean_bytes, size)
             self.depth = min(self.depth, self._ideal())
 
+    def returned(self, count: int) -> None:
+        """Go no deeper until these have come again: they go back, though there was room for them.
+
+        Hold all of them at once then, for the reason that `surplus` has.
+
+        Args:
+            count: how many messages.
+        """
+        self.due += count
+        self._fitting += count
+
     def came(self, redelivered: Sequence[bool]) -> None:
         """Note which of the messages that have come were delivered before.
 
         What went back comes again before any that is new, unless other replicas have it.
         """
         self.due = max(0, self.due - len(redelivered)) if all(redelivered) else 0
+        if not self.due:
+            self._fitting = 0
 
     def fits(self, held: int) -> bool:
         """Tell whether less is held than `wanted`: then it can be consumed with that.
@@ -195,7 +209,7 @@ class AutoPrefetch:
         may_deepen = not self.due and self._samples >= self._enough
         if (deeper and may_deepen) or ideal * _LESS_DEEP <= self.depth:
             self.depth = ideal
-        return self.depth
+        return max(self.depth, min(self._fitting, MOST_MESSAGES))
 
     def _ideal(self) -> int:
         in_time = int(self._concurrency * HORIZON_SECONDS / max(self._mean, 1e-9))

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,14 +16,16 @@ from rabbit.errors import ConfigurationError
 from rabbit.operations.compose import DeclaredStage
 from rabbit.topology import (
     CONTROL_EXCHANGE,
+    PAUSED_EXCHANGE,
     REPLIES_EXCHANGE,
     Binding,
     Declaration,
     Edge,
     Exchange,
     Queue,
-    control_subscription,
+    control_of_stage,
     fixed_part,
+    pause_mark,
 )
 
 #: The user that services.control logs in as.
@@ -70,7 +72,7 @@ def stage_rights(stage: DeclaredStage) -> Rights:
     """
     name = re.escape(stage.name)
     heard, lock = rf"{_CONTROL}\.{name}\.{_REPLICA}", rf"{_CONTROL}/{name}/{_REPLICA}"
-    rights = Rights((heard, lock), (_REPLIES, heard), (_CONTROL, heard))
+    rights = Rights((heard, lock), (_REPLIES, heard), (_CONTROL, heard, _mark(stage.name)))
     if stage.output:
         rights += Rights(write=(re.escape(stage.output.name),))
     edge = stage.input()
@@ -86,14 +88,19 @@ def stage_rights(stage: DeclaredStage) -> Rights:
     return rights
 
 
-def control_rights(stages: Iterable[DeclaredStage]) -> Rights:
+def _mark(stage: str) -> str:
+    return re.escape(pause_mark(stage))
+
+
+def control_rights(stages: Collection[DeclaredStage]) -> Rights:
     """Return what control needs: commands, reports, the queues of replicas, dead letters, replays.
 
     It can empty and delete the control queue of a replica (`forget`), and read what is queued.
     """
     own = rf"{_CONTROL}\.[^.]+\.[^.]+"
     both = (_CONTROL, _REPLIES, own)
-    rights = Rights(both, (_CONTROL, own), both)
+    marks = tuple(dict.fromkeys(_mark(stage.name) for stage in stages))
+    rights = Rights(both, (_CONTROL, own, re.escape(PAUSED_EXCHANGE)), (*both, *marks))
     for edge in _inputs(stages):
         if edge.private:
             rights += Rights(read=(re.escape(edge.dead),))
@@ -117,8 +124,7 @@ def _inputs(stages: Iterable[DeclaredStage]) -> Iterator[Edge]:
 
 def _shared(stage: DeclaredStage) -> Iterator[Declaration]:
     """Yield what a stage needs that does not belong to one replica."""
-    control = control_subscription(stage.name, "", purge=False)
-    yield from (each for each in control if isinstance(each, Exchange))
+    yield from control_of_stage(stage.name)
     if stage.output:
         yield from stage.output.for_publishing()
     edge = stage.input()

@@ -6,7 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from time import monotonic
 
 from rabbit.control.client import ControlClient
-from rabbit.control.messages import Report
+from rabbit.control.messages import Report, State
 from rabbit.errors import ConfigurationError, RabbitError
 from rabbit.operations.halt import Halt
 from rabbit.operations.management import Management
@@ -14,6 +14,9 @@ from rabbit.operations.replicas import Replicas, are_meant
 
 #: A queue counts as empty when it is seen so twice in a row, with so much time between.
 BETWEEN_LOOKS_SECONDS = 1.0
+
+#: The states of a replica that waits for somebody to resume it.
+PAUSED = {State.PAUSING, State.PAUSED}
 
 
 @dataclass
@@ -71,6 +74,14 @@ class Drain:
         if silent:
             msg = f"no answer from {', '.join(silent)}: not drained, nothing was stopped"
             raise RabbitError(msg)
+        paused = [each.name for each in there if each.report and each.report.state in PAUSED]
+        if paused:
+            who = ", ".join(dict.fromkeys(name.partition("/")[0] for name in paused))
+            msg = (
+                f"paused: {', '.join(paused)}: their queues do not become empty; resume {who} "
+                "first, or halt instead. Nothing was stopped"
+            )
+            raise RabbitError(msg)
         order = flow_order([each.report for each in self._replicas if each.report])
         order = [each for each in order if are_meant(each.name, targets)]
         for stage in order:
@@ -86,9 +97,9 @@ class Drain:
             if least is None or left < least:
                 least, progress = left, monotonic()
             elif left and monotonic() - progress > timeout:
-                msg = (
-                    f"{stage.name} has {left} messages left and gets no further: it goes on running"
-                )
+                is_paused = any(each in PAUSED for each in self._states(stage))
+                why = "is paused" if is_paused else "gets no further"
+                msg = f"{stage.name} has {left} messages left and {why}: it goes on running"
                 raise RabbitError(msg)
             self._replicas.listen(lambda: False, BETWEEN_LOOKS_SECONDS)
         halt = Halt(self._client, self._replicas, (stage.name,))
@@ -101,6 +112,10 @@ class Drain:
             raise
         msg = f"{stage.name} is drained, but not proved halted: {'; '.join(halt.missing)}"
         raise RabbitError(msg)
+
+    def _states(self, stage: Flow) -> set[State]:
+        reports = [each.report for each in self._replicas if each.is_there and each.report]
+        return {each.state for each in reports if each.stage == stage.name}
 
     def _left(self, stage: Flow) -> int:
         """Count what the stage has still to do: ready, in flight, waiting for another attempt."""

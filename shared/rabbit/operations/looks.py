@@ -7,7 +7,7 @@ from time import monotonic
 
 from rabbit.control.client import ControlClient
 from rabbit.control.messages import Report
-from rabbit.operations.management import Depth, Management, fold
+from rabbit.operations.management import Depth, Management, fold, pause_marks
 from rabbit.operations.replicas import ANSWER_SECONDS, Replica, Replicas, are_meant
 
 #: Of so many silent replicas it is said why, for which the broker is asked of each.
@@ -50,6 +50,7 @@ class Look:
         moment: when, in seconds of a clock that only runs forward.
         replicas: who is there, by name.
         depths: what each queue holds, by name; what belongs to it is folded into it.
+        paused: the stages that are marked as paused, whether they are there or not; it lags behind.
         partitions: which partitions of ordered edges a replica is active for, by its name: as far
             as the broker's statistics say, which lag behind.
         strange: what there is to say of reports that nobody can have sent; None: there are none.
@@ -58,6 +59,7 @@ class Look:
     moment: float
     replicas: tuple[Seen, ...]
     depths: Mapping[str, Depth] = field(default_factory=dict)
+    paused: tuple[str, ...] = ()
     strange: str | None = None
     partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -105,11 +107,13 @@ class Looks:
             for each in meant
         )
         read = {each.report.consumes for each in seen if each.report}
-        depths = fold(self._management.messages())
+        messages = self._management.messages()
+        paused = tuple(stage for stage, is_marked in pause_marks(messages).items() if is_marked)
+        depths = fold(messages)
         depths = {name: depth for name, depth in depths.items() if not targets or name in read}
         self._count(depths, seen)
         partitions = self._partitions(seen)
-        return Look(self._clock(), seen, depths, self._replicas.strange, partitions)
+        return Look(self._clock(), seen, depths, paused, self._replicas.strange, partitions)
 
     def _partitions(self, seen: Sequence[Seen]) -> dict[str, tuple[str, ...]]:
         """Return who is the single active consumer of what, where there are partitions."""

@@ -27,9 +27,12 @@ from rabbit.settings import Settings
 from rabbit.topology import (
     CENSUS_SUFFIX,
     CONTROL_EXCHANGE,
+    PAUSED_EXCHANGE,
     Edge,
     is_control_queue,
+    marked_stage,
     partition_queues,
+    pause_mark,
 )
 
 #: How long one request may take, at most and at least: one that is frozen takes the connection.
@@ -68,22 +71,24 @@ class Api:
     login: str = field(repr=False)
     context: ssl.SSLContext = field(repr=False)
 
-    def ask(self, path: str, body: bytes | None, seconds: float) -> Any:  # noqa: ANN401 - JSON
-        """Return what it answers; None when it knows no such thing.
+    def ask(self, path: str, body: bytes | None, seconds: float, method: str | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Return what it answers; None when it knows no such thing, or has nothing to say.
 
         Args:
             path: below /api.
             body: what to send; None: nothing.
             seconds: how long it may be silent.
+            method: of HTTP; None: POST if there is a body, else GET.
 
         Raises:
             BrokerUnavailableError: it does not answer; another broker's may.
             ConfigurationError: it refuses the login, as that of any other broker would.
         """
-        request = Request(f"{self.url}/api/{path}", data=body, headers=self._headers)  # noqa: S310 - http(s)
+        url = f"{self.url}/api/{path}"
+        request = Request(url, data=body, headers=self._headers, method=method)  # noqa: S310 - http(s)
         try:
             with urlopen(request, timeout=seconds, context=self.context) as response:  # noqa: S310
-                return json.load(response)
+                return json.loads(response.read() or b"null")
         except HTTPError as error:
             return self._refused(error)
         except URLError as error:
@@ -201,13 +206,31 @@ class Management:
 
     def broadcast(self, command: str, reply_to: str) -> None:
         """Publish a command: an alarm blocks connections that publish, but not this API."""
-        body = {
-            "routing_key": "",
-            "payload": command,
-            "payload_encoding": "string",
-            "properties": {"reply_to": reply_to},
-        }
-        self._ask(f"exchanges/{self._vhost}/{CONTROL_EXCHANGE}/publish", body)
+        self._publish(CONTROL_EXCHANGE, "", command, {"reply_to": reply_to})
+
+    def mark_paused(self, stage: str, text: str) -> bool:
+        """Mark a stage as paused, and return when the broker has the mark.
+
+        Args:
+            stage: its name.
+            text: what the mark says, for people.
+
+        Returns:
+            whether there is a place for that mark: a stage that has never been there has none.
+        """
+        return self._publish(PAUSED_EXCHANGE, stage, text, {"delivery_mode": 2})
+
+    def unmark_paused(self, stage: str) -> None:
+        """Take the mark of a stage away; there may be none."""
+        queue = quote(pause_mark(stage), safe="")
+        self._ask(f"queues/{self._vhost}/{queue}/contents", method="DELETE")
+
+    def _publish(self, exchange: str, key: str, text: str, properties: dict[str, Any]) -> bool:
+        """Publish a message; return whether a queue has it."""
+        body = {"routing_key": key, "payload": text, "payload_encoding": "string"}
+        path = f"exchanges/{self._vhost}/{exchange}/publish"
+        answer = self._ask(path, {**body, "properties": properties})
+        return bool(answer and answer["routed"])
 
     def messages(self) -> dict[str, tuple[int, int]]:
         """Return for each queue how many messages are ready and how many are in flight.
@@ -295,20 +318,20 @@ class Management:
         path = f"exchanges/{self._vhost}/{quote(exchange, safe='')}/bindings/source"
         return bool(self._ask(path))
 
-    def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+    def _ask(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:  # noqa: ANN401 - JSON
         """Return what an API answers; None when it knows no such thing."""
         data = None if body is None else json.dumps(body).encode()
-        return self._patiently(self._ask_in_turn, path, data)
+        return self._patiently(self._ask_in_turn, path, data, method)
 
-    def _ask_in_turn(self, path: str, data: bytes | None) -> Any:  # noqa: ANN401 - JSON
+    def _ask_in_turn(self, path: str, data: bytes | None, method: str | None) -> Any:  # noqa: ANN401 - JSON
         tried = []
         for api in tuple(self._apis):
             try:
-                return api.ask(path, data, self._request_seconds)
+                return api.ask(path, data, self._request_seconds, method)
             except ConfigurationError:
                 if not self._is_renewed():
                     raise
-                return self._ask_in_turn(path, data)
+                return self._ask_in_turn(path, data, method)
             except BrokerUnavailableError as error:
                 tried.append(str(error))
                 self._apis.rotate(-1)
@@ -330,6 +353,16 @@ class Management:
         renewed.sort(key=lambda api: order.index(api.url) if api.url in order else len(order))
         self._apis = deque(renewed)
         return {api.login for api in renewed} != {api.login for api in before}
+
+
+def pause_marks(messages: Mapping[str, tuple[int, int]]) -> dict[str, bool]:
+    """Return the stages that can be marked as paused, and whether they are.
+
+    Args:
+        messages: how many are ready and how many in flight, by queue.
+    """
+    marks = ((marked_stage(queue), ready) for queue, (ready, _) in messages.items())
+    return {stage: ready > 0 for stage, ready in marks if stage}
 
 
 #: What follows the name of a queue in the names of those that belong to it.

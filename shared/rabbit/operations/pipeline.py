@@ -89,12 +89,14 @@ class Pipeline:
     Attributes:
         stages: in flow order, or by name where they form a circle.
         edges: in the order of the stages that read them, then those that nobody reads.
+        paused: as in a `Look`.
         seconds: between the two looks; 0: there was one.
         strange: as in a `Look`.
     """
 
     stages: tuple[Stage, ...]
     edges: tuple[Edge, ...]
+    paused: tuple[str, ...] = ()
     seconds: float = 0.0
     strange: str | None = None
 
@@ -108,7 +110,7 @@ def pipeline(now: Look, before: Look | None = None) -> Pipeline:
         for name in _in_order(now.replicas)
     )
     edges = tuple(_edges(stages, now, earlier, seconds))
-    return Pipeline(stages, edges, seconds if earlier else 0.0, now.strange)
+    return Pipeline(stages, edges, now.paused, seconds if earlier else 0.0, now.strange)
 
 
 def _in_order(replicas: Iterable[Seen]) -> list[str]:

@@ -18,9 +18,10 @@ from rabbit.topology import (
     Edge,
     Exchange,
     Queue,
-    control_subscription,
+    control_of_stage,
     fixed_part,
     is_control_queue,
+    pause_mark,
 )
 
 #: What the management API tells of consumers lags behind by so much, in seconds.
@@ -40,8 +41,8 @@ class Finding:
 
     Attributes:
         problem: missing, differs, contradiction, loses, orphaned, undeclared, unfinished,
-            unconsumed, unread or ends.
-        what: queue, exchange, binding, edge, policy or certificate.
+            unconsumed, unread, paused or ends.
+        what: queue, exchange, binding, edge, policy, stage or certificate.
         name: its name.
         detail: what exactly, and what to do.
         stages: the stages it concerns.
@@ -110,8 +111,11 @@ class TopologyDiff:
         elif edge:
             declared += edge.for_consuming()
         declared += output.for_publishing() if output else ()
-        control = control_subscription(stage.name, "", purge=False)
-        declared += [each for each in control if isinstance(each, Exchange)]
+        mark = pause_mark(stage.name)  # what has never been there cannot be paused, nor need be
+        control = control_of_stage(stage.name)
+        declared += [
+            each for each in control if isinstance(each, Exchange) or mark in self._broker.queues
+        ]
         for item in declared:
             stages = next((by for other, by in self._declared if other == item), None)
             if stages is None:
@@ -213,7 +217,10 @@ class TopologyDiff:
                 own = [edge.queue.replace("*", replica) for replica in self._replicas(edge)]
             else:
                 own = list(edge.queues)
-            if not any(consumers[queue] for queue in own) and (
+            if self._broker.messages.get(pause_mark(stage.name)):
+                detail = f"it takes no messages: make resume STAGE={stage.name}"
+                yield Finding("paused", "stage", stage.name, detail, (stage.name,))
+            elif not any(consumers[queue] for queue in own) and (
                 edge.private or own[0] in self._broker.queues
             ):
                 detail = f"no replica of {stage.name} reads it: is the stage up?"

@@ -91,6 +91,7 @@ class Dispatcher(Runner):
             )
         outputs = [self._publisher] if self._publisher else []
         self.publishers = [self._failures.publisher, *outputs]
+        self._is_to_pause = False
         self._has_progress = False  # since the last look was planned
         self._is_looking = False
         self._pill: PoisonPill | None = None
@@ -153,6 +154,8 @@ class Dispatcher(Runner):
         self._newly_confirmed.clear()
 
         # Ack: what has all its outputs confirmed, and nothing else: `UnackedDeliveries.confirmed`.
+        if self._is_to_pause:
+            self._requeue_stuck()
         self._consumer.flush()
         if self._batches:  # which announce themselves
             self._batches.expect_more(more=not self._consumer.is_full)
@@ -298,6 +301,25 @@ class Dispatcher(Runner):
     def handler_times(self) -> HandlerTimes:
         """Return how long calls of `work` have taken."""
         return self._handlers.times()
+
+    def hold(self) -> None:
+        """Consume nothing for now."""
+        self._consumer.pause()
+
+    def pause(self) -> None:
+        """Consume nothing, requeue what no handler has started, and what cannot be published."""
+        self._is_to_pause = True
+        self._consumer.pause()
+
+    def resume(self) -> None:
+        """Consume again."""
+        self._is_to_pause = False
+        self._consumer.resume()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is consumed, and no handler is at work."""
+        return self._consumer.is_paused and self._handlers.busy <= len(self._timed_out)
 
     def halt(self) -> Iterator[None]:
         """Stop in order: a step task that yields while there is something to wait for.

@@ -55,6 +55,10 @@ class OrderedDispatcher(Dispatcher):
         """Measure nothing: only one replica is given messages, so depth takes them from nobody."""
         return FixedPrefetch(settings.concurrency)
 
+    def pause(self) -> None:
+        """Start nothing; what the broker does not take now stays, as all that is held does."""
+        self._consumer.pause()
+
     def turn(self) -> None:
         """Take every message as far as it can go; then start those whose turn has come by that."""
         super().turn()

@@ -26,7 +26,20 @@ _NEWS = {
     State.STARTING: "not ready",
     State.RUNNING: "ready",
     State.BLOCKED: "blocked: the broker takes no messages from this stage now",
+    State.PAUSING: "pausing",
+    State.PAUSED: "paused until it is resumed",
 }
+
+#: Ready, as a health check takes it: messages can be settled, or somebody wants none to be. An
+#: alarm is the broker's. To start such a replica anew would help nobody.
+_READY = {State.RUNNING, State.BLOCKED, State.PAUSING, State.PAUSED}
+
+#: Something else comes soon.
+_ON_THE_WAY = {State.STARTING, State.PAUSING}
+
+#: To so many who have paused or resumed it the replica tells when it has.
+MOST_AWAITING = 100
+
 
 #: While so many messages are in flight, or were just now, the loop pauses after a turn that has
 #: moved few bytes, in seconds: more comes together meanwhile, and a large turn costs less than many
@@ -87,6 +100,7 @@ class Replica:
             identity.replica,
             log,
             on_command=self._obey,
+            on_told=self._steer,
             on_failed=self.fail,
         )
         self._lock = NameLock(
@@ -113,6 +127,10 @@ class Replica:
         )
         for connection in (self.consuming, self.publishing):
             connection.users.append(self._standstills)
+        self.consuming.users.append(self)
+        self._is_paused: bool | None = None  # not known before the control queue is heard
+        self._awaiting: dict[str, Command] = {}  # by reply_to: told when it has paused, or resumed
+        self._runner.hold()
         self._watchdog: Watchdog | None = None
         self._resources = resources
         self._drain_timeout = settings.drain_timeout
@@ -218,6 +236,24 @@ class Replica:
                 for user in users:
                     user.open()
 
+    def open(self) -> None:
+        """Have nothing to set up."""
+
+    def lost(self) -> None:
+        """Begin nothing new on the next connection before it is known whether to pause."""
+        self._is_paused = None
+        self._runner.hold()
+
+    def _steer(self, is_paused: bool) -> None:  # noqa: FBT001 - as it is told
+        """Pause, or go on."""
+        if self._is_paused is is_paused:
+            return
+        self._is_paused = is_paused
+        if is_paused:
+            self._runner.pause()
+        else:
+            self._runner.resume()
+
     def stop(self) -> None:
         """Halt; safe from any thread, and when it has ended already."""
         self.loop.call(self.halt, "stop() was called")
@@ -250,7 +286,9 @@ class Replica:
         """What this replica is doing."""
         if self._stopping is not None:
             return State.HALTING
-        if not (self._runner.is_ready and self._control.is_subscribed):
+        if self._is_paused and self._control.is_subscribed:
+            return State.PAUSED if self._runner.is_paused else State.PAUSING
+        if self._is_paused is None or not (self._runner.is_ready and self._control.is_subscribed):
             return State.STARTING
         if not all(publisher.is_open for publisher in self._runner.publishers):
             return State.STARTING
@@ -259,10 +297,10 @@ class Replica:
 
     @property
     def is_ready(self) -> bool:
-        """Whether messages can be settled. An alarm is the broker's: that leaves us ready."""
+        """Whether messages can be settled, or need not be."""
         if any(publisher.is_nacked for publisher in self._runner.publishers):
             return False
-        return self.state in {State.RUNNING, State.BLOCKED}
+        return self.state in _READY
 
     def _stop_in_order(self) -> Generator[None, None, None]:
         """Stop in order: a step task, which each turn of the loop continues where it waits."""
@@ -308,8 +346,10 @@ class Replica:
         if self._runner.end:
             self._error = self._error or self._runner.end.error
             self.halt(self._runner.end.reason)
-        if self._state_said is State.STARTING:
+        if self._state_said in _ON_THE_WAY:
             self._tell_state()
+        if self._awaiting:
+            self._tell_awaiting()
 
     def _pause(self, moved: int) -> None:
         """Let more come together, when there is much to do and a turn has moved little."""
@@ -335,4 +375,16 @@ class Replica:
             self.was_commanded = True
             self.halt("halt was broadcast")
         if reply_to:
-            self._reporter.answer(command, reply_to, self.state)
+            state = self.state
+            self._reporter.answer(command, reply_to, state)
+            is_steered = command.command in {"pause", "resume"}
+            if is_steered and state in _ON_THE_WAY and len(self._awaiting) < MOST_AWAITING:
+                self._awaiting[reply_to] = command
+
+    def _tell_awaiting(self) -> None:
+        """Answer those again who wait for what they have asked for, once that is so."""
+        state = self.state
+        if state not in _ON_THE_WAY:
+            awaiting, self._awaiting = self._awaiting, {}
+            for reply_to, command in awaiting.items():
+                self._reporter.answer(command, reply_to, state)

@@ -121,6 +121,23 @@ class Runner(ABC):
         """Return the calls of `work` that take long, now or lately; see `Standstills`."""
 
     @abstractmethod
+    def hold(self) -> None:
+        """Begin nothing new before it is known whether to: `pause` or `resume` tells."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Take nothing new, finish what runs, requeue the rest; `is_paused` tells when."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Go on."""
+
+    @property
+    @abstractmethod
+    def is_paused(self) -> bool:
+        """Whether it has paused, and nothing is in flight."""
+
+    @abstractmethod
     def halt(self) -> Iterator[None]:
         """Stop in order: a step task that yields while there is something to wait for."""
 

@@ -76,7 +76,7 @@ class Source(Runner):
         self._last_progress = monotonic()
         self._room = threading.Condition()
         self._woken = False
-        self._halting = False
+        self._is_held = self._is_to_pause = self._halting = False
         self._has_noticed = False  # Halted was raised
         self._returned = False
         self.is_complete = False
@@ -98,7 +98,7 @@ class Source(Runner):
         return self._written - self.handled
 
     def write(self, value: object, key: str | None, extras: Extras | None = None) -> None:
-        """Queue one message; wait while too many are not confirmed. For any thread.
+        """Queue one message; wait while too many are not confirmed, or paused. For any thread.
 
         Raises:
             Halted: when the source is being stopped.
@@ -109,7 +109,7 @@ class Source(Runner):
         body, content = encoded(value)
         output = first_output(body, self._edge.check_key(key), content, extras)
         with self._room:
-            while self.in_flight >= WINDOW and not (self._halting or self._returned):
+            while self._has_to_wait() and not (self._halting or self._returned):
                 self._room.wait()
             if self._halting:
                 self._has_noticed = True
@@ -142,7 +142,7 @@ class Source(Runner):
     def turn(self) -> None:
         """Publish what has been written since the last turn; start the work, end it."""
         self._woken = False
-        if not (self._thread or self._halting) and self._publisher.is_flowing:
+        if not (self._thread or self._halting or self._is_held) and self._publisher.is_flowing:
             self._start()
         if self._outbox:
             outputs = [self._outbox.popleft() for _ in range(len(self._outbox))]
@@ -154,7 +154,7 @@ class Source(Runner):
 
     def tick(self) -> None:
         """Give up when nothing moves for longer than PUBLISH_TIMEOUT."""
-        if self._thread is not None and not self.in_flight:
+        if (self._thread is not None or self._is_to_pause) and not self.in_flight:
             self._last_progress = monotonic()  # idle is not stalled
         stalled = monotonic() - self._last_progress
         if self._publish_timeout and stalled > self._publish_timeout:
@@ -164,6 +164,25 @@ class Source(Runner):
     def take_long(self) -> list[str | None]:
         """Return the call of the work, if it takes long: one without a message."""
         return self._call.take_long()
+
+    def hold(self) -> None:
+        """Do not begin the work for now; one that has begun goes on."""
+        self._is_held = True
+
+    def pause(self) -> None:
+        """Have `write` wait, and the work not begin; what is written is confirmed yet."""
+        self._is_held = self._is_to_pause = True
+
+    def resume(self) -> None:
+        """Let `write` return, and the work begin."""
+        with self._room:
+            self._is_held = self._is_to_pause = False
+            self._room.notify_all()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing more is published: all that was written is confirmed."""
+        return self._is_to_pause and not self.in_flight
 
     def halt(self) -> Iterator[None]:
         """Stop in order: no new messages; the written ones are confirmed. A step task.
@@ -213,10 +232,14 @@ class Source(Runner):
         self._room = threading.Condition()
         self._halting = self._is_disowned = True
 
+    def _has_to_wait(self) -> bool:
+        return self._is_to_pause or self.in_flight >= WINDOW
+
     def _is_working(self) -> bool:
         return self._thread is not None and not self._returned
 
     def _start(self) -> None:
+        self._last_progress = monotonic()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
         self._thread.start()
 

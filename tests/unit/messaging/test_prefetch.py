@@ -270,3 +270,17 @@ def test_messages_that_come_again_are_no_batch() -> None:
         prefetch.careful()
         prefetch.handled(FAST_SECONDS)
         assert prefetch.wanted() == 1
+
+
+def test_what_was_given_back_by_a_pause_is_held_at_once_again() -> None:
+    """Else a second pause would put some of it behind the rest; then as many as before."""
+    prefetch = after(*[0.01] * 20)
+    before = prefetch.wanted()
+    assert before > 1
+    prefetch.returned(before + 50)
+
+    assert prefetch.wanted() == before + 50
+    prefetch.came([True] * before)
+    assert prefetch.wanted() == before + 50
+    prefetch.came([True] * 50)
+    assert prefetch.wanted() <= before

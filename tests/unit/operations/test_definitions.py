@@ -39,23 +39,24 @@ def test_the_rights_of_a_pipeline() -> None:
     assert rights(made, "producer") == (
         rf"^({own['producer']}|control/producer/[^.]+)$",
         rf"^(control\.replies|{own['producer']}|my_queue)$",
-        rf"^(control|{own['producer']})$",
+        rf"^(control|{own['producer']}|control\.paused/producer)$",
     )
     assert rights(made, "to_upper") == (
         rf"^({own['to_upper']}|control/to_upper/[^.]+)$",
         rf"^(control\.replies|{own['to_upper']}|upper|my_queue\.dead|my_queue{retry})$",
-        rf"^(control|{own['to_upper']}|my_queue)$",
+        rf"^(control|{own['to_upper']}|control\.paused/to_upper|my_queue)$",
     )
     assert rights(made, "printer") == (
         rf"^({own['printer']}|control/printer/[^.]+)$",
         rf"^(control\.replies|{own['printer']}|upper\.dead|upper{retry})$",
-        rf"^(control|{own['printer']}|upper)$",
+        rf"^(control|{own['printer']}|control\.paused/printer|upper)$",
     )
+    marks = "|".join(rf"control\.paused/{name}" for name in PIPELINE)
     back, every = r"my_queue\.back|upper\.back", r"control\.[^.]+\.[^.]+"
     assert rights(made, "control") == (
         rf"^(control|control\.replies|{every}|{back})$",
-        rf"^(control|{every}|{back})$",
-        rf"^(control|control\.replies|{every}|my_queue(\.dead|{retry})?|upper(\.dead|{retry})?)$",
+        rf"^(control|{every}|control\.paused|{back})$",
+        rf"^(control|control\.replies|{every}|{marks}|my_queue(\.dead|{retry})?|upper(\.dead|{retry})?)$",
     )
 
 
@@ -87,7 +88,7 @@ def test_a_broadcast_edge_is_its_readers_to_declare() -> None:
     assert not re.search(configure, "news.a.dead")
     assert not re.search(configure, "news")
     assert not re.search(read, "news.b.r1")
-    assert [each["name"] for each in made["queues"]] == ["news.a.dead"]
+    assert {each["name"] for each in made["queues"]} == {"news.a.dead", "control.paused/a"}
 
 
 def test_of_a_work_edge_nothing_is_a_replica_s_own() -> None:
@@ -101,7 +102,7 @@ def test_two_services_of_one_stage_are_one_user() -> None:
     made = definitions(pipeline(both))
 
     assert [each["name"] for each in made["users"]] == ["s", "control"]
-    assert rights(made, "s")[2] == r"^(control|control\.s\.[^.]+|x|y)$"
+    assert rights(made, "s")[2] == r"^(control|control\.s\.[^.]+|control\.paused/s|x|y)$"
 
 
 @pytest.mark.parametrize("name", ["control", "replies"])

@@ -1,6 +1,6 @@
 """How the queues are put together for a person."""
 
-from rabbit.operations.management import Depth, fold
+from rabbit.operations.management import Depth, fold, pause_marks
 
 
 def test_retries_and_dead_letters_are_with_their_queue() -> None:
@@ -44,3 +44,11 @@ def test_what_belongs_to_no_queue_stands_for_itself() -> None:
         "news.recorder.dead": Depth(ready=3),
         "of.somebody.retry": Depth(ready=1),
     }
+
+
+def test_marks_of_paused_stages_are_no_queues_of_theirs() -> None:
+    """They tell which stages can be paused, and which are."""
+    messages = {"control.paused/a": (1, 0), "control.paused/b": (0, 0), "control.a.r": (5, 0)}
+
+    assert pause_marks(messages) == {"a": True, "b": False}
+    assert fold(messages) == {}

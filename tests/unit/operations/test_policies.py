@@ -13,7 +13,7 @@ CLASSIC = Edge("q", type="classic")
 
 def arguments(name: str, edge: Edge = EDGE) -> dict[str, Any]:
     """Return the arguments of a queue as a stage declares it."""
-    declared = [*edge.for_consuming(), *control_subscription("s", "r", purge=False)]
+    declared = [*edge.for_consuming(), *control_subscription("s", "r")]
     [queue] = [each for each in declared if isinstance(each, Queue) and each.name == name]
     return dict(queue.arguments)
 

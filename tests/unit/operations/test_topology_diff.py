@@ -12,7 +12,15 @@ from rabbit.operations.broker_state import BrokerState
 from rabbit.operations.compose import DeclaredStage, stages
 from rabbit.operations.policies import Policy
 from rabbit.operations.topology_diff import TopologyDiff
-from rabbit.topology import Binding, Edge, Exchange, Queue, control_subscription
+from rabbit.topology import (
+    Binding,
+    Edge,
+    Exchange,
+    Queue,
+    control_of_stage,
+    control_subscription,
+    marked_stage,
+)
 
 
 def pipeline(**services: dict[str, Any]) -> list[DeclaredStage]:
@@ -24,12 +32,13 @@ def pipeline(**services: dict[str, Any]) -> list[DeclaredStage]:
 def broker(*edges: Edge, consumed: bool = True) -> BrokerState:
     """Return a broker that has what these edges need, and consumers for each."""
     items = [item for edge in edges for item in edge.for_consuming()]
-    items += control_subscription("stage", "r", purge=False)
+    items += control_subscription("stage", "r")
+    items += [each for stage in ("writer", "reader") for each in control_of_stage(stage)]
     queues = {each.name: dict(each.arguments) for each in items if isinstance(each, Queue)}
     return BrokerState(
         exchanges={each.name: each for each in items if isinstance(each, Exchange)},
         queues=queues,
-        messages=dict.fromkeys(queues, 3),
+        messages={name: 0 if marked_stage(name) else 3 for name in queues},
         bindings=frozenset(each for each in items if isinstance(each, Binding)),
         consumers=Counter(edge.queue for edge in edges if consumed),
     )
@@ -141,6 +150,18 @@ def test_nobody_consumes() -> None:
     [found] = TopologyDiff(declared, broker(edge, consumed=False)).findings()
 
     assert (found.problem, found.name, found.stages) == ("unconsumed", "a", ("reader",))
+
+
+def test_a_paused_stage_is_said_to_be_paused() -> None:
+    """Not that nobody reads its queue."""
+    declared = pipeline(writer={"OUTPUT_QUEUE": "a"}, reader={"INPUT_QUEUE": "a"})
+    existing = broker(Edge("a", delays=(1.0, 5.0, 30.0)), consumed=False)
+    messages = {**existing.messages, "control.paused/reader": 1}
+
+    [found] = TopologyDiff(declared, replace(existing, messages=messages)).findings()
+
+    assert (found.problem, found.what, found.name) == ("paused", "stage", "reader")
+    assert "make resume STAGE=reader" in found.detail
 
 
 def test_a_policy_that_loses_what_is_kept() -> None:

@@ -321,3 +321,73 @@ def test_a_batch_is_handed_over_when_no_more_can_come() -> None:
 
     assert batches == [["a", "b"]]
     desk.dispatcher.release()
+
+
+def test_a_pause_finishes_what_runs_and_requeues_the_rest_at_once() -> None:
+    """All credit is used up: cancel, then one nack behind the last ack; consume when resumed."""
+    may_end, begun = threading.Event(), threading.Event()
+
+    def slow(desk: Desk, text: str) -> None:
+        begun.set()
+        may_end.wait(PATIENCE_SECONDS)
+        desk.write(text)
+
+    desk = Desk(slow, prefetch=3)
+    desk.input.deliver("first", "second", "third")
+    desk.turn()
+    assert begun.wait(PATIENCE_SECONDS)
+
+    desk.dispatcher.pause()
+    desk.dispatcher.turn()
+    assert desk.input.sent == [("cancel", None)]
+    assert not desk.dispatcher.is_paused
+    may_end.set()
+    desk.settle_work()
+    desk.output.listener.acked(1, multiple=False)
+    desk.turn()
+
+    assert texts(desk.output) == [("out", "first")]
+    assert desk.input.sent[1:] == [("requeue", 2), ("requeue", 3), ("ack", 1)]
+    assert desk.dispatcher.is_paused
+    assert (desk.dispatcher.requeued, desk.dispatcher.failed, desk.dispatcher.handled) == (2, 0, 1)
+
+    desk.dispatcher.resume()
+    desk.turn()
+
+    assert desk.input.sent[-1] == ("consume", 3)
+    assert desk.dispatcher.is_ready
+    desk.dispatcher.release()
+
+
+def test_what_comes_while_it_pauses_goes_back_behind_what_came_before(desk: Desk) -> None:
+    """One nack for all of it, not one for what has just come and then another."""
+    desk.dispatcher.pause()
+    desk.input.deliver("a", "b")
+    desk.dispatcher.turn()
+    desk.input.deliver("c", "d")
+    desk.dispatcher.turn()
+    desk.loop.pass_time()
+
+    assert not [sent for sent in desk.input.sent if "requeue" in sent[0]]
+
+
+def test_nothing_is_consumed_before_it_is_known_whether_to() -> None:
+    """A channel that opens meanwhile has no consumer; a halt has nothing to wait for then."""
+    desk = Desk(work)
+    desk.dispatcher.hold()
+    desk.input.lose()
+    desk.input.open()
+    desk.turn()
+    assert desk.input.sent == []
+    assert not desk.dispatcher.is_ready
+
+    desk.dispatcher.resume()
+    desk.turn()
+    assert desk.input.sent == [("consume", 10)]
+
+    desk.dispatcher.pause()
+    desk.input.lose()
+    desk.input.open()
+    for _ in desk.dispatcher.halt():
+        desk.turn()
+    assert [sent for sent in desk.input.sent if sent[0] == "consume"] == [("consume", 10)]

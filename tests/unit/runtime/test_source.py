@@ -13,6 +13,7 @@ from rabbit.runtime.source import Source, check_seconds
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, as_loop, log
+from tests.waiting import wait_until
 
 
 def made(work: Callable[[], None]) -> tuple[Source, ScriptedConnection]:
@@ -122,3 +123,41 @@ def test_one_begins_when_the_broker_takes_messages() -> None:
     source.turn()
 
     assert source.is_ready
+
+
+def test_a_paused_source_waits_in_write_and_is_not_stalled() -> None:
+    """What was written before is published; `write` goes on when it is resumed."""
+    begun = threading.Event()
+    written: list[str] = []
+
+    def work() -> None:
+        for text in ("a", "b"):
+            source.write(text, None)
+            written.append(text)
+            begun.wait(10)
+
+    source, publishing = made(work)
+    channel = publishing.users[0]
+    channel.open()
+    source.hold()
+    source.turn()
+    assert not source.is_ready
+
+    source.resume()
+    source.turn()
+    wait_until(lambda: written, 10, "it writes")
+    source.pause()
+    begun.set()
+    source.turn()
+    assert not source.is_paused
+    channel.listener.acked(1, multiple=False)
+    source.turn()
+    assert source.is_paused
+    source._publish_timeout = 60.0  # noqa: SLF001 - and nothing has been confirmed for longer
+    source._last_progress -= 3600  # noqa: SLF001
+    source.tick()
+    assert source.end is None
+    assert [body for _, _, body in channel.published] == ["a"]
+
+    source.resume()
+    wait_until(lambda: len(written) == 2, 10, "it goes on")
