@@ -51,6 +51,18 @@ def test_every_command_is_as_before(secured: Secured) -> None:
     pipeline.compose("up", "--detach", "--wait", "to_upper", "printer")
 
 
+def test_the_doctor_mends_as_the_administrator(secured: Secured) -> None:
+    """What stages use, control's own user may not make; nobody has to say who may."""
+    connection = secured.connect("administrator")
+    connection.channel().queue_delete("upper.retry.1s")
+    connection.close()
+
+    done = secured.pipeline.make("doctor", "ARGS=--fix --yes").stdout
+
+    assert done.startswith("created queue upper.retry.1s\n")
+    assert done.endswith("no difference: 3 stages, all as declared\n")
+
+
 @pytest.mark.parametrize(
     "ports",
     [
