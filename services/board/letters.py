@@ -204,7 +204,8 @@ class Letters:
                         return f"deleted {counted(number, 'dead letter')}", True
                     return self._replay(letters, queue, selects, tell)
             finally:
-                self.look(tell)
+                if self._overview.counts.total() <= FEW:  # else it takes long: who wants it asks
+                    self.look(tell)
 
         return work
 

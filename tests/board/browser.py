@@ -172,10 +172,12 @@ class Window:
             for each in self.driver.execute("getLog", {"type": "browser"})["value"]
         ]
 
-    def picture(self, name: str) -> None:
-        """Take a picture of the whole page, into build/board, for people to look at."""
+    def picture(self, name: str, *, whole: bool = True) -> None:
+        """Take a picture of the page, or of what is shown of it, for people to look at."""
         PICTURES.mkdir(parents=True, exist_ok=True)
-        data = self._cdp("Page.captureScreenshot", {"captureBeyondViewport": True})["data"]
+        if whole:
+            self.run("window.scrollTo(0, 0)")
+        data = self._cdp("Page.captureScreenshot", {"captureBeyondViewport": whole})["data"]
         (PICTURES / f"{name}.png").write_bytes(base64.b64decode(data))
 
 

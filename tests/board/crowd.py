@@ -14,6 +14,7 @@ from rabbit.topology import (
     REPLIES_EXCHANGE,
     Binding,
     Exchange,
+    control_queue,
     control_subscription,
 )
 from tests.broker import Broker
@@ -58,6 +59,8 @@ class Crowd:
         """End."""
         self._is_over = True
         self._thread.join(10)
+        for name in self._names:  # a virtual host with so many takes long to delete
+            self._channel.queue_delete(control_queue("crowd", name))
         self._context.__exit__(kind, error, at)
 
     def _run(self) -> None:

@@ -88,16 +88,20 @@ def test_on_a_phone_in_the_dark_with_the_keyboard(line: Line, window: Windows) -
     page.see("Reject")
     page.keys(Keys.TAB, Keys.ENTER)
     assert page.run("return document.querySelector('details').open"), "the first stage unfolds"
+    page.see("1b0ad5cf6fa4")
+    page.keys(Keys.ENTER)
+    page.run("document.activeElement.blur()")
     assert page.run("return document.documentElement.scrollWidth") == 360
     buttons = page.run("return [...document.querySelectorAll('button')].map(b => b.innerText)")
     assert {"Halt", "Drain", "Replay all", "Halt all"} & set(buttons) == set()
     _watch(page, 10)
-    page.picture("phone")
+    page.run("window.scrollTo(0, 0)")
+    page.picture("phone", whole=False)
     page.press("Show Reject of my_queue")
     page.press("my_queue-0")
     page.see("How it came here")
     assert page.run("return document.documentElement.scrollWidth") == 360
-    page.picture("phone-letter")
+    page.picture("phone-letter", whole=False)
     page.keys(Keys.ESCAPE)
     page.wait(lambda: "How it came here" not in page.text, "the letter is closed")
     assert page.complaints == []
@@ -112,7 +116,7 @@ def test_a_hostile_message_is_read_and_goes_back(line: Line, window: Windows) ->
     page.press("Show Reject of my_queue")
     page.press("my_queue-0")
     page.see("How it came here")
-    page.picture("letter")
+    page.picture("letter", whole=False)
     page.press("Text")
     page.see(r"<img src=x onerror=document.title='pwned'> \u202e \x1b[2J")
     page.press("Hex")

@@ -18,6 +18,9 @@ pytestmark = pytest.mark.board
 
 Visit = Callable[..., Page]
 
+#: More than are kept, and few enough to be published soon; with 100,000 it has passed, too.
+MANY = 12_000
+
 
 @pytest.fixture
 def visit(shared_board: RunningBoard) -> Iterator[Visit]:
@@ -208,13 +211,11 @@ def test_a_broker_that_stands_still(
         watch("picture", lambda told: not told["broker"]["why"])
 
 
-def test_a_hundred_thousand_dead_letters(
-    visit: Visit, board: RunningBoard, broker: Broker, vhost: str
-) -> None:
+def test_many_dead_letters(visit: Visit, board: RunningBoard, broker: Broker, vhost: str) -> None:
     """They are counted and leafed through, and one of them is found and replayed."""
     broker.declare("many", vhost)
     with broker.channel(vhost) as channel:
-        for number in range(100_000):
+        for number in range(MANY):
             headers = {"x-error-type": f"Error{number % 3}", "x-failed-at": f"2026-11-26T{number}"}
             given = {"headers": headers, "message_id": f"id-{number}", "delivery_mode": 2}
             broker.send(channel, "many.dead", "", "letter", **given)
@@ -222,8 +223,8 @@ def test_a_hundred_thousand_dead_letters(
     with _watching(page) as watch:
         assert page.post("/api/look", {}).status_code == 200
         summary = watch("letters", lambda told: told["total"] > 0)
-        assert summary["total"] == 100_000
-        assert sum(row["count"] for row in summary["rows"]) == 100_000
+        assert summary["total"] == MANY
+        assert sum(row["count"] for row in summary["rows"]) == MANY
         found = page.get("/api/letters?queue=many&page=3").json()
         assert len(found["letters"]) == 50
         assert found["kept"] == 10_000
@@ -234,7 +235,7 @@ def test_a_hundred_thousand_dead_letters(
         jobs = watch("jobs", lambda told: told[0]["ok"] is not None and "replay" in told[0]["what"])
         assert jobs[0]["said"] == "replayed 1 message to many"
     assert broker.depth("many", vhost) == 1
-    assert broker.depth("many.dead", vhost) == 99_999
+    assert broker.depth("many.dead", vhost) == MANY - 1
 
 
 @contextmanager

@@ -41,12 +41,13 @@ function verdict({ verdict: told, rows: drawn, broker }) {
   const stages = drawn.filter((row) => row.kind === "stage");
   if (!stages.length && !told.waiting) return ["Nobody is here.", "No stage is at the broker, and no message waits."];
   if (!told.waiting) return ["All caught up.", "No message waits: everything that was published has been handled or given up."];
-  const total = `${counted(told.waiting, "message")} in all.`;
-  if (told.bottleneck == null) return ["It keeps up.", `${total} ${whole(told.eta)}`];
-  if (!told.bottleneck) return [`Nobody reads ${told.queue}.`, total];
   const queue = drawn.find((row) => row.kind === "queue" && row.name === told.queue);
+  const total = queue?.waiting === told.waiting ? "" : `${counted(told.waiting, "message")} in all.`;
+  if (told.bottleneck == null) return ["It keeps up.", `${counted(told.waiting, "message")} on the way. ${whole(told.eta)}`];
+  if (!told.bottleneck) return [`Nobody reads ${told.queue}.`, `${counted(queue.waiting, "message")} wait there. ${total}`];
   const stage = stages.find((row) => row.name === told.bottleneck);
   if (stage && stage.count && (stage.states.paused ?? 0) === stage.count) return [`${told.bottleneck} is paused.`, `${counted(queue.waiting, "message")} wait in ${told.queue} until it is resumed. ${total}`];
+  if (stage && !stage.count) return [`${told.bottleneck} is not there.`, `${counted(queue.waiting, "message")} wait for it in ${told.queue}, and no replica reads them. ${total}`];
   const pace = queue.out ? `it handles ${rate(queue.out)}, and ${rate(queue.in)} come in` : "it handles none now";
   return [`${told.bottleneck} is the bottleneck.`, `${counted(queue.waiting, "message")} wait for it in ${told.queue}: ${pace}. ${whole(told.eta)}`];
 }
@@ -105,7 +106,7 @@ class Stage {
 
   update(row, picture, mayAct) {
     this.row = row;
-    const isNarrow = picture.verdict?.bottleneck === row.name;
+    const isNarrow = row.count > 0 && picture.verdict?.bottleneck === row.name;
     const wrong = ["silent", "gave_up", "blocked"].some((state) => row.states[state]);
     const state = Object.keys(row.states)[0];
     const one = Object.keys(row.states).length === 1;
@@ -114,7 +115,7 @@ class Stage {
     setText(this.node, wrong ? "!" : row.count ? (one ? SHAPES[state] ?? "?" : String(row.count)) : "–");
     setChildren(this.title, row.name, isNarrow ? h("span", { class: "tag" }, "bottleneck") : null, row.states.paused ? h("span", { class: "tag" }, "paused") : null, row.count ? null : h("span", { class: "tag wrong" }, "no replica"));
     setText(this.role, [row.role, row.count ? `${counted(row.count, "replica")}: ${states(row.states)}` : "not at the broker: halted, ended, or never started"].filter(Boolean).join(" · "));
-    setChildren(this.speed, rate(row.rate), h("small", null, row.role === "source" ? " published" : " handled"));
+    setChildren(this.speed, row.count ? rate(row.rate) : "–", h("small", null, row.role === "source" ? " published" : " handled"));
     setChildren(this.counts, ...facts(row));
     this.line.update(row.line);
     setChildren(this.summary, h("span", { class: "shapes", "aria-hidden": "true" }, row.replicas.slice(0, MOST_SHAPES).map((each) => SHAPES[each.state] ?? "?").join("")), row.count > MOST_SHAPES ? ` and ${row.count - MOST_SHAPES} more` : "", " replicas");
