@@ -1,13 +1,16 @@
-"""Halting and draining from the board, each on a connection of its own."""
+"""Halting, draining and pausing from the board, each on a connection of its own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Literal
 
 from rabbit.control.client import ControlClient
 from rabbit.logs import Logger
 from rabbit.operations.drain import Drain
 from rabbit.operations.halt import Halt
 from rabbit.operations.management import ControlSettings, Management
+from rabbit.operations.pause import Pause
 from rabbit.operations.replicas import Replicas
 
 from .jobs import Tell, Work
@@ -28,7 +31,7 @@ class Actions:
         """Return what does it.
 
         Args:
-            verb: `halt` or `drain`.
+            verb: `halt`, `drain`, `pause` or `resume`.
             target: a stage, or `stage/replica`; None: all.
 
         Raises:
@@ -38,6 +41,8 @@ class Actions:
         verbs: dict[str, Callable[[tuple[str, ...], Tell], Result]] = {
             "halt": self._halt,
             "drain": self._drain,
+            "pause": partial(self._steer, "pause"),
+            "resume": partial(self._steer, "resume"),
         }
         if verb not in verbs:
             raise ValueError(verb)
@@ -58,6 +63,18 @@ class Actions:
             work = Drain(client, management, replicas)
             stages = work.run(targets, self._settings.halt_timeout, tell)
             return f"drained {' → '.join(stages)}", True
+
+    def _steer(
+        self, command: Literal["pause", "resume"], targets: tuple[str, ...], tell: Tell
+    ) -> Result:
+        with self._session() as (client, management, replicas):
+            attempt = Pause(client, management, replicas, command, targets)
+            proved = attempt.run(self._settings.halt_timeout, tell)
+            names = ", ".join(each.name for each in attempt.done) or "no replica is there"
+            said = f"{command}d {len(attempt.done)}/{len(attempt.concerned)}: {names}"
+            if proved:
+                return said, True
+            return f"{said}; not proved {command}d: {'; '.join(attempt.missing)}", False
 
     @contextmanager
     def _session(self) -> Iterator[tuple[ControlClient, Management, Replicas]]:

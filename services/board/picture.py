@@ -110,7 +110,7 @@ class Drawn:
             for edge in [each for each in edges if self._is_read(each, stage)]:
                 edges.remove(edge)
                 yield self._queue(edge, stage.name, at)
-            yield self._stage(stage, at)
+            yield self._stage(stage, at, seen.paused)
         for edge in edges:
             if not edge.name.startswith("amq."):  # the broker has named it: of one connection
                 yield self._queue(edge, None, at)
@@ -148,7 +148,7 @@ class Drawn:
             "line": line.values(),
         }
 
-    def _stage(self, stage: Stage, at: float) -> dict[str, Any]:
+    def _stage(self, stage: Stage, at: float, paused: Iterable[str]) -> dict[str, Any]:
         rate = stage.rates.get("handled")
         line = self._history.line("rate", stage.name)
         line.add(at, rate or 0.0)
@@ -160,6 +160,7 @@ class Drawn:
             "name": stage.name,
             "role": _role(stage),
             "states": dict(stage.states),
+            "paused": stage.name in paused,
             "replicas": [_replica(each) for each in stage.replicas[:MOST_DRAWN]],
             "count": len(stage.replicas),
             "rate": rate,

@@ -65,12 +65,12 @@ def _of_queue(
     states = set(reader["states"]) if reader else set()
     stage = visible(reader["name"]) if reader else ""
     idle = (reader["idle_seconds"] or 0.0) if reader else 0.0
-    if not states - {"silent"}:
-        cure = f"start {stage or 'a stage that reads it'}:"
-        yield problem("alarm", name, f"Nobody reads {name}: {ready} wait", cure, "make up")
-    elif states == {"paused"}:
+    if reader and (reader["paused"] or (states <= {"paused", "pausing"} and states)):
         what = f"{stage} is paused: {ready} wait in {name}"
         yield problem("note", name, what, "it takes no more until somebody resumes it")
+    elif not states - {"silent"}:
+        cure = f"start {stage or 'a stage that reads it'}:"
+        yield problem("alarm", name, f"Nobody reads {name}: {ready} wait", cure, "make up")
     elif idle >= STUCK_SECONDS:
         what = f"{stage} has handled nothing for {idle:.0f} s while {ready} wait in {name}"
         yield problem("alarm", name, what, "see its log:", f"docker compose logs {stage}")

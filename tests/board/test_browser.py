@@ -141,11 +141,19 @@ def test_a_hostile_message_is_read_and_goes_back(line: Line, window: Windows) ->
     assert page.complaints == []
 
 
-def test_a_stage_is_halted_and_all_are_drained(line: Line, window: Windows) -> None:
+def test_a_stage_is_paused_and_halted_and_all_are_drained(line: Line, window: Windows) -> None:
     """Each after a question, with what came of it; the halted stage stays in the picture."""
-    line.publish(*(f"line {number}" for number in range(800)))
+    line.publish(*(f"line {number}" for number in range(1600)))
     page = line.visit(window(), ACTS)
 
+    page.press("Pause printer")
+    page.press("Pause")
+    page.see(f"pause printer by {ACTS} — paused 1/1: printer/8c2c0b7d9e31")
+    page.see("printer is paused.")
+    page.picture("paused")
+    page.press("Resume printer")
+    page.press("Resume")
+    page.see("resumed 1/1")
     page.press("Halt printer")
     page.see("finishes what runs and stops")
     page.press("Leave it")

@@ -40,7 +40,7 @@ async function act(path, body, question) {
 const QUESTIONS = {
   Halt: (who) => `${who} finishes what runs and stops. What is queued stays queued. To start again: make up.`,
   Drain: (who) => `${who} works until the queue is empty, and stops then, in flow order. To start again: make up.`,
-  Pause: (who) => `${who} finishes what runs and takes no more, until it is resumed. It stays connected.`,
+  Pause: (who) => `${who} finishes what runs and takes no more, until it is resumed. It stays connected, and what starts later is paused too.`,
   Resume: (who) => `${who} takes messages again.`,
 };
 
@@ -113,7 +113,7 @@ function showBoard() {
   setText(byId("user"), session.may_act ? session.user : `${session.user}, may look`);
   letters.mayAct = session.may_act;
   byId("main").focus();
-  const verbs = session.may_act ? ["Drain", "Halt"] : [];
+  const verbs = session.may_act ? ["Pause", "Resume", "Drain", "Halt"] : [];
   byId("all-actions").replaceChildren(...verbs.map((verb) => h("button", { onclick: () => actOnStage(verb, null) }, `${verb} all`)));
   listen();
 }

@@ -46,7 +46,7 @@ function verdict({ verdict: told, rows: drawn, broker }) {
   if (told.bottleneck == null) return ["It keeps up.", `${counted(told.waiting, "message")} on the way. ${whole(told.eta)}`];
   if (!told.bottleneck) return [`Nobody reads ${told.queue}.`, `${counted(queue.waiting, "message")} wait there. ${total}`];
   const stage = stages.find((row) => row.name === told.bottleneck);
-  if (stage && stage.count && (stage.states.paused ?? 0) === stage.count) return [`${told.bottleneck} is paused.`, `${counted(queue.waiting, "message")} wait in ${told.queue} until it is resumed. ${total}`];
+  if (stage?.paused) return [`${told.bottleneck} is paused.`, `${counted(queue.waiting, "message")} wait in ${told.queue} until it is resumed. ${total}`];
   if (stage && !stage.count) return [`${told.bottleneck} is not there.`, `${counted(queue.waiting, "message")} wait for it in ${told.queue}, and no replica reads them. ${total}`];
   const pace = queue.out ? `it handles ${rate(queue.out)}, and ${rate(queue.in)} come in` : "it handles none now";
   return [`${told.bottleneck} is the bottleneck.`, `${counted(queue.waiting, "message")} wait for it in ${told.queue}: ${pace}. ${whole(told.eta)}`];
@@ -113,7 +113,7 @@ class Stage {
     this.element.classList.toggle("bottleneck", isNarrow);
     this.node.className = `node${wrong ? " wrong" : row.count && state !== "paused" ? "" : " off"}`;
     setText(this.node, wrong ? "!" : row.count ? (one ? SHAPES[state] ?? "?" : String(row.count)) : "–");
-    setChildren(this.title, row.name, isNarrow ? h("span", { class: "tag" }, "bottleneck") : null, row.states.paused ? h("span", { class: "tag" }, "paused") : null, row.count ? null : h("span", { class: "tag wrong" }, "no replica"));
+    setChildren(this.title, row.name, isNarrow ? h("span", { class: "tag" }, "bottleneck") : null, row.paused ? h("span", { class: "tag" }, "paused") : null, row.count ? null : h("span", { class: "tag wrong" }, "no replica"));
     setText(this.role, [row.role, row.count ? `${counted(row.count, "replica")}: ${states(row.states)}` : "not at the broker: halted, ended, or never started"].filter(Boolean).join(" · "));
     setChildren(this.speed, row.count ? rate(row.rate) : "–", h("small", null, row.role === "source" ? " published" : " handled"));
     setChildren(this.counts, ...facts(row));
@@ -125,7 +125,7 @@ class Stage {
   }
 
   drawActions(mayAct) {
-    const verbs = mayAct && this.row.count ? verbsFor(this.row.states, this.row.role) : [];
+    const verbs = mayAct ? verbsFor(this.row) : [];
     if (this.drawn === verbs.join()) return;
     this.drawn = verbs.join();
     const name = this.row.name;
@@ -142,12 +142,10 @@ class Stage {
   }
 }
 
-export const VERBS = { pausing: false };
-
-function verbsFor(given, role) {
-  const verbs = ["Drain", "Halt"];
-  if (VERBS.pausing && role !== "source") verbs.unshift(given.paused ? "Resume" : "Pause");
-  return verbs;
+// A stage that is paused is resumed first: its queue does not become empty. That can be done without a replica too.
+function verbsFor({ paused, states: given, count }) {
+  if (paused || given.paused) return count ? ["Resume", "Halt"] : ["Resume"];
+  return count ? ["Pause", "Drain", "Halt"] : [];
 }
 
 function facts(row) {

@@ -219,3 +219,20 @@ def test_when_a_queue_is_empty(
 ) -> None:
     """Or why that cannot be said."""
     assert eta(waiting, out, growth) == told
+
+
+def test_a_stage_that_is_paused_is_not_called_stuck() -> None:
+    """That its messages wait is meant so, with replicas and without; it is said as a note."""
+    for replicas in ((), (_seen("printer", state=State.PAUSED),)):
+        drawn = Drawn()
+        _draw(drawn, 0, _seen("printer"), upper=Depth())
+        look = Look(5, replicas, {"upper": Depth(ready=9)}, ("printer",))
+
+        picture = drawn.draw(look, 1_000_005)
+
+        assert _row(picture, "stage", "printer")["paused"]
+        (problem,) = picture["problems"]
+        assert (problem["rank"], problem["what"]) == (
+            "note",
+            "printer is paused: 9 messages wait in upper",
+        )
