@@ -47,8 +47,9 @@ def test_only_its_own_stage(built: Pipeline, stage: str) -> None:
     listed = "import os; print(*sorted(set(os.listdir({!r})) - {{'__pycache__'}}))"
 
     assert _run(built, stage, listed.format("/app")) == "rabbit stage"
+    folder = ROOT / "services" / stage
     assert _run(built, stage, listed.format("/app/stage")).split() == sorted(
-        path.name for path in Path(ROOT, "services", stage).glob("*.py")
+        path.name for path in (*folder.glob("*.py"), *folder.glob("data"))
     )
 
 
@@ -202,7 +203,7 @@ def test_images_can_be_named_for_a_registry() -> None:
     ):
         images = set(pipeline.compose(*config).split())
         assert {form.format(stage) for stage in STAGES} == {
-            image for image in images if not image.startswith("rabbitmq:")
+            image for image in images if image.startswith(form.partition("{")[0])
         }
 
 
