@@ -4,6 +4,7 @@
 .PHONY: up publish halt drain pause resume status board observe forget repartition dead-letters replay
 .PHONY: doctor logs secure down clean test test-board test-faults test-secured soak bench check stage
 .PHONY: lock images sbom audit help
+.PHONY: test-swarm
 .PHONY: upgrade preflight ours running
 
 # How many processes run tests: those mostly wait.
@@ -16,25 +17,31 @@ export TEXT := $(value MSG)
 export TEXT_FILE := $(value FILE)
 unexport MSG FILE STAGE
 
-up: preflight ours ## set up what is missing, build, start; ends when all stages are ready
-	@deploy/bin/up
+# With TARGET=swarm these are for a stack, and nothing is asked of Compose.
+swarm := $(filter swarm,$(TARGET))
+$(if $(filter-out swarm,$(TARGET)),$(error TARGET=$(TARGET) is not known: swarm, or nothing for Compose))
+control := $(if $(swarm),deploy/swarm/run control,docker compose run --rm --no-deps control)
+here := $(if $(swarm),,running)
+
+up: $(if $(swarm),,preflight ours) ## set up what is missing, build, start; ends when all stages are ready
+	@deploy/$(if $(swarm),swarm,bin)/up
 
 publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
 	@deploy/bin/publish $(given)
 
-halt: running ## stop all stages now, with proof, or ARGS='to_upper printer/1b0ad5cf6fa4'; the queued stays
+halt: $(here) ## stop all stages now, with proof, or ARGS='to_upper printer/1b0ad5cf6fa4'; the queued stays
 	@deploy/bin/control halt $(ARGS)
 
-drain: running ## stop the stages in flow order, each after its queue is empty; ARGS=to_upper
+drain: $(here) ## stop the stages in flow order, each after its queue is empty; ARGS=to_upper
 	@deploy/bin/control drain $(ARGS)
 
-pause: running ## have stages take no messages, with proof, also those that start later: STAGE=printer or ARGS=
+pause: $(here) ## have stages take no messages, with proof, also those that start later: STAGE=printer or ARGS=
 	@deploy/bin/control pause $(STAGE) $(ARGS)
 
-resume: running ## have them go on: STAGE=printer, or ARGS='to_upper printer/1b0ad5cf6fa4'; without: all
+resume: $(here) ## have them go on: STAGE=printer, or ARGS='to_upper printer/1b0ad5cf6fa4'; without: all
 	@deploy/bin/control resume $(STAGE) $(ARGS)
 
-status: running ## stages, queues, rates; ARGS=--watch: live; ARGS=--replicas; ARGS='printer --format json'
+status: $(here) ## stages, queues, rates; ARGS=--watch: live; ARGS=--replicas; ARGS='printer --format json'
 	@deploy/bin/control status $(ARGS)
 
 observe: preflight ours ## Prometheus, with alerts, and the board that it scrapes
@@ -43,17 +50,17 @@ observe: preflight ours ## Prometheus, with alerts, and the board that it scrape
 board: preflight ours ## the pipeline as a page: starts it, and says where it is and who may log in
 	@deploy/bin/board
 
-forget: running ## let go of replicas that are cut off and never come back: ARGS=printer/1b0ad5cf6fa4
-	@docker compose run --rm --no-deps control forget $(ARGS)
+forget: $(here) ## let go of replicas that are cut off and never come back: ARGS=printer/1b0ad5cf6fa4
+	@$(control) forget $(ARGS)
 
-repartition: running ## remove the partitions of an ordered edge that is drained: ARGS=orders; then up with another PARTITIONS
-	@docker compose run --rm --no-deps control repartition $(ARGS)
+repartition: $(here) ## remove the partitions of an ordered edge that is drained: ARGS=orders; then up with another PARTITIONS
+	@$(control) repartition $(ARGS)
 
-dead-letters: running ## what was given up, and why; ARGS='--reason ValueError' or '--queue upper'
-	@docker compose run --rm --no-deps control dead-letters list $(ARGS)
+dead-letters: $(here) ## what was given up, and why; ARGS='--reason ValueError' or '--queue upper'
+	@$(control) dead-letters list $(ARGS)
 
-replay: running ## publish dead letters again: ARGS=--all, or '--reason ValueError', '--id ID', '--queue upper'
-	@docker compose run --rm --no-deps control dead-letters replay $(ARGS)
+replay: $(here) ## publish dead letters again: ARGS=--all, or '--reason ValueError', '--id ID', '--queue upper'
+	@$(control) dead-letters replay $(ARGS)
 
 doctor: running ## differences between what the stages declare and what the broker has; ARGS=--fix, --graph
 	@deploy/bin/doctor $(ARGS)
@@ -84,6 +91,9 @@ test-faults: preflight .venv/complete ## all faults of containers, network and b
 
 test-secured: preflight .venv/complete ## all tests of a secured pipeline: two minutes
 	@deploy/bin/test tests/secured $(ARGS)
+
+test-swarm: .venv/complete ## three brokers on the nodes of a swarm, which SWARM_HOSTS names, with faults
+	@deploy/bin/test tests/swarm -m thorough $(ARGS)
 
 soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 EVERY=20 SEED=7
 	@PYTHONPATH=shared:. TESTCONTAINERS_RYUK_DISABLED=true .venv/bin/python -m tests.faults.soak \

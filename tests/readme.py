@@ -78,7 +78,8 @@ FIRST = Readme("README.md")
 LIBRARY = Readme("shared/README.md")
 OPERATING = Readme("deploy/README.md")
 TESTS = Readme("tests/README.md")
-READMES = (FIRST, LIBRARY, OPERATING, TESTS)
+SWARM = Readme("deploy/swarm/README.md")
+READMES = (FIRST, LIBRARY, OPERATING, TESTS, SWARM)
 #: What is no README, but leads to them.
 BESIDE = (Readme("CONTRIBUTING.md"), Readme("SECURITY.md"))
 

@@ -1,0 +1,112 @@
+"""deploy/swarm has what docker-compose.yml and `make secure` have, in a form that Swarm takes."""
+
+import re
+from pathlib import Path
+
+from rabbit import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+SECURED = (ROOT / "deploy/secured/brokers.yml").read_text()
+COMPOSE_CLUSTER = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
+STACK = (ROOT / "deploy/swarm/stack.yml").read_text()
+CLUSTER = (ROOT / "deploy/swarm/cluster.yml").read_text()
+
+#: What `docker stack deploy` refuses, ignores, or takes for something else; and health checks, by
+#: which Swarm ends a stage that then does not come back.
+NOT_FOR_SWARM = (
+    "build|container_name|depends_on|develop|extends|extra_hosts|healthcheck|name|ports|profiles"
+    "|pull_policy|restart|security_opt|tmpfs"
+)
+#: What `make secure` sets for each stage, beside its user.
+OF_SECURE = {"RABBITMQ_CA_FILE", "TOPOLOGY", "RABBITMQ_USERNAME", "RABBITMQ_PASSWORD"}
+
+
+def _services(text: str) -> dict[str, str]:
+    """Return the entry of each service."""
+    section = text.split("\nservices:\n", 1)[1]
+    section = re.split(r"^\w", section, maxsplit=1, flags=re.MULTILINE)[0]
+    parts = re.split(r"^  (\w+):", section, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _stages(text: str) -> dict[str, dict[str, str]]:
+    """Return the variables of each service that is no broker, without those that all have."""
+    variable = re.compile(r"^      ([A-Z_]+):(.*)$", re.MULTILINE)
+    return {
+        name: {key: value for key, value in variable.findall(entry) if key not in OF_SECURE}
+        for name, entry in _services(text).items()
+        if not name.startswith("rabbitmq") and name != "board"  # which has a port
+    }
+
+
+def _settings(text: str) -> dict[str, str]:
+    """Return the variables that all stages have."""
+    section = text.split("\nx-settings: &settings\n", 1)[1].split("\n\n", 1)[0]
+    return {
+        key: value
+        for key, value in re.findall(r"^  ([A-Z_]+):(.*)$", section, re.MULTILINE)
+        if key not in OF_SECURE
+    }
+
+
+def test_nothing_stands_there_that_swarm_refuses_or_ignores() -> None:
+    """Neither as a key of a service nor at the top."""
+    keys = re.compile(rf"^ {{0,4}}({NOT_FOR_SWARM}):", re.MULTILINE)
+
+    assert keys.findall(STACK) == []
+    assert keys.findall(CLUSTER) == []
+    assert len(keys.findall(COMPOSE)) > 10
+
+
+def test_stages_have_the_settings_that_they_have_with_compose() -> None:
+    """All of them; a stage that was added may be missing, and then others read another queue."""
+    with_compose, with_swarm = _stages(COMPOSE), _stages(STACK)
+    added = with_compose.keys() - with_swarm.keys()
+
+    assert _settings(STACK) == _settings(COMPOSE)
+    assert with_swarm.keys() <= with_compose.keys()
+    assert {name: each.keys() for name, each in with_swarm.items()} == {
+        name: each.keys() for name, each in with_compose.items() if name not in added
+    }
+    assert added or with_swarm == with_compose
+
+
+def test_each_stage_has_a_user_and_its_password() -> None:
+    """That of its own name, and the CA; each secret comes from a file of `make secure`."""
+    for name, entry in _services(STACK).items():
+        if not name.startswith("rabbitmq"):
+            assert f"RABBITMQ_USERNAME: {name}\n" in entry
+            assert f"{{ source: password_{name}, target: rabbitmq_password }}" in entry
+            assert "{ source: ca, target: ca.pem }" in entry
+            assert re.search(rf"\n  password_{name}: .*/secrets/passwords/{name} }}\n", STACK)
+
+
+def test_brokers_are_those_of_make_secure() -> None:
+    """The same first process, files of secrets, and limits."""
+    files = re.compile(r"target: (ca.pem|server.pem|server.key|definitions.json|erlang_cookie) }")
+    (start,) = re.findall(r"- >-\n(.*?)      && exec docker-entry", SECURED, re.DOTALL)
+    (limits,) = re.findall(r"limits: \{ memory: 3g, .* \}", COMPOSE)
+
+    assert start in STACK
+    assert files.findall(STACK.split("\nservices:")[0]) == files.findall(SECURED)
+    assert limits in STACK
+    for file in ("rabbitmq/rabbitmq.conf", "cluster/rabbitmq.conf", "secured/rabbitmq.conf"):
+        assert f"file: ../{file} }}" in STACK
+
+
+def test_the_cluster_is_that_of_compose() -> None:
+    """The same nodes and the same time until one is given up, for every stage that there is."""
+    hosts = re.compile(r"RABBITMQ_HOST: (\S+)\n")
+    ticks = re.compile(r"-kernel net_ticktime (\d+)\n")
+
+    assert _services(CLUSTER).keys() == _services(STACK).keys() - {"rabbitmq"}
+    assert hosts.findall(CLUSTER) == hosts.findall(COMPOSE_CLUSTER)
+    assert ticks.findall(STACK) == ticks.findall(COMPOSE_CLUSTER)
+
+
+def test_a_stage_is_not_killed_in_its_drain() -> None:
+    """It has longer than it gives itself."""
+    (seconds,) = re.findall(r"x-stage:.*?stop_grace_period: (\d+)s", STACK, re.DOTALL)
+
+    assert int(seconds) > Settings.model_fields["drain_timeout"].default
