@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from math import inf
 from typing import Any, NamedTuple
 
 from tests.process import Process
@@ -30,21 +31,26 @@ class Handling(NamedTuple):
 
 
 def handlings(processes: Iterable[Process]) -> list[Handling]:
-    """Return what these have printed; the texts of messages begin with their number."""
-    found = [
-        Handling(
-            each["key"],
-            int(each["text"].split()[0]),
-            each["began"],
-            each["ended"],
-            each["failed"],
-            each["attempt"],
-            process.pid,
-        )
-        for process in processes
-        for each in process.objects
-    ]
+    """Return what these have printed, by time; the texts of messages begin with their number."""
+    found = [_handling(each, process) for process in processes for each in process.objects]
     return sorted(found, key=lambda each: each.began)
+
+
+def more_handlings(processes: Iterable[Process]) -> list[Handling]:
+    """Return what these have printed since this was called last."""
+    return [_handling(each, process) for process in processes for each in process.more_objects()]
+
+
+def _handling(told: dict[str, Any], process: Process) -> Handling:
+    return Handling(
+        told["key"],
+        int(told["text"].split()[0]),
+        told["began"],
+        told["ended"],
+        told["failed"],
+        told["attempt"],
+        process.pid,
+    )
 
 
 def handled(found: Iterable[Handling]) -> dict[str, set[int]]:
@@ -61,33 +67,31 @@ def disorder(found: Iterable[Handling]) -> list[str]:
 
     What comes twice may come at any time after that.
     """
-    wrong: list[str] = []
-    first_end: defaultdict[str, dict[int, float]] = defaultdict(dict)
-    for each in sorted(found, key=lambda each: each.ended):
+    begins: defaultdict[str, dict[int, float]] = defaultdict(dict)
+    ends: defaultdict[str, dict[int, float]] = defaultdict(dict)
+    for each in found:
+        first = begins[each.key].get(each.number, inf)
+        begins[each.key][each.number] = min(first, each.began)
         if not each.failed:
-            first_end[each.key].setdefault(each.number, each.ended)
-    seen: defaultdict[str, set[int]] = defaultdict(set)
-    for each in sorted(found, key=lambda each: each.began):
-        if each.number in seen[each.key]:
-            continue
-        seen[each.key].add(each.number)
-        missing = [
-            number
-            for number in range(each.number)
-            if first_end[each.key].get(number, float("inf")) > each.began
-        ]
-        wrong += [f"{each.key}: {each.number} began before {missing[:5]}"] if missing else []
+            first = ends[each.key].get(each.number, inf)
+            ends[each.key][each.number] = min(first, each.ended)
+    wrong = []
+    for key, began in begins.items():
+        before = -inf  # when all before it had been handled
+        for number in range(max(began) + 1):
+            if began.get(number, inf) < before:
+                wrong.append(f"{key}: {number} began too early, by {before - began[number]:.6f} s")
+            before = max(before, ends[key].get(number, inf))
     return wrong
 
 
-def twice(found: Iterable[Handling]) -> int:
-    """Count what was handled again although it had been handled."""
-    times: defaultdict[tuple[str, int], int] = defaultdict(int)
-    for each in found:
-        times[each.key, each.number] += not each.failed
-    return sum(count - 1 for count in times.values() if count > 1)
-
-
-def interleaved(keys: Iterable[str], count: int) -> list[tuple[str, Any]]:
-    """Return `count` numbered messages of each key, one of each key after the other."""
-    return [(key, f"{number}") for number in range(count) for key in keys]
+def again(found: Iterable[Handling]) -> list[Handling]:
+    """Return what was handled although it had been handled before."""
+    done: set[tuple[str, int]] = set()
+    twice = []
+    for each in sorted(found, key=lambda each: each.ended):
+        if (each.key, each.number) in done:
+            twice.append(each)
+        if not each.failed:
+            done.add((each.key, each.number))
+    return twice

@@ -37,6 +37,7 @@ class Process:
         self.arguments = arguments
         self._ready_file = folder / "ready"
         self._out, self._err = folder / "stdout", folder / "stderr"
+        self._read = 0  # bytes, by `more_objects`
         variables = {**environment, "READY_FILE": str(self._ready_file)}
         self._child = warm.start(arguments, variables, self._out, self._err)
         self.pid = self._child.pid
@@ -50,6 +51,14 @@ class Process:
     def lines(self) -> list[str]:
         """The same, in lines; one that is not complete yet is left out."""
         return [line[:-1] for line in self.out.splitlines(keepends=True) if line.endswith("\n")]
+
+    def more_objects(self) -> list[dict[str, Any]]:
+        """Return what it has printed since this was called last, where each line is JSON."""
+        with self._out.open() as out:
+            out.seek(self._read)
+            whole, _, _ = out.read().rpartition("\n")
+        self._read += len(whole.encode()) + bool(whole)
+        return [json.loads(line) for line in whole.splitlines()]
 
     @property
     def objects(self) -> list[dict[str, Any]]:

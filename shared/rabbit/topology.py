@@ -43,6 +43,11 @@ RETRY_EXPIRES_MILLISECONDS = 3_600_000
 #: What follows the name of an ordered edge in that of the queue that says how many partitions
 #: there are.
 CENSUS_SUFFIX = ".partitions"
+#: How often a message of a partition may be delivered in vain; elsewhere RabbitMQ's default, 20,
+#: is enough. Who is next in line is given it before it is known that he has ended, too (of 25
+#: replicas that were killed at once, ten were), and whoever steps down counts as well.
+PARTITION_DELIVERY_LIMIT = 100
+
 #: Each partition is a channel of each replica that reads it.
 MOST_PARTITIONS = 256
 
@@ -237,8 +242,12 @@ class Edge:
 
     def _partition(self, number: int) -> Iterator[Declaration]:
         queue = self.queues[number]
-        arguments = _with_dead_letters(self.dead, "quorum")
-        yield Queue(queue, {**arguments, "x-single-active-consumer": True})
+        arguments = {
+            **_with_dead_letters(self.dead, "quorum"),
+            "x-single-active-consumer": True,
+            "x-delivery-limit": PARTITION_DELIVERY_LIMIT,
+        }
+        yield Queue(queue, arguments)
         yield Binding(self.name, queue, str(number))
 
     @property

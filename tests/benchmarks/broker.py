@@ -1,7 +1,7 @@
 """The broker of a benchmark, and the queues in it."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,7 +116,11 @@ class Broker:
 
     def declare(self, name: str, queue_type: QueueType = "quorum") -> None:
         """Make the edge of a work queue as a stage does: exchange, queue, dead letters."""
-        for item in Edge(name, type=queue_type).for_consuming():
+        self.declare_edge(Edge(name, type=queue_type))
+
+    def declare_edge(self, edge: Edge) -> None:
+        """Make an edge as a stage does."""
+        for item in edge.for_consuming():
             match item:
                 case Exchange(exchange, kind):
                     self._channel.exchange_declare(exchange, kind, durable=True)
@@ -160,6 +164,11 @@ class Broker:
         """Put `count` messages into a queue, all confirmed; their numbers begin with `first`."""
         with self._wire() as wire:
             wire.publish("", queue, template.messages(count, first))
+
+    def fill_edge(self, edge: Edge, keys: Sequence[str], template: Template, count: int) -> None:
+        """Publish `count` messages to an edge, all confirmed, with one key after the other."""
+        with self._wire() as wire:
+            wire.publish(edge.name, keys, template.messages(count))
 
     def verify(self, queue: str, tally: Tally) -> list[str]:
         """Take everything off a queue; say what is wrong with it."""

@@ -16,6 +16,7 @@ _COLUMNS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "broker_cpu_microseconds": ("broker CPU µs/message", ".1f"),
         "duplicates": ("duplicates", ".0f"),
         "of_linear": ("of linear", ".3f"),
+        "of_possible": ("of what the busiest one lets through", ".3f"),
         "start_seconds": ("seconds", ".3f"),
         "idle_mebibytes": ("MiB idle", ".1f"),
         "load_mebibytes": ("MiB under load", ".1f"),

@@ -39,17 +39,20 @@ class Consumer:
         address = pika.ConnectionParameters(broker.host, broker.port, credentials=login)
         self._connection = pika.BlockingConnection(address)
         self.channel: BlockingChannel = self._connection.channel()
-        self.channel.basic_qos(prefetch_count=PREFETCH)
         self.tag = ""
 
-    def consume(self, queue: str, priority: int, timeout: float | None = None) -> None:
+    def consume(
+        self, queue: str, priority: int, timeout: float | None = None, prefetch: int = PREFETCH
+    ) -> None:
         """Return when the consumer is registered.
 
         Args:
             queue: what.
             priority: x-priority.
             timeout: seconds that it may hold a message for (x-consumer-timeout).
+            prefetch: how many it may hold.
         """
+        self.channel.basic_qos(prefetch_count=prefetch)
         given = {"x-priority": priority}
         if timeout is not None:
             given["x-consumer-timeout"] = round(1000 * timeout)
@@ -91,11 +94,15 @@ class Consumer:
 
 
 class Partition:
-    """A queue with a single active consumer, and who consumes it."""
+    """A queue with a single active consumer, and who consumes it.
+
+    Attributes:
+        queue: its name.
+    """
 
     def __init__(self, broker: Broker, queue: str, stack: ExitStack) -> None:
         """Make the queue."""
-        self._queue = queue
+        self.queue = queue
         self._writer = stack.enter_context(broker.channel())
         self._writer.confirm_delivery()
         self._writer.queue_declare(queue, durable=True, arguments=SINGLE_ACTIVE)
@@ -109,12 +116,14 @@ class Partition:
         """Put numbered messages in; when it returns, the queue has done all that came before."""
         kept = pika.BasicProperties(delivery_mode=2)  # type: ignore[no-untyped-call]
         for number in numbers:
-            self._writer.basic_publish("", self._queue, str(number).encode(), kept)
+            self._writer.basic_publish("", self.queue, str(number).encode(), kept)
 
-    def consumer(self, priority: int, timeout: float | None = None) -> Consumer:
+    def consumer(
+        self, priority: int, timeout: float | None = None, prefetch: int = PREFETCH
+    ) -> Consumer:
         """Add a consumer."""
         made = self._connected.pop()
-        made.consume(self._queue, priority, timeout)
+        made.consume(self.queue, priority, timeout, prefetch)
         self._consumers.append(made)
         return made
 
@@ -125,7 +134,7 @@ class Partition:
         self.write(range(999, 1000))
         for each in self._consumers:
             if each.channel.is_open:
-                each.channel.queue_declare(self._queue, passive=True)
+                each.channel.queue_declare(self.queue, passive=True)
             each.read()
 
 
@@ -210,6 +219,42 @@ def test_one_that_ends_while_another_waits_may_block_the_queue_until_its_timeout
 
     assert lower.wait(PREFETCH) == [0, 1, 2]
     assert monotonic() - began > held_for / 2
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_equal_consumers_are_a_line(partition: Partition, end: str) -> None:
+    """Who has come first is next, and nobody is passed over: not even behind two that have ended.
+
+    What each held counts as delivered in vain, once more each time.
+    """
+    line = [partition.consumer(priority=0) for _ in range(3)]
+    for passed_on, consumer in enumerate(line):
+        assert consumer.wait(PREFETCH) == [0, 1, 2]
+        assert consumer.counts == [(passed_on, passed_on)] * PREFETCH
+        consumer.end(end)
+
+
+def test_one_that_holds_less_than_the_one_before_breaks_the_order(partition: Partition) -> None:
+    """What it gives back goes behind what it had not taken: so all have to hold as many."""
+    before = partition.consumer(priority=3)
+    less = partition.consumer(priority=2, prefetch=1)
+    after = partition.consumer(priority=1)
+    before.wait(PREFETCH)
+    before.end(ENDS[0])
+    less.wait(1)
+
+    less.end(ENDS[0])
+
+    assert after.wait(PREFETCH) == [1, 2, 0]
+
+
+def test_only_the_active_one_is_counted(broker: Broker, partition: Partition) -> None:
+    """A passive queue.declare tells of no consumer that waits."""
+    for _ in range(3):
+        partition.consumer(priority=0)
+    partition.settle()
+
+    assert broker.consumers(partition.queue) == 1
 
 
 def test_one_that_requeues_before_it_ends_leaves_nothing_behind(partition: Partition) -> None:

@@ -7,7 +7,8 @@ messages. It is a tool of the harness, never a thing that is measured.
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
 from typing import Any, Self
 
 import pika
@@ -71,16 +72,25 @@ class Wire:
         finally:
             self._socket.close()
 
-    def publish(self, exchange: str, key: str, messages: Iterable[bytes]) -> int:
-        """Publish messages (see `marshal`); return how many, once all are confirmed."""
+    def publish(self, exchange: str, key: str | Sequence[str], messages: Iterable[bytes]) -> int:
+        """Publish messages (see `marshal`); return how many, once all are confirmed.
+
+        Args:
+            exchange: where to.
+            key: the routing key; or several, for one message after the other.
+            messages: what to publish.
+        """
         self._send(_CHANNEL, spec.Confirm.Select())
         self._expect(spec.Confirm.SelectOk)
-        publish = spec.Basic.Publish(exchange=exchange, routing_key=key)
-        method = frame.Method(_CHANNEL, publish).marshal()
+        publishes = [
+            spec.Basic.Publish(exchange=exchange, routing_key=each)
+            for each in ([key] if isinstance(key, str) else key)
+        ]
+        methods = cycle(frame.Method(_CHANNEL, each).marshal() for each in publishes)
         confirms = _Confirms()
         block = bytearray()
         for message in messages:
-            block += method
+            block += next(methods)
             block += message
             confirms.sent += 1
             if len(block) >= _BLOCK_BYTES:

@@ -6,20 +6,16 @@ steps down from what is too much, and stands in line again, behind the others. S
 else, needs nobody who decides, and ends after as many steps as there are replicas.
 """
 
+import random
 from collections.abc import Callable, Iterator
 
 from rabbit.amqp.connection import Connection
 from rabbit.errors import TooLargeError, TopologyError
 from rabbit.logs import Logger
 from rabbit.messaging.census import Census
-from rabbit.messaging.partition import KeyedDelivery, Partition
+from rabbit.messaging.partition import DEPTH, KeyedDelivery, Partition
 from rabbit.messaging.prefetch import MOST_BYTES
 from rabbit.topology import Edge
-
-#: How many messages of each partition to hold: only the active replica has any, so that depth
-#: starves nobody. Room for other keys, while one waits for its next attempt; and what is held when
-#: a process is killed comes again.
-DEPTH = 100
 
 #: How long a partition that is to be passed on waits for what runs, in seconds.
 PATIENCE_SECONDS = 5.0
@@ -42,7 +38,6 @@ class OrderedConsumer:
         self,
         connection: Connection,
         edge: Edge,
-        prefetch: int | None,
         tag: str,
         log: Logger,
         *,
@@ -55,7 +50,6 @@ class OrderedConsumer:
         Args:
             connection: a connection that nothing is published on.
             edge: what to consume.
-            prefetch: how many messages of each partition to hold; None: DEPTH, fewer of large ones.
             tag: what the broker tells the consumers as.
             log: told when partitions are passed on.
             put_back_unstarted: called to put back (`put_back`) what no handler has started.
@@ -63,10 +57,9 @@ class OrderedConsumer:
             on_failed: called when the broker refuses the edge or a consumer.
         """
         self.edge = edge
-        self.depth = prefetch or DEPTH
+        self.depth = DEPTH
         self.requeued = 0
         self.held_bytes = 0
-        self._most_bytes = None if prefetch else MOST_BYTES
         self._log = log
         self._put_back_unstarted = put_back_unstarted
         self._on_lost = on_lost
@@ -76,7 +69,7 @@ class OrderedConsumer:
         self._changed: set[Partition] = set()  # since the last flush
         self._census = Census(connection, edge, tag, self._counted, on_failed)
         self._partitions = [
-            Partition(connection, edge, number, self.depth, tag, self, on_failed)
+            Partition(connection, edge, number, tag, self, on_failed)
             for number in range(edge.partitions)
         ]
 
@@ -110,13 +103,17 @@ class OrderedConsumer:
     @property
     def is_overfull(self) -> bool:
         """Whether more bytes are held than should be."""
-        return self._most_bytes is not None and self.held_bytes > self._most_bytes
+        return self.held_bytes > MOST_BYTES
 
     # What the partitions tell
 
     def note_ready(self, partition: Partition) -> None:
         """A delivery may be handled now."""
         self._ready[partition] = None
+
+    def note_changed(self, partition: Partition) -> None:
+        """Something is to be sent with the next flush."""
+        self._changed.add(partition)
 
     def note_active(self) -> None:
         """A partition has been given its first message: before it is handled, is it too much?"""
@@ -137,7 +134,10 @@ class OrderedConsumer:
         if self._is_to_pause:
             return []
         ready, self._ready = self._ready, {}
-        return [delivery for partition in ready for delivery in partition.take()]
+        taken = [delivery for partition in ready for delivery in partition.take()]
+        if any(partition.is_suspicious for partition in ready):
+            random.shuffle(taken)
+        return taken
 
     def is_current(self, delivery: KeyedDelivery) -> bool:
         """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""

@@ -9,6 +9,7 @@ ends with its channel.
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
@@ -17,18 +18,29 @@ from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TopologyError
 from rabbit.message import delivered_in_vain
-from rabbit.messaging.consumer import CLOSE_SECONDS, Delivery
+from rabbit.messaging.consumer import Delivery
 from rabbit.messaging.lanes import Lanes
+from rabbit.messaging.pace import SettlementPace
 from rabbit.messaging.unsettled import UnackedDeliveries
 from rabbit.topology import Edge
 
-#: What has been delivered in vain so often may be what ends processes: then only one message of the
-#: partition is held at a time, for each that is held counts as delivered in vain once more.
-SUSPICIOUS = 3
+#: How many messages each replica holds (basic.qos); only the active one is given any, so that takes
+#: them from nobody. It must be the same for all, always: RabbitMQ puts what goes back behind what
+#: went back before. So whoever is next has to take all that the one before him has held.
+DEPTH = 100
 
-#: A partition that holds what has been delivered in vain so often is not passed on: that counts,
-#: too, and at its delivery limit (20) the broker gives a message up.
-MOST_IN_VAIN = 5
+#: So many are kept in memory, however large they are.
+KEPT_AT_LEAST = 10
+
+#: What has been delivered in vain so often may be what ends processes, and takes others along that
+#: have had no turn before it: so keys are handled in any order then. The partition is not passed on
+#: either, which counts as well. At its delivery limit the broker gives a message up.
+SUSPICIOUS = 10
+
+#: Before a channel ends, its queue is asked so often, one question after the other; and how long
+#: that may take, in seconds.
+ACK_ROUNDS = 3
+END_SECONDS = 2.0
 
 #: A partition that was passed on, and comes back, is kept for so long, in seconds.
 KEEP_SECONDS = 30.0
@@ -76,6 +88,9 @@ class Reader(Protocol):
     def note_ready(self, partition: "Partition") -> None:
         """A delivery may be handled now."""
 
+    def note_changed(self, partition: "Partition") -> None:
+        """Something is to be sent."""
+
     def note_active(self) -> None:
         """A partition has been given its first message."""
 
@@ -100,7 +115,6 @@ class Partition(ChannelListener):
 
     Attributes:
         number: which it is.
-        depth: how many messages to hold (basic.qos).
         lanes: what is held, by key.
         is_active: whether it is the single active consumer, as far as it can know: it was given
             something.
@@ -111,7 +125,6 @@ class Partition(ChannelListener):
         connection: Connection,
         edge: Edge,
         number: int,
-        depth: int,
         tag: str,
         reader: Reader,
         on_failed: Callable[[TopologyError], None],
@@ -122,16 +135,15 @@ class Partition(ChannelListener):
             connection: a connection that nothing is published on.
             edge: an ordered one.
             number: which of its partitions.
-            depth: how many messages to hold.
             tag: what the broker tells the consumer as.
             reader: told what happens here.
             on_failed: called when the broker refuses the edge or the consumer.
         """
         self.number = number
-        self.depth = depth
         self.lanes: Lanes[KeyedDelivery] = Lanes()
         self.is_active = False
         self._held_bytes = 0
+        self._kept = 0  # deliveries that are in a lane, or out of it and not settled
         self._edge = edge
         self._queue = edge.queues[number]
         self._tag = tag
@@ -145,9 +157,11 @@ class Partition(ChannelListener):
         self._started: set[KeyedDelivery] = set()  # until they are settled
         self._retrying: set[KeyedDelivery] = set()  # they wait for their next attempt
         self._settled: list[KeyedDelivery] = []  # since the last flush
+        self._pace = SettlementPace()
+        self._is_waiting_to_ack = False
         self._suspects: set[int] = set()  # tags of what has often been delivered in vain
         self._comes_back = False  # it is left only to be consumed again
-        self._is_given_away = False  # ... and what is held is let go of already
+        self._is_given_away = False  # what is not in a lane comes again with the channel
         self._since = 0.0  # when it began to leave
         self._kept_until = 0.0
 
@@ -185,9 +199,14 @@ class Partition(ChannelListener):
 
     @property
     def may_move(self) -> bool:
-        """Whether it can be passed on to another replica now: see MOST_IN_VAIN, KEEP_SECONDS."""
+        """Whether it can be passed on to another replica now: see SUSPICIOUS, KEEP_SECONDS."""
         is_settled = self._state is _State.CONSUMING and monotonic() > self._kept_until
-        return is_settled and not self._suspects
+        return is_settled and not self.is_suspicious
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether something is held that may end this process."""
+        return bool(self._suspects)
 
     def forget_moves(self) -> None:
         """Let it be passed on again at once: there are more replicas, or fewer, than before."""
@@ -199,12 +218,13 @@ class Partition(ChannelListener):
         """Declare the partition, consume."""
         self._state = _State.STARTING
         self._channel.declare(self._edge.for_partition(self.number))
-        self._channel.consume(self._queue, self.depth, self._registered, tag=self._tag)
+        self._channel.consume(self._queue, DEPTH, self._registered, tag=self._tag)
 
     def _registered(self) -> None:
         self._comes_back = False
         if self._state is _State.STARTING:
             self._state = _State.CONSUMING
+            self._reader.note_ready(self)
 
     def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries into their lanes; what is given away already comes again."""
@@ -213,38 +233,27 @@ class Partition(ChannelListener):
             return
         was_active, self.is_active = self.is_active, True
         self._unacked.receive([each[0] for each in arrivals], [len(each[3]) for each in arrivals])
-        if self._is_given_away or self._state is _State.ENDING:
-            return
         for arrival in arrivals:
-            delivery = KeyedDelivery(self, self._generation, *arrival)
-            self.lanes.add(delivery)
-            self._hold(len(delivery.body))
-            if delivery.redelivered:
-                self._suspect(delivery)
-        if self._reader.is_overfull and len(self._unacked) > 1:
-            self._shrink(max(1, self.depth // 4))
+            self._keep(KeyedDelivery(self, self._generation, *arrival))
         self._reader.note_ready(self)
         if not was_active:
             self._reader.note_active()
 
+    def _keep(self, delivery: KeyedDelivery) -> None:
+        """Put a delivery into its lane; or let it come again, with all that follows: too much."""
+        if self._reader.is_overfull and self._kept >= KEPT_AT_LEAST:
+            self._is_given_away = True
+        if self._is_given_away or self._state is _State.ENDING:
+            return
+        self._kept += 1
+        self._hold(len(delivery.body))
+        self.lanes.add(delivery)
+        if delivery.in_vain >= SUSPICIOUS:
+            self._suspects.add(delivery.tag)
+
     def _hold(self, size: int) -> None:
         self._held_bytes += size
         self._reader.held_bytes += size
-
-    def _suspect(self, delivery: KeyedDelivery) -> None:
-        count = delivery.in_vain
-        if count >= MOST_IN_VAIN:
-            self._suspects.add(delivery.tag)
-        if count >= SUSPICIOUS:
-            self._shrink(1)
-
-    def _shrink(self, depth: int) -> None:
-        """Hold less from now on, and nothing of what is held and not started."""
-        if depth >= self.depth or self._state is not _State.CONSUMING:
-            return
-        self.depth = depth
-        self.leave(comes_back=True)
-        self._give_away()
 
     def lost(self) -> None:
         """Forget what was held: the broker gives it out again, in order.
@@ -253,6 +262,7 @@ class Partition(ChannelListener):
         """
         self._generation += 1
         self._unacked = UnackedDeliveries()
+        self._pace = SettlementPace()
         for delivery in self._started | self._retrying:
             if not delivery.is_running:
                 self.lanes.release(delivery)
@@ -260,6 +270,7 @@ class Partition(ChannelListener):
         for several in (self._started, self._retrying, self._suspects, self._settled):
             several.clear()
         self._hold(-self._held_bytes)
+        self._kept = 0
         is_for_good = self.is_gone or (self.is_leaving and not self._comes_back)
         self._state = _State.GONE if is_for_good else _State.OFF
         self.is_active = self._is_given_away = self._comes_back = False
@@ -349,18 +360,34 @@ class Partition(ChannelListener):
         self._settled.append(delivery)
 
     def flush(self) -> None:
-        """Send the acks of this turn; then the next of each key may be started, not before."""
-        if self._channel.is_open:
-            for ack in self._unacked.acks():
-                self._channel.ack(ack.tag, multiple=ack.multiple)
+        """Let the next of each key that was settled be started, and send the acks that are due."""
         for delivery in self._settled:
             self._started.discard(delivery)
             self._suspects.discard(delivery.tag)
             self._hold(-len(delivery.body))
+            self._kept -= 1
             self.lanes.release(delivery)
         self._settled.clear()
         if self.lanes.is_ready:
             self._reader.note_ready(self)
+        if self._channel.is_open:
+            self._send_acks()
+        if self._is_given_away and not self._kept and self._state is _State.CONSUMING:
+            self.leave(comes_back=True)
+
+    def _send_acks(self) -> None:
+        now = monotonic()
+        at_once = self.is_leaving or self.is_suspicious or 2 * self._unacked.to_ack >= DEPTH
+        due = self._pace.take_due(self._unacked, now, acks_at_once=at_once)
+        for ack in due.acks:
+            self._channel.ack(ack.tag, multiple=ack.multiple)
+        if due.next_at < inf and not self._is_waiting_to_ack:
+            self._is_waiting_to_ack = True
+            self._connection.call_later(due.next_at - now, self._stop_waiting_to_ack)
+
+    def _stop_waiting_to_ack(self) -> None:
+        self._is_waiting_to_ack = False
+        self._reader.note_changed(self)
 
     # Its end
 
@@ -390,6 +417,7 @@ class Partition(ChannelListener):
             self.lanes.release(delivery)
         self._retrying.clear()
         self._hold(sum(len(each.body) for each in self._started) - self._held_bytes)
+        self._kept = len(self._started)
 
     def go_on_leaving(self, patience_seconds: float) -> None:
         """End the channel once all that was started is settled; do not wait for that for ever.
@@ -400,10 +428,9 @@ class Partition(ChannelListener):
             return
         if not self._started:
             self._state = _State.ENDING
-            end = partial(self._end_if, self._generation)
-            # The broker has taken the acks before it answers this.
-            self._channel.count(self._queue, lambda _: end())
-            self._connection.call_later(CLOSE_SECONDS, end)
+            self._await_acks(self._generation, ACK_ROUNDS)
+            end = partial(self._await_acks, self._generation, 0)
+            self._connection.call_later(END_SECONDS, end)
         elif (
             self._comes_back
             and not self._is_given_away
@@ -413,8 +440,18 @@ class Partition(ChannelListener):
             self._kept_until = monotonic() + KEEP_SECONDS
             self._reader.note_ready(self)
 
-    def _end_if(self, generation: int) -> None:
-        if generation == self._generation:
+    def _await_acks(self, generation: int, rounds: int) -> None:
+        """End the channel when the broker has taken the acks, as far as can be known.
+
+        It confirms none, and buffers some in the channel (see `pace`), to be lost with it. So it is
+        given time: as long as its queue takes to answer a few questions.
+        """
+        if generation != self._generation:
+            return
+        if rounds:
+            again = partial(self._await_acks, generation, rounds - 1)
+            self._channel.count(self._queue, lambda _: again())
+        else:
             self._end()
 
     def _end(self) -> None:

@@ -17,8 +17,8 @@ from rabbit.topology import Edge
 class OrderedDispatcher(Dispatcher):
     """Takes messages through `work`; the next of a key begins when the one before is settled.
 
-    That is when its outputs are confirmed and its ack is sent; or when it is confirmed as a dead
-    letter. What has failed is tried again here, and keeps its key until then.
+    That is when its outputs are confirmed, so that it may be acked; or when it is confirmed as a
+    dead letter. What has failed is tried again here, and keeps its key until then.
     """
 
     _consumer: OrderedConsumer
@@ -34,7 +34,6 @@ class OrderedDispatcher(Dispatcher):
         log: Logger,
     ) -> None:
         """Consume `edge`, which is ordered; see `Dispatcher`."""
-        self._prefetch_given = None if settings.prefetch == "auto" else settings.prefetch
         self._who = retry_policy.who
         super().__init__(connections, edge, output, settings, handler, retry_policy, log)
         self._failures.retry_here = self._retry_here
@@ -43,7 +42,6 @@ class OrderedDispatcher(Dispatcher):
         return OrderedConsumer(
             connection,
             edge,
-            self._prefetch_given,
             self._who,
             self._log,
             put_back_unstarted=self._requeue_unstarted,
@@ -52,7 +50,12 @@ class OrderedDispatcher(Dispatcher):
         )
 
     def _chosen_prefetch(self, settings: Settings) -> FixedPrefetch:
-        """Measure nothing: only one replica is given messages, so depth takes them from nobody."""
+        """Measure nothing: all replicas hold as many messages of a partition."""
+        if settings.prefetch != "auto":
+            self._log.warning(
+                f"PREFETCH={settings.prefetch} has no effect: of each partition of an ordered edge "
+                "every replica has to hold as many as the others, for the order's sake"
+            )
         return FixedPrefetch(settings.concurrency)
 
     def pause(self) -> None:

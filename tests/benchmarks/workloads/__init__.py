@@ -9,6 +9,7 @@ from tests.benchmarks.workloads import (
     cold_start,
     latency,
     memory,
+    ordered,
     payloads,
     pipeline,
     prefetch,
@@ -34,6 +35,7 @@ WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
         "memory": memory.measure,
         "burst": burst.measure,
         "slow-handler": slow_handler.measure,
+        "ordered": ordered.measure,
         "waiting": waiting.measure,
         "latency": latency.measure,
     }

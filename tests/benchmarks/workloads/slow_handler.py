@@ -51,7 +51,7 @@ def _run(rig: Rig, printers: int, share: int) -> Run:
     count = share * printers
     began_at = time.time()
     rig.broker.fill(_QUEUE, template(_SIZE_BYTES), count)
-    lines = _wait_printed(started, count, share * DELAY_SECONDS)
+    lines = wait_printed(started, count, share * DELAY_SECONDS)
     for container in started:
         container.stop()
         container.remove()
@@ -63,7 +63,7 @@ def _run(rig: Rig, printers: int, share: int) -> Run:
     return Run(name(printers), "ours", 1, figures, tuple(tally.errors))
 
 
-def _wait_printed(
+def wait_printed(
     started: Sequence[Container], count: int, least_seconds: float
 ) -> list[tuple[float, str]]:
     """Wait until so many lines are printed; return all with their times."""
