@@ -374,6 +374,32 @@ class Channel:
 
     # Messages in
 
+    def get(self, queue: str, tell: Callable[[Arrival | None], None]) -> None:
+        """Take one message out of a queue (basic.get), one call after the other.
+
+        Args:
+            queue: which; it is acked by hand.
+            tell: given what it was; None: the queue is empty. Other than by `count`, that is
+                certain: where a quorum queue's leader is slow or away, that tells of nothing.
+        """
+        raw = self._raw
+        if raw is None:
+            return
+
+        def empty(_: object) -> None:
+            self._on(raw, lambda: tell(None))
+
+        def got(
+            raw: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes
+        ) -> None:
+            raw.callbacks.remove(str(raw.channel_number), Basic.GetEmpty, empty)
+            key, tag, again = method.routing_key, method.delivery_tag, method.redelivered
+            arrival = (tag, key, encode_properties(properties), body, again)
+            self._on(raw, lambda: tell(arrival))
+
+        raw.add_callback(empty, [Basic.GetEmpty], one_shot=True)
+        raw.basic_get(queue, got)
+
     def consume(
         self,
         queue: str,

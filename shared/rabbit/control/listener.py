@@ -58,8 +58,7 @@ class ControlListener(ChannelListener):
         self._queue = control_queue(stage, replica)
         self._pauses = Pauses(stage, replica)
         self._fresh = True
-        self._is_first = False  # this is the first channel
-        self._old = 0  # what waits yet that was sent to an earlier process
+        self._looking: list[Callable[[], None]] = []  # called after a look at the mark, each
         self._is_caught_up = False
         self._leaving = False
         self._removing = False
@@ -73,21 +72,31 @@ class ControlListener(ChannelListener):
         if self._removing:
             self._delete()
             return
-        *needed, binding = control_subscription(self._stage, self._replica)
-        self._channel.declare(needed)
-        self._is_first = self._fresh
+        self._channel.declare(control_subscription(self._stage, self._replica))
         if self._fresh:
             for key in SAID_BY_BINDING:  # by an earlier process of this name
                 self._channel.unbind(self._queue, CONTROL_EXCHANGE, key)
-            self._channel.count(self._queue, self._note_old)
-        self._channel.declare([needed[-1], binding])
+            self._channel.get(self._queue, self._pass_over)
+        else:
+            self._subscribe()
+
+    def _pass_over(self, arrival: Arrival | None) -> None:
+        """Hear what was sent to an earlier process: no halt; a pause is meant for the replica."""
+        if arrival is None:
+            self._subscribe()
+            return
+        for settled in self._hear(arrival, is_old=True):
+            self._channel.ack(settled)
+        self._channel.get(self._queue, self._pass_over)
+
+    def _subscribe(self) -> None:
         self._look_at_mark(self._tell)  # bound before: a command that comes later is heard
         self._channel.consume(self._queue, 0, self._subscribed)
 
     def lost(self) -> None:
         """Hear nothing for a while; commands wait in the queue meanwhile."""
-        self.is_subscribed = self._is_caught_up = self._is_first = False
-        self._old = 0
+        self.is_subscribed = self._is_caught_up = False
+        self._looking.clear()
         self._pauses.lost()
 
     def leave(self) -> None:
@@ -124,9 +133,6 @@ class ControlListener(ChannelListener):
             self._unbind()
         self._channel.count(self._queue, self._catch_up)
 
-    def _note_old(self, count: Count) -> None:
-        self._old = count.ready
-
     def _catch_up(self, count: Count) -> None:
         """Know whether to pause only when all is heard that has waited: a `pause` may be there."""
         if count.ready:
@@ -136,11 +142,37 @@ class ControlListener(ChannelListener):
             self._tell()
 
     def _look_at_mark(self, then: Callable[[], None]) -> None:
-        def looked(count: Count) -> None:
-            self._pauses.is_marked = count.ready > 0
-            then()
+        """Look, one after the other. A count of none is not believed at once: see `Channel.get`.
 
-        self._channel.count(pause_mark(self._stage), looked)
+        Nor is an empty queue: another replica may be looking that way, for a moment.
+        """
+        self._looking.append(then)
+        if len(self._looking) == 1:
+            self._look()
+
+    def _look(self) -> None:
+        mark = pause_mark(self._stage)
+
+        def counted(count: Count) -> None:
+            if count.ready:
+                self._looked(is_marked=True)
+            else:
+                self._channel.get(mark, got)
+
+        def got(arrival: Arrival | None) -> None:
+            if arrival is None:
+                self._channel.count(mark, lambda count: self._looked(is_marked=count.ready > 0))
+            else:
+                self._channel.requeue(arrival[0])
+                self._looked(is_marked=True)
+
+        self._channel.count(mark, counted)
+
+    def _looked(self, *, is_marked: bool) -> None:
+        self._pauses.is_marked = is_marked
+        self._looking.pop(0)()
+        if self._looking:
+            self._look()
 
     def _tell(self) -> None:
         if self._is_caught_up and self._pauses.is_paused is not None:
@@ -165,20 +197,14 @@ class ControlListener(ChannelListener):
         self.is_removed = True
 
     def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
-        """Obey commands. Acked by hand: what a dead connection swallows comes back only so.
-
-        What was sent to an earlier process of this name is not for us, but a pause is: it is meant
-        for the replica.
-        """
-        for tag, _, properties, body, redelivered in arrivals:
-            is_old = self._is_first and (redelivered or self._old > 0)
-            if self._old and not redelivered:
-                self._old -= 1
-            for settled in self._hear(tag, properties, body, is_old=is_old):
+        """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
+        for arrival in arrivals:
+            for settled in self._hear(arrival):
                 self._channel.ack(settled)
 
-    def _hear(self, tag: int, properties: bytes, body: bytes, *, is_old: bool) -> list[int]:
+    def _hear(self, arrival: Arrival, *, is_old: bool = False) -> list[int]:
         """Obey a command; return which deliveries to ack."""
+        tag, _, properties, body, _ = arrival
         try:
             command = Command.model_validate_json(bounded(body))
             reply_to = decode_properties(properties).reply_to
@@ -190,7 +216,8 @@ class ControlListener(ChannelListener):
             return [tag]
         if command.command in {"pause", "resume"}:
             settled = self._pauses.hear(command, tag)
-            self._look_at_mark(lambda: self._steered(command, reply_to))
+            if not is_old:
+                self._look_at_mark(lambda: self._steered(command, reply_to))
             return settled
         if not is_old:
             self._on_command(command, reply_to)

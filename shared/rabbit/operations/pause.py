@@ -119,10 +119,8 @@ class Pause:
         )
         if self._command == "resume":
             self._check_alone()
-        for stage in self.stages:
-            if self._command == "resume":
-                self._management.unmark_paused(stage)
-            else:
+        if self._command == "pause":
+            for stage in self.stages:
                 self._set_mark(stage)
 
     def _set_mark(self, stage: str) -> None:
@@ -146,6 +144,9 @@ class Pause:
                 raise RabbitError(msg)
 
     def _broadcast(self) -> None:
+        if self._command == "resume":  # again: a replica may have had a mark out, to look at it
+            for stage in self.stages:
+                self._management.unmark_paused(stage)
         for target in self._targets or (None,):
             command = Command(command=self._command, target=target)
             self._asked.add(command.id)
