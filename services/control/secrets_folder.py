@@ -47,10 +47,11 @@ class Folder:
         whoever connects meanwhile knows the CA of whichever certificate is shown.
 
         Raises:
-            ConfigurationError: those to be replaced were brought along.
+            ConfigurationError: those to be replaced were brought along, or are no certificates.
         """
         wanted = dict.fromkeys(names)
         if self._has("server.pem"):
+            self.end()  # so it is a certificate
             if not renew:
                 return
             before = self._read("server.pem")
@@ -76,8 +77,15 @@ class Folder:
         self._write("definitions.json", json.dumps(made, indent=2))
 
     def end(self) -> str:
-        """Say when the brokers' certificate ends."""
-        return f"{certificates.end(self._read('server.pem')):%Y-%m-%d}"
+        """Say when the brokers' certificate ends.
+
+        Raises:
+            ConfigurationError: one that was brought along is no certificate.
+        """
+        try:
+            return f"{certificates.end(self._read('server.pem')):%Y-%m-%d}"
+        except ValueError:
+            raise ConfigurationError("secrets/server.pem is no certificate in PEM") from None
 
     def _has(self, name: str) -> bool:
         return (self._path / name).exists()

@@ -23,13 +23,14 @@ _OF_BROKERS = {
     "secured_definitions": "definitions.json",
     "secured_erlang_cookie": "erlang_cookie",
 }
-#: `broker` is what deploy/secured/brokers.yml says of each of them.
+#: `broker` is what deploy/secured/brokers.yml says of each of them. A variable without a value is
+#: not set, unless the shell sets it: `!reset` has an effect in the second of Compose's files only.
 _BROKER = """\
     <<: *broker
     environment:
-      RABBITMQ_DEFAULT_USER: !reset null
-      RABBITMQ_DEFAULT_PASS: !reset null
-      ERLANG_COOKIE: !reset null
+      RABBITMQ_DEFAULT_USER:
+      RABBITMQ_DEFAULT_PASS:
+      ERLANG_COOKIE:
 """
 #: One that is alone speaks to no other: for those within its container only, rabbitmqctl say.
 _ALONE = """\
@@ -45,7 +46,7 @@ _PORTS = """\
 _STAGE = """\
     environment:
       RABBITMQ_CA_FILE: /run/secrets/ca.pem
-      RABBITMQ_PASSWORD: !reset null
+      RABBITMQ_PASSWORD:
       RABBITMQ_USERNAME: "{user}"
       TOPOLOGY: given
     secrets:
@@ -82,12 +83,13 @@ def secure(
         passwords = files.passwords(users, renew=rotate is Rotate.PASSWORDS)
         names = dict.fromkeys([*NAMES, *brokers(config)])
         files.certificates(names, renew=rotate is Rotate.CERTIFICATES)
+        end = files.end()
         files.cookie()
         files.definitions(with_logins(made, passwords, [*(former or ()), *files.others(users)]))
         logins = {each.service: each.name for each in declared}
         logins |= dict.fromkeys(operators(config), CONTROL_USER)
         typer.echo(_compose(brokers(config), logins))
-    typer.echo(f"The brokers' certificate ends on {files.end()}.", err=True)
+    typer.echo(f"The brokers' certificate ends on {end}.", err=True)
 
 
 def _compose(nodes: Sequence[str], logins: Mapping[str, str]) -> str:

@@ -155,6 +155,18 @@ def test_no_image_has_a_secret(secured: Secured) -> None:
         assert [each for each in secrets if each.encode() in saved] == []
 
 
+def test_three_files_are_secured_as_two_are(secured: Secured) -> None:
+    """No default login and no cookie is left over where there are three brokers."""
+    files = "docker-compose.yml:deploy/cluster/docker-compose.cluster.yml:secrets/compose.yml"
+    told = secured.pipeline.compose("config", "--format", "json", COMPOSE_FILE=files)
+    services = json.loads(told)["services"]
+
+    broker, stage = (services[name]["environment"] for name in ("rabbitmq", "to_upper"))
+    gone = ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "ERLANG_COOKIE")
+    assert [broker.get(name) for name in gone] == [None, None, None]
+    assert (stage["RABBITMQ_USERNAME"], stage.get("RABBITMQ_PASSWORD")) == ("to_upper", None)
+
+
 @pytest.mark.thorough
 def test_it_is_not_started_without(secured: Secured) -> None:
     """Whatever the shell says: it would have nobody who may log in, or everybody."""

@@ -159,6 +159,10 @@ def test_certificates_that_were_brought_along_are_not_replaced(
     assert raised.value.exit_code == 2
     assert "secrets/server.pem was not made here: put new" in capsys.readouterr().err
     assert contents(tmp_path)["server.pem"] == before["server.pem"]
+    (tmp_path / "server.pem").write_text("no certificate")
+    with pytest.raises(typer.Exit):
+        make()
+    assert "secrets/server.pem is no certificate in PEM" in capsys.readouterr().err
 
 
 def test_who_is_gone_does_not_log_in(make: Make, tmp_path: Path) -> None:
