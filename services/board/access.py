@@ -140,12 +140,12 @@ class Sessions:
             RefusedError: the user may not even look any more; the session is over.
             BrokerUnavailableError: no broker answers.
         """
+        session.checked = self._clock()  # of a broker that is away, not at once again
         try:
             session.may_act = self._may_act(session.login)
         except RefusedError:
             self.end(key)
             raise
-        session.checked = self._clock()
 
     def _may_act(self, login: str) -> bool:
         tags = _tags(self._ask(login))

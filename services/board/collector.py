@@ -17,6 +17,7 @@ from rabbit.operations.replicas import Replicas
 from .certificates import Certificates
 from .metrics import Scraped
 from .picture import Drawn
+from .problems import ending
 
 #: From the end of one look to the next, in seconds: while somebody watches, and while nobody does.
 WATCHED_SECONDS = 2.0
@@ -125,8 +126,9 @@ class Collector:
             while not self._is_over:
                 began = monotonic()
                 look = looks.take()
-                self._picture = self._drawn.draw(look, time())
                 ends = self._certificates.ends()
+                self._picture = self._drawn.draw(look, time())
+                self._picture["problems"] += ending(ends, time())
                 self._keep(Scraped(look, self._picture["rows"], monotonic() - began, ends))
                 if self._away_since is not None:
                     self._log.info("the broker answers again")

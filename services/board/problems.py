@@ -15,6 +15,9 @@ STUCK_SECONDS = 60.0
 #: One call of `work` that lasts so long is worth a word.
 LONG_CALL_SECONDS = 300.0
 
+#: A certificate that ends within so many seconds is to be replaced.
+SOON_SECONDS = 14 * 86400.0
+
 _RANKS = ("alarm", "warning", "note")
 
 #: States that are wrong: how bad, what to say, and what to do.
@@ -53,6 +56,23 @@ def problems_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         else:
             found += _of_stage(row)
     return sorted(found, key=lambda each: _RANKS.index(each["rank"]))
+
+
+def ending(ends: Mapping[str, float], now: float) -> list[dict[str, str]]:
+    """Return which certificates end soon.
+
+    Args:
+        ends: when that of each broker ends, in seconds since 1970.
+        now: likewise.
+    """
+    found = []
+    for broker, end in ends.items():
+        if end - now < SOON_SECONDS:
+            days = max(0.0, (end - now) / 86400)
+            what = f"The certificate of {visible(broker)} ends in {days:.0f} days"
+            cure = "then no stage can connect; to replace it:"
+            found.append(problem("warning", "", what, cure, "make secure ROTATE=certificates"))
+    return found
 
 
 def _of_queue(

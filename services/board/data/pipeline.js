@@ -151,6 +151,7 @@ function verbsFor({ paused, states: given, count }) {
 function facts(row) {
   const told = [h("b", null, number(row.handled)), " in all"];
   if (row.handler_seconds != null && row.role !== "source") told.push(` · ${brief(row.handler_seconds)} each`);
+  if (row.oldest_seconds >= 1) told.push(` · the oldest for ${brief(row.oldest_seconds)}`);
   if (row.in_flight) told.push(` · ${number(row.in_flight)} in flight`);
   if (row.failed) told.push(" · ", h("span", { class: "wrong" }, `${counted(row.failed, "failure")}`), ` (${number(row.retried)} tried again, ${number(row.dead_lettered)} given up)`);
   return told;

@@ -9,6 +9,7 @@ from rabbit.control.messages import Report, State
 from rabbit.operations.looks import Look, Seen
 from rabbit.operations.management import Depth
 from services.board.picture import Drawn, eta
+from services.board.problems import ending
 
 SINCE = datetime(2026, 11, 26, tzinfo=UTC)
 
@@ -236,3 +237,11 @@ def test_a_stage_that_is_paused_is_not_called_stuck() -> None:
             "note",
             "printer is paused: 9 messages wait in upper",
         )
+
+
+def test_a_certificate_that_ends_soon() -> None:
+    """Two weeks before, and with the command that replaces it."""
+    (problem,) = ending({"rabbitmq:5671": 3 * 86400.0, "rabbitmq2:5671": 99 * 86400.0}, 0.0)
+
+    assert problem["what"] == "The certificate of rabbitmq:5671 ends in 3 days"
+    assert problem["command"] == "make secure ROTATE=certificates"
