@@ -62,7 +62,7 @@ dead-letters: $(here) ## what was given up, and why; ARGS='--reason ValueError' 
 replay: $(here) ## publish dead letters again: ARGS=--all, or '--reason ValueError', '--id ID', '--queue upper'
 	@$(control) dead-letters replay $(ARGS)
 
-doctor: running ## differences between what the stages declare and what the broker has; ARGS=--fix, --graph
+doctor: $(here) ## differences between what the stages declare and what the broker has; ARGS=--fix, --graph
 	@deploy/bin/doctor $(ARGS)
 
 upgrade: running ## of three brokers, make one after the other anew, with the image there is now, under load

@@ -32,6 +32,8 @@ def test_from_nothing(stack: Stack) -> None:
     stack.make("publish", "MSG=as before")
     stack.wait_printed({"HELLO", "WORLD", "AS", "BEFORE"})
     assert "my_queue → upper" in stack.make("status")
+    stack.make("pause")
+    stack.make("resume")
 
     assert "halted 2/2" in stack.make("halt")
     stack.make("publish", "MSG=later")
@@ -54,6 +56,7 @@ def test_one_broker_becomes_three(stack: Stack) -> None:
     "docker service scale pipeline_to_upper=6",
     "TAG=0.2.0 make up TARGET=swarm",
     "docker service update --image rabbitmq:4.3-management --force pipeline_rabbitmq3",
+    "make doctor TARGET=swarm",
     "docker node update --availability drain node-2",
     "docker node update --availability active node-2",
     "docker stack rm pipeline",
@@ -74,6 +77,7 @@ def test_nothing_is_lost(stack: Stack, capsys: pytest.CaptureFixture[str]) -> No
         for broker in BROKERS:
             stack.docker("service", "update", "--quiet", "--force", f"{stack.name}_{broker}")
             stack.wait_clustered()
+        assert "no difference" in stack.make("doctor")
         stack.build("2")
         stack.make("up", TAG="2", **SLOW)
         assert stack.images("to_upper") == {f"{stack.name}-to_upper:2"}

@@ -1,7 +1,10 @@
 """deploy/swarm has what docker-compose.yml and `make secure` have, in a form that Swarm takes."""
 
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from rabbit import Settings
 
@@ -110,3 +113,18 @@ def test_a_stage_is_not_killed_in_its_drain() -> None:
     (seconds,) = re.findall(r"x-stage:.*?stop_grace_period: (\d+)s", STACK, re.DOTALL)
 
     assert int(seconds) > Settings.model_fields["drain_timeout"].default
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("make down TARGET=swarm", "for Compose only; deploy/swarm/README.md says"),
+        ("make up TARGET=moon", "TARGET=moon is not known: swarm, or nothing for Compose"),
+    ],
+)
+def test_what_there_is_not_is_told(command: str, said: str) -> None:
+    """In one line, before anything is done."""
+    done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert said in done.stderr
