@@ -89,7 +89,7 @@ test-board: preflight .venv/complete ## the board, in a real browser: three minu
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
 	@deploy/bin/test tests/faults tests/examples -m "quick or thorough"
 
-test-secured: preflight .venv/complete ## all tests of a secured pipeline: two minutes
+test-secured: preflight .venv/complete ## all tests of a secured pipeline
 	@deploy/bin/test tests/secured $(ARGS)
 
 test-swarm: .venv/complete ## three brokers on the nodes of a swarm, which SWARM_HOSTS names, with faults
