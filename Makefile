@@ -83,7 +83,7 @@ clean: ours ## remove the containers and the broker's data; asks first (YES=1: d
 test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end, quick faults
 	@deploy/bin/test tests -m "not thorough and not board" --numprocesses $(WORKERS) $(ARGS)
 
-test-board: preflight .venv/complete ## the board, in a real browser: three minutes
+test-board: preflight .venv/complete ## the board, in a real browser, and what Prometheus gets of it
 	@deploy/bin/test tests/board $(ARGS)
 
 test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
