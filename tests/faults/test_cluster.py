@@ -6,14 +6,16 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.broker import PASSWORD, USERNAME, Operator
+from tests.conftest import Start
 from tests.faults.replica import Replica
 from tests.faults.stream import Stream
 from tests.faults.summary import Summary
+from tests.order import disorder, handled, handlings
 from tests.support import images
 from tests.support.containers import Container, Containers, Image
 from tests.support.pipeline import ROOT, Pipeline
@@ -264,3 +266,36 @@ def _control(cluster: Cluster, stream: Stream, *arguments: str) -> str:
     made = Replica.run(cluster.containers, image, stream.environment, restart_policy={})
     assert made.wait(_COMMAND_SECONDS) == 0, made.log()
     return "\n".join(made.out)
+
+
+@pytest.mark.timeout(600)
+def test_order_with_a_leader_killed(cluster: Cluster, start: Start) -> None:
+    """Two replicas read an ordered edge; the node that leads one of its partitions is killed."""
+    given: dict[str, Any] = {**cluster.operator.environment, "PARTITIONS": 6, "STAGE": "keyed"}
+    keys = [f"customer-{number}" for number in range(24)]
+    reads: dict[str, Any] = {
+        "INPUT_QUEUE": "orders",
+        "INPUT_KIND": "ordered",
+        "CONCURRENCY": 2,
+        "DELAY": 0.005,
+    }
+    writes: dict[str, Any] = {"OUTPUT_QUEUE": "orders", "OUTPUT_KIND": "ordered", "COUNT": 200}
+    readers = [start("-m", "tests.integration.stages.keyed", **given, **reads) for _ in range(2)]
+    source = ("-m", "tests.integration.stages.keyed_source")
+    writer = start(*source, **given, **writes, KEYS=",".join(keys), ready=False)
+
+    def count_handled() -> int:
+        return sum(map(len, handled(handlings(readers)).values()))
+
+    wait_until(lambda: count_handled() > 1000, 120, "messages flow")
+    cluster.nodes[_NODES[0]].raw.exec_run(["rabbitmq-queues", "rebalance", "quorum"])
+    leaders = {cluster.leader(f"orders.{number}").id: number for number in range(6)}
+    others = [cluster.nodes[name] for name in _NODES[1:]]  # the clients are on the first
+    led = next(each for each in others if each.id in leaders)
+    led.raw.kill()
+    wait_until(lambda: count_handled() == 200 * len(keys), 180, lambda: f"{count_handled()}")
+    led.start()
+    cluster.wait_whole()
+
+    assert writer.wait() == 0
+    assert disorder(handlings(readers)) == []

@@ -1,25 +1,28 @@
-"""An ordered edge: does each printer that is added bring its share, and what does order cost?
+"""An ordered edge: does each replica that is added bring its share, and what does order cost?
 
-64 keys in 16 partitions. Keys are spread by hash, and printers take whole partitions, so some
-printers have more keys than others: no more than the busiest of them lets through can come of it.
-`of_linear` is against printers that all have as many, `of_possible` against the busiest.
+64 keys in 16 partitions. Keys are spread by hash, and replicas take whole partitions, so some
+have more keys than others: no more than the busiest of them lets through can come of it.
+`of_linear` is against replicas that all have as many, `of_possible` against the busiest.
 """
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from rabbit.topology import Edge
 from tests.benchmarks.bodies import Tally, template
 from tests.benchmarks.candidates import ours
 from tests.benchmarks.rig import Rig
 from tests.benchmarks.runs import Run
+from tests.benchmarks.stages.keyed import DELAY_SECONDS
 from tests.benchmarks.watch import Watch
 from tests.benchmarks.workloads.slow_handler import wait_printed
 from tests.support import images
 from tests.support.containers import Image
 from tests.waiting import wait_until
 
-DELAY_SECONDS = 0.05
+_STAGES = Path(__file__).parents[1] / "stages"
+_INSIDE = "/benchmark"
 _EDGE = Edge("ordered.in", "ordered", partitions=16)
 _WORK = Edge("ordered.work.in")
 _OUT = "ordered.out"
@@ -58,14 +61,18 @@ def _slow(rig: Rig, printers: int, share: int) -> Run:
         "INPUT_QUEUE": _EDGE.name,
         "INPUT_KIND": "ordered",
         "PARTITIONS": str(_EDGE.partitions),
-        "PRINTER_DELAY": str(DELAY_SECONDS),
     }
-    image = Image(images.stage("printer"))
+    image = Image(
+        images.stage("to_upper"),
+        command=[f"{_INSIDE}/keyed.py"],
+        entrypoint=["python"],
+        mounts=((_STAGES, _INSIDE),),
+    )
     started = [rig.containers.run(image, environment) for _ in range(printers)]
     wait_until(
         lambda: rig.broker.consumers(_EDGE.census.name) == printers,
         _PATIENCE_SECONDS,
-        "all printers are in line",
+        lambda: f"all printers are in line\n{started[0].log()}",
     )
     # The partitions are handed on until each has its share before it is measured.
     warm = len(_KEYS) * printers
