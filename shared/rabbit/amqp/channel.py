@@ -73,6 +73,9 @@ class Backoff:
 class Count(NamedTuple):
     """What the broker counts at a queue (a passive queue.declare): exact, unlike statistics.
 
+    But it says 0 and 0 of a quorum queue whose leader does not answer within a quarter of a second,
+    or is not there yet. Where much depends on it, ask again, or take a look by `Channel.get`.
+
     Attributes:
         ready: messages that wait for a consumer; those in flight do not count.
         consumers: registered consumers, and cancelled ones that still hold messages.
