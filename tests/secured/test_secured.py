@@ -80,6 +80,7 @@ def test_from_a_stage_only_tls_answers(secured: Secured, ports: str) -> None:
         f"print(json.dumps([port for port in [{ports}] if opens(port)]))"
     )
     command = ("exec", "--no-TTY", "printer", "python", "-c", scan)
+    secured.pipeline.compose("up", "--detach", "--wait", "printer")
 
     assert json.loads(secured.pipeline.compose(*command)) == [5671, 15671, 15691]
 
