@@ -95,7 +95,7 @@ class Sessions:
             settings: which brokers there are.
             clock: tells the time, in seconds.
         """
-        self._apis = apis(settings)
+        self._settings = settings
         self._clock = clock
         self._open: dict[str, Session] = {}
 
@@ -157,8 +157,12 @@ class Sessions:
         return bool(tags & ACTS)
 
     def _ask(self, login: str) -> object:
+        try:
+            present = apis(self._settings.renewed())  # its CA may be another one by now
+        except ValueError as error:
+            raise BrokerUnavailableError(str(error)) from error
         tried = []
-        for api in self._apis:
+        for api in present:
             try:
                 return _own(api, login).ask("whoami", None, _SECONDS)
             except BrokerUnavailableError as error:

@@ -318,9 +318,10 @@ class Board:
         given = await _json(request)
         verb, queue = _text(given, "verb"), _text(given, "queue")
         reason, ids = _text(given, "reason"), given.get("ids") or []
-        if not isinstance(ids, list) or len(ids) > MOST_IDS:
-            _refuse(400, f"ids: a list of up to {MOST_IDS}")
-        chosen = frozenset(each for each in ids if isinstance(each, str))
+        is_list = isinstance(ids, list) and len(ids) <= MOST_IDS
+        if not is_list or not all(isinstance(each, str) and each for each in ids):
+            _refuse(400, f"ids: a list of up to {MOST_IDS} texts")  # none at all would mean all
+        chosen = frozenset(ids)
         try:
             work = self._letters.work(verb, queue, reason, chosen)
         except ValueError:

@@ -88,7 +88,8 @@ class Folder:
             raise ConfigurationError("secrets/server.pem is no certificate in PEM") from None
 
     def _has(self, name: str) -> bool:
-        return (self._path / name).exists()
+        path = self._path / name
+        return path.exists() and path.stat().st_size > 0  # a full disk may have left it empty
 
     def _read(self, name: str) -> str:
         return (self._path / name).read_text()

@@ -127,6 +127,9 @@ def test_a_queue_that_differs_is_moved(
     module = "tests.integration.stages"
     start("-m", f"{module}.recorder", RABBITMQ_VHOST=vhost, **STAGES["recorder"], **CLASSIC).halt()
     start("-m", f"{module}.relay", RABBITMQ_VHOST=vhost, **STAGES["relay"], **CLASSIC)
+    # What one connection has just declared, another may not see yet.
+    exchange = f"exchanges/{vhost}/two.back"
+    wait_until(lambda: broker.api("GET", exchange), 30, "there is an exchange two.back")
     with broker.channel(vhost) as channel:
         broker.send(channel, "two.back", "key", "again", message_id="m", headers={"x-attempts": 2})
         broker.send(channel, "two", "two", "late", message_id="n", user_id="tester")

@@ -342,7 +342,7 @@ class Channel:
         def counted(method: Any) -> None:  # noqa: ANN401 - pika's
             tell(Count(method.message_count, method.consumer_count))
 
-        if self._raw:
+        if self._raw and self._raw.is_open:  # it may be closing
             self._raw.queue_declare(queue, passive=True, callback=self._answered(counted))
 
     def bind(self, queue: str, exchange: str, key: str, on_done: Callable[[], None]) -> None:

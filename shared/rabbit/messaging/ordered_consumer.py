@@ -220,6 +220,8 @@ class OrderedConsumer:
             self._balance()
 
     def _counted(self, replicas: int) -> None:
+        if not replicas:
+            return  # we are one ourselves: the count was not exact, see `Count`
         if replicas != self._replicas:
             self._log.debug("replicas counted", replicas=replicas)
             self._replicas = replicas

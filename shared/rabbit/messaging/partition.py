@@ -427,6 +427,8 @@ class Partition(ChannelListener):
         if self._state is not _State.LEAVING:
             return
         if not self._started:
+            if self._channel.is_open:
+                self._send_acks()  # none waits for its step any more
             self._state = _State.ENDING
             self._await_acks(self._generation, ACK_ROUNDS)
             end = partial(self._await_acks, self._generation, 0)

@@ -171,7 +171,8 @@ class Source(Runner):
 
     def pause(self) -> None:
         """Have `write` wait, and the work not begin; what is written is confirmed yet."""
-        self._is_held = self._is_to_pause = True
+        with self._room:  # not between a look of `write` and what it adds
+            self._is_held = self._is_to_pause = True
 
     def resume(self) -> None:
         """Let `write` return, and the work begin."""
