@@ -147,7 +147,7 @@ def test_no_secret_is_seen(secured: Secured) -> None:
 def test_no_image_has_a_secret(secured: Secured) -> None:
     """They were built with the folder beside them: all layers are searched, and what made them."""
     pipeline = secured.pipeline
-    pipeline.compose("--profile", "*", "--progress", "quiet", "build", "--no-cache", "printer")
+    pipeline.compose("--profile", "*", "--progress", "quiet", "build")
     secrets = [text.splitlines()[1 if "KEY" in text else 0] for text in secured.secrets().values()]
     for image in (*STAGES, "control"):
         saved = subprocess.run(
