@@ -20,7 +20,7 @@ from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.amqp.pika_types import Deliver, Properties, decode_properties
 from rabbit.errors import ClosedError, ConfigurationError, RabbitError
 from rabbit.logs import logger
-from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.output import Extras, Output, first_output, make_extras
 from rabbit.payloads import MOST_UNPACKED_BYTES, Payload, encoded
@@ -365,11 +365,11 @@ class MessageQueue:
     def _start(self, callback: Callback) -> None:
         with self._lock:
             loop_thread = self._open()
-            failures = RetryPolicy(
+            retry_policy = RetryPolicy(
                 self._edge, self._settings.stage or self.name, self._settings.replica
             )
             consuming = CallbackConsumer(
-                loop_thread, self._edge, self._prefetch, failures, self._log
+                loop_thread, self._edge, self._prefetch, retry_policy, self._log
             )
             self._consuming = consuming
         try:
@@ -397,7 +397,7 @@ class MessageQueue:
             message = self._payload.read(delivery, most_bytes)
             properties = decode_properties(delivery.properties)
         except ValueError as error:
-            consuming.give_up(delivery, error)
+            consuming.unreadable(delivery, error)
             return
         method = Received(consuming, delivery)
         returned = callback(CallbackChannel(consuming, method), method, properties, message)

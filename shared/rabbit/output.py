@@ -16,6 +16,8 @@ from rabbit.amqp.sent_properties import (
 from rabbit.message import NOT_HANDED_ON, Message, derived_id_bytes, new_id
 
 _HIGHEST_PRIORITY = 255
+#: Before an id as a short string: the length of `derived_id_bytes`, 36.
+_ID_LENGTH = b"$"
 #: The broker takes 32 bits of milliseconds.
 _LONGEST_EXPIRATION_SECONDS = 4294967
 
@@ -215,7 +217,7 @@ def derived_output(
     output_id = derived_id_bytes(input_id, stage, index)
     if extras is None:
         if content is TEXT and begin is not None:  # nearly always: its properties but for the id
-            return Output(body, begin + b"$" + output_id, key)  # its length: 36
+            return Output(body, begin + _ID_LENGTH + output_id, key)
         return Output(body, sent_properties(content, correlation_id, output_id, headers), key)
     return Output(body, _with_extras(content, correlation_id, output_id, headers, extras), key)
 

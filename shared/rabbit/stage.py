@@ -651,7 +651,7 @@ def _resources_of(stage: Stage) -> Callable[[], AbstractContextManager[object]]:
 def _thread_resources_of(
     stage: Consumer,
 ) -> Callable[[], AbstractContextManager[object]] | None:
-    """Return what opens those of a handler thread, if there are any; likewise."""
+    """Return what opens a handler thread's resources; None: there are none. Raises as above."""
     if type(stage).thread_resources is Consumer.thread_resources:
         return None
     hook, owner = stage.thread_resources, f"{type(stage).__name__}.thread_resources()"

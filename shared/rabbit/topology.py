@@ -162,7 +162,7 @@ class Edge:
         """The exchange by which a message comes back to the queue, after a delay or replayed."""
         return f"{self.queue}.back"
 
-    def retry(self, delay: float) -> str:
+    def retry_queue(self, delay: float) -> str:
         """Name the exchange and the queue where a message waits for `delay` seconds."""
         milliseconds = _milliseconds(delay)
         whole, rest = divmod(milliseconds, 1000)
@@ -218,7 +218,7 @@ class Edge:
             yield Binding(self.back, self.queue, "")
         for delay in dict.fromkeys(self.delays):
             arguments = self._retry_arguments(delay)
-            yield from _fanout(self.retry(delay), arguments, auto_delete=self.private)
+            yield from _fanout(self.retry_queue(delay), arguments, auto_delete=self.private)
 
     def for_failures(self) -> Iterator[Declaration]:
         """Yield what must exist before a message is published that could not be handled."""

@@ -455,7 +455,7 @@ class _Live:
             **broker.settings,
         )
         edge = Edge(source, delays=DELAYS)
-        self._retries = [edge.retry(delay) for delay in DELAYS]
+        self._retries = [edge.retry_queue(delay) for delay in DELAYS]
         self._back, self._dead = edge.back, edge.dead
         kind = SETTINGS.get(stage, {}).get("output_kind", "work")
         out = Edge(self.target, kind, ("#",) if kind == "topic" else (), "test")
@@ -496,7 +496,7 @@ class _Live:
         for case in self.cases.values():
             wanted[self._out] += len(case.outputs)
             if case.settled == "retried":
-                wanted[self._edges[0].retry(case.delay or DELAYS[case.attempt - 1])] += 1
+                wanted[self._edges[0].retry_queue(case.delay or DELAYS[case.attempt - 1])] += 1
             wanted[self._dead] += case.settled == "dead-lettered"
 
         def there() -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Promises 5 to 7: the connection is never starved, and reconnect restores everything."""
+"""What is promised of connections: never starved, and a reconnect restores everything."""
 
 import re
 import signal
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pika import frame, spec
 
-from rabbit.amqp.channel import ChannelListener
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.loop_thread import LoopThread
 from rabbit.logs import logger
 from rabbit.messaging.publisher import Publisher

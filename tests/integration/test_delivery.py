@@ -1,4 +1,4 @@
-"""Promises 1 to 3: confirm, then ack; all or nothing; same input, same ids."""
+"""What is promised of a delivery: confirm, then ack; all or nothing; same input, same ids."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Promise 9: bad input never stops a stage. What fails is retried, then kept; the rest flows."""
+"""What is promised of bad input: it never stops a stage, is retried, then kept; the rest flows."""
 
 import struct
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Promises 4 and 11: return is not failure; the exit code says how a stage has ended."""
+"""What is promised of an end: to requeue is no failure; the exit code says how it was."""
 
 import asyncio
 import signal

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 import structlog
 from pika import frame
 
-from rabbit.amqp.channel import ChannelListener, Count
+from rabbit.amqp.channel import Count
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import FRAME_MAX
 from rabbit.amqp.loop import Loop
@@ -102,7 +103,7 @@ class ScriptedChannel:
         self.sent.append(("cancel", None))
         self.call_later(0, on_cancelled)
 
-    def confirm(self, on_ready: Callable[[], None]) -> None:
+    def select_confirms(self, on_ready: Callable[[], None]) -> None:
         """Switch confirms on at once."""
         on_ready()
 

@@ -99,7 +99,7 @@ def test_the_edge_that_is_drawn() -> None:
     edge = Edge("upper", delays=(1, 5, 30))
     (drawing,) = (each for each in LIBRARY.blocks("mermaid") if "retry" in each)
 
-    names = {edge.name, edge.dead, edge.back, edge.retry(5)}
+    names = {edge.name, edge.dead, edge.back, edge.retry_queue(5)}
     assert set(re.findall(r'\(\["(upper[^"<]*)', drawing)) == names, "exchanges"
     assert set(re.findall(r'\[\("(upper[^"<]*)', drawing)) == names - {edge.back}, "queues"
 

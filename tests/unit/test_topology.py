@@ -81,7 +81,7 @@ def test_each_delay_has_a_queue_of_its_own() -> None:
 )
 def test_the_name_of_a_retry_queue_tells_the_delay(delay: float, name: str) -> None:
     """Whoever looks at the queues sees for how long messages wait in them."""
-    assert Edge("upper").retry(delay) == f"upper.retry.{name}"
+    assert Edge("upper").retry_queue(delay) == f"upper.retry.{name}"
 
 
 def stays(declared: Declaration) -> Exchange | None:

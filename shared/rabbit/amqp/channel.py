@@ -4,10 +4,10 @@ Consumers, publishers, the control listener and the queue browser differ in what
 channel. What can happen to one is the same for all of them, and stands here.
 """
 
-import random
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from pika.channel import Channel as PikaChannel
@@ -15,6 +15,8 @@ from pika.exceptions import DuplicateGetOkCallback
 from pika.frame import Method as Frame
 from pika.spec import Basic, BasicProperties
 
+from rabbit.amqp.backoff import STABLE_SECONDS, Backoff
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.outage_log import OutageLog
@@ -32,44 +34,6 @@ LAST_REOPEN_SECONDS = 30.0
 CONSUMER_TIMEOUT_MILLISECONDS = 7 * 24 * 60 * 60 * 1000
 
 
-#: What has lasted so long works again: pauses are short, and the outage is over. A line that is
-#: cut again and again is one outage.
-STABLE_SECONDS = 5.0
-
-
-class Backoff:
-    """Pauses of a random length (full jitter), up to a bound that doubles with each failure.
-
-    What works again has to prove itself before the pauses are short again: who asks decides when.
-    """
-
-    def __init__(self, first_seconds: float, last_seconds: float) -> None:
-        """Bound the pauses.
-
-        Args:
-            first_seconds: the longest pause after the first failure.
-            last_seconds: the longest pause there is.
-        """
-        self._first = first_seconds
-        self._last = last_seconds
-        self._failures = 0
-
-    @property
-    def bound(self) -> float:
-        """The longest that the next pause may be, in seconds."""
-        return min(self._last, self._first * 2.0 ** min(self._failures, 32))
-
-    def pause(self) -> float:
-        """Count a failure; return how long to wait, in seconds."""
-        bound = self.bound
-        self._failures += 1
-        return random.uniform(0, bound)  # noqa: S311 - no secret
-
-    def proved(self) -> None:
-        """Make the pauses short again: what was tried has lasted."""
-        self._failures = 0
-
-
 class Count(NamedTuple):
     """What the broker counts at a queue (a passive queue.declare): exact, unlike statistics.
 
@@ -83,51 +47,6 @@ class Count(NamedTuple):
 
     ready: int
     consumers: int
-
-
-class ChannelListener:
-    """Hears what happens on a channel, on the loop's thread; here nothing is done with it."""
-
-    def opened(self) -> None:
-        """The channel is open, for the first time or again: declare, consume, publish."""
-
-    def lost(self) -> None:
-        """The channel is gone, with its connection or alone: its tags mean nothing any more."""
-
-    def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
-        """Take deliveries (basic.deliver with its content) that came one behind the other.
-
-        Args:
-            exchange: by which all of them came to their queue.
-            arrivals: what each has brought.
-        """
-
-    def consumer_cancelled(self) -> None:
-        """The broker has cancelled the consumer: its queue was deleted, or an ack took too long."""
-
-    def acked(self, tag: int, *, multiple: bool) -> None:
-        """Take a publisher confirm: the broker is responsible for the message now."""
-
-    def nacked(self, tag: int, *, multiple: bool) -> None:
-        """Take a publisher confirm that says no: no queue has the message."""
-
-    def returned(self, properties: bytes) -> None:
-        """Take a message that no queue is bound for (basic.return), by its properties."""
-
-    def closed_by_broker(self, code: int, text: str) -> bool:
-        """Tell whether all is done about a channel that the broker has closed.
-
-        By default nothing is: it is opened again, or `failed` is called.
-
-        Args:
-            code: AMQP's reply code; `lost` has been called before.
-            text: the broker's words.
-        """
-        del code, text
-        return False
-
-    def failed(self, error: TopologyError) -> None:
-        """The broker has closed the channel for something that another one does not cure."""
 
 
 class ChannelHost(Protocol):
@@ -184,7 +103,7 @@ class Channel:
         self._raw: PikaChannel | None = None
         self._consumer_tag = ""
         self._backoff = Backoff(FIRST_REOPEN_SECONDS, LAST_REOPEN_SECONDS)
-        self._closed_count = 0
+        self._is_on_trial = False  # one before it was closed, and this one has not lasted yet
 
     # Its life
 
@@ -248,8 +167,9 @@ class Channel:
         self.lost()
         if reason is None:
             self.open()
-        else:
-            self._reopen(reason)
+        elif self.is_wanted:
+            self._connection.outage_log.replaced(self, self._purpose, reason)
+            self._reopen()
 
     def forget_consumer(self) -> None:
         """Have the consumer end with the channel, or the connection, and not by a basic.cancel.
@@ -273,6 +193,9 @@ class Channel:
             return
         self._raw = raw
         raw.add_on_cancel_callback(lambda _frame: self._on(raw, self._listener.consumer_cancelled))
+        if self._is_on_trial:
+            lasted = partial(self._on, raw, self._has_lasted)
+            self._connection.call_later_if_open(STABLE_SECONDS, lasted)
         self._listener.opened()
 
     def _closed(self, code: int, text: str) -> None:
@@ -283,28 +206,21 @@ class Channel:
         if is_hopeless(code, text):
             why = explain_refusal(text)
             self._listener.failed(TopologyError(f"cannot {self._purpose}: {why}"))
+        elif self.is_wanted:
+            self._connection.outage_log.refused(self, self._purpose, text)
+            self._reopen()
         else:
-            self._reopen(text)
+            self._connection.outage_log.closed(self._purpose, text)
 
-    def _reopen(self, reason: str) -> None:
+    def _reopen(self) -> None:
         """Open another one after a pause, which is short again once that has lasted."""
-        if not self.is_wanted:
-            return
-        outage_log = self._connection.outage_log
-        outage_log.refused(self, reason)
-        self._closed_count += 1
-        count = self._closed_count
+        self._is_on_trial = True
+        self._connection.call_later_if_open(self._backoff.pause(), self.open)
 
-        def prove() -> None:
-            if self._closed_count == count:
-                self._backoff.proved()
-                outage_log.accepted(self)
-
-        def reopen() -> None:
-            self.open()
-            self._connection.call_later_if_open(STABLE_SECONDS, prove)
-
-        self._connection.call_later_if_open(self._backoff.pause(), reopen)
+    def _has_lasted(self) -> None:
+        self._is_on_trial = False
+        self._backoff.proved()
+        self._connection.outage_log.accepted(self)
 
     def _on(self, raw: PikaChannel | None, tell: Callable[[], None]) -> None:
         """Tell what has happened on a channel, if that is the present one."""
@@ -472,7 +388,7 @@ class Channel:
 
     # Messages out
 
-    def confirm(self, on_ready: Callable[[], None]) -> None:
+    def select_confirms(self, on_ready: Callable[[], None]) -> None:
         """Switch publisher confirms on (confirm.select), which the listener takes."""
         raw = self._raw
         if raw is None:

@@ -13,7 +13,9 @@ from pika.channel import Channel as PikaChannel
 from pika.exceptions import ChannelClosedByBroker, NoFreeChannels
 
 from rabbit.amqp import frames
-from rabbit.amqp.channel import STABLE_SECONDS, Backoff, Channel, ChannelListener
+from rabbit.amqp.backoff import STABLE_SECONDS, Backoff
+from rabbit.amqp.channel import Channel
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.outages import Outage, Phase, Where, explain

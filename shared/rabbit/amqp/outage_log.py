@@ -48,16 +48,28 @@ class OutageLog:
             self._told.clear()
             self._log.info("broker available again", broker=str(endpoint))
 
-    def refused(self, who: object, reason: str) -> None:
+    def refused(self, who: object, purpose: str, reason: str) -> None:
         """Note why the broker has closed a channel that is opened again.
 
         Args:
             who: the channel.
+            purpose: what it is for, as in "cannot ...".
             reason: in the broker's words.
         """
+        self._note(who, "broker refuses a channel, trying again", purpose, reason)
+
+    def replaced(self, who: object, purpose: str, reason: str) -> None:
+        """Note why we have closed a channel ourselves, which is opened again; see `refused`."""
+        self._note(who, "channel is set up again", purpose, reason)
+
+    def closed(self, purpose: str, reason: str) -> None:
+        """Tell why the broker has closed a channel that is not opened again, in its words."""
+        self._log.warning("broker has closed a channel", channel=purpose, reason=reason)
+
+    def _note(self, who: object, event: str, purpose: str, reason: str) -> None:
         if self._refused.get(who) != reason[:LONGEST_REASON]:
-            self._log.warning("broker refuses a channel, trying again", reason=reason)
-        self._refused.pop(who, None)
+            self._log.warning(event, channel=purpose, reason=reason)
+        self._refused.pop(who, None)  # the last one comes last
         self._refused[who] = reason[:LONGEST_REASON]
 
     def accepted(self, who: object) -> None:

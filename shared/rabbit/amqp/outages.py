@@ -1,6 +1,6 @@
 """Why there is no connection to the broker, in one line that names what to look at.
 
-Pure: how far a connection had come and what ended it in, a text out.
+Without a network: how far a connection had come and what ended it in, a text out.
 """
 
 import errno

@@ -95,7 +95,7 @@ def sent_properties_with(
     expiration: str | None = None,
     user_id: str | None = None,
 ) -> bytes:
-    """Return the same with more properties, where these are given.
+    """Return `sent_properties` with more of them, where these are given.
 
     Args:
         content: what its body is.

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Self, TypeAlias
 
-from rabbit.amqp.channel import Channel, ChannelListener, Count
+from rabbit.amqp.channel import Channel, Count
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.loop_thread import LoopThread
 from rabbit.amqp.pika_types import decode_properties
@@ -228,7 +229,7 @@ class ControlClient:
     def _turn(self) -> None:
         # What is not taken is not acked: no more comes than is asked for, whoever sends it.
         for delivery in self._replies.take_arrived() if len(self._heard) < MOST_HEARD else ():
-            self._replies.ack(delivery)
+            self._replies.may_ack(delivery)
             try:
                 report = Report.model_validate_json(bounded(delivery.body))
                 if self._users_are_stages:
@@ -237,7 +238,7 @@ class ControlClient:
                 self.ignored += 1
             else:
                 self._heard.append(report)
-        self._replies.flush()
+        self._replies.send_settlements()
 
     def _check_user(self, report: Report, user: str | None) -> None:
         """Raise ValueError for what another stage says, or who does not say who it is.

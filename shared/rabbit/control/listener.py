@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from rabbit.amqp.channel import ChannelListener, Count
+from rabbit.amqp.channel import Count
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.pika_types import decode_properties

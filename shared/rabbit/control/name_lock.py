@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from time import monotonic
 
-from rabbit.amqp.channel import ChannelListener
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.errors import ConfigurationError, RabbitError, TopologyError
 from rabbit.logs import Logger

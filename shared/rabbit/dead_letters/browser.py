@@ -3,12 +3,13 @@
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 
-from rabbit.amqp.channel import ChannelListener, Count
+from rabbit.amqp.channel import Count
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.errors import BrokerUnavailableError, RabbitError
-from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.unsettled import UnackedDeliveries
 from rabbit.topology import QueueType
 

@@ -13,7 +13,7 @@ from rabbit.dead_letters.transfer import Terms, Transfer
 from rabbit.errors import RabbitError
 from rabbit.logs import Logger
 from rabbit.message import Message, is_added
-from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.delivery import Delivery
 from rabbit.output import Output
 from rabbit.settings import Settings
 from rabbit.topology import Edge

@@ -12,7 +12,7 @@ from rabbit.amqp.properties import read_ids
 from rabbit.dead_letters.browser import Found, QueueBrowser
 from rabbit.errors import PublishError, RabbitError
 from rabbit.logs import Logger
-from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.output import Output
 from rabbit.topology import Edge

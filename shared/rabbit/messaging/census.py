@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from time import monotonic
 
-from rabbit.amqp.channel import ChannelListener
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TopologyError

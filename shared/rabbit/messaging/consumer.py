@@ -2,19 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from math import inf
 from time import monotonic
-from typing import Any, Protocol
 
-from rabbit.amqp.channel import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
-from rabbit.errors import TooLargeError, TopologyError
+from rabbit.errors import TopologyError
 from rabbit.logs import Logger
-from rabbit.message import Message
-from rabbit.messaging.pace import SettlementPace
+from rabbit.messaging.delivery import Again, Delivery
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
-from rabbit.messaging.unsettled import UnackedDeliveries
+from rabbit.messaging.settling import SettlingConsumer
 from rabbit.topology import EXPIRES_MILLISECONDS, Edge
 
 #: How long `close` waits for the broker to have taken the last acks and nacks.
@@ -26,81 +22,6 @@ RENEW_SECONDS = EXPIRES_MILLISECONDS / 2000
 
 #: When nothing has arrived for so long, in seconds, nothing is under way.
 QUIET_SECONDS = 0.25
-
-
-class Delivery(Message):
-    """One basic.deliver, until it is settled.
-
-    Attributes:
-        generation: which channel it came on; its tag means nothing on another one.
-        tag: the broker's number for it.
-    """
-
-    __slots__ = ("generation", "tag")
-    is_counted = False  # its headers are its sender's
-
-    def __init__(
-        self,
-        generation: int,
-        tag: int,
-        routing_key: str,
-        properties: bytes,
-        body: bytes,
-        redelivered: bool,  # noqa: FBT001 - positional, as in an `Arrival`
-    ) -> None:
-        """Note what an `Arrival` brings; see `Message`."""
-        self.generation = generation
-        self.tag = tag
-        self.routing_key = routing_key
-        self.properties = properties
-        self.body = body
-        self.redelivered = redelivered
-        self._ids = None
-        self._headers = None
-        self._origin = None
-
-
-class Again(Delivery):
-    """One that has come by `Edge.back`: from a retry queue, where a stage has put it."""
-
-    __slots__ = ()
-    is_counted = True
-
-
-class EdgeConsumer(Protocol):
-    """What a dispatcher consumes with; the deliveries are of its own kind. See `QueueConsumer`."""
-
-    edge: Edge
-    depth: int
-    requeued: int
-
-    @property
-    def is_consuming(self) -> bool: ...  # noqa: D102
-    @property
-    def is_paused(self) -> bool: ...  # noqa: D102
-    @property
-    def is_cancelled(self) -> bool: ...  # noqa: D102
-    @property
-    def is_full(self) -> bool: ...  # noqa: D102
-    @property
-    def in_flight(self) -> int: ...  # noqa: D102
-    @property
-    def outstanding(self) -> int: ...  # noqa: D102
-    def is_current(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
-    def take_arrived(self) -> list[Any]: ...  # noqa: D102
-    def expect(self, delivery: Any, outputs: int) -> bool: ...  # noqa: ANN401, D102
-    def confirmed(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
-    def withdraw(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
-    def ack(self, delivery: Any) -> bool: ...  # noqa: ANN401, D102
-    def requeue(self, delivery: Any) -> None: ...  # noqa: ANN401, D102
-    def dead_letter(self, delivery: Any, error: TooLargeError) -> None: ...  # noqa: ANN401, D102
-    def requeue_all(self) -> int: ...  # noqa: D102
-    def flush(self) -> None: ...  # noqa: D102
-    def pause(self) -> None: ...  # noqa: D102
-    def resume(self) -> None: ...  # noqa: D102
-    def cancel(self) -> None: ...  # noqa: D102
-    def close(self) -> Iterator[None]: ...  # noqa: D102
-    def count_consumers(self, tell: Callable[[int], None]) -> None: ...  # noqa: D102
 
 
 class _State(Enum):
@@ -132,12 +53,12 @@ _STOPPING = {_State.CANCELLING, _State.CANCELLED}
 _READY = {_State.CONSUMING, _State.RESIZING, _State.WAITING_FOR_ROOM, _State.RETURNING}
 
 
-class QueueConsumer(ChannelListener):
+class QueueConsumer(SettlingConsumer):
     """Consumes one edge on a channel of its own, and sets it up again whenever it is lost.
 
     Attributes:
         depth: how many messages it holds at most (basic.qos), as of now.
-        requeued: how many deliveries it has given back.
+        prefetch: decides that.
     """
 
     def __init__(
@@ -162,23 +83,15 @@ class QueueConsumer(ChannelListener):
             on_lost: called when all open deliveries have become void.
             on_failed: called when the broker refuses the edge or the consumer.
         """
-        self.edge = edge
+        super().__init__(connection, edge, f"consume {edge.queue!r}", log)
+        self.depth = 0
         self.prefetch = prefetch
         self._back = edge.back
-        self._connection = connection
-        self._log = log
         self._requeue_unstarted = requeue_unstarted
         self._on_lost = on_lost
         self._on_failed = on_failed
-        self._channel = connection.channel(self, f"consume {edge.queue!r}")
         self._state = _State.ABSENT
-        self._generation = 0
-        self.depth = 0
-        self.requeued = 0
         self._arrived: list[Delivery] = []
-        self._unacked = UnackedDeliveries()
-        self._pace = SettlementPace()
-        self._turn_at = inf  # a turn is planned for then
         self._is_urgent = False  # what waits for a handler goes back, before another prefetch
         self._most_held = 0  # bytes: not less than are held
         self._is_overfull = False  # what comes is requeued, until the consumer is another one
@@ -210,11 +123,6 @@ class QueueConsumer(ChannelListener):
         return self._channel.is_lost
 
     @property
-    def in_flight(self) -> int:
-        """Count the deliveries that are not settled."""
-        return len(self._unacked)
-
-    @property
     def is_full(self) -> bool:
         """Whether nothing more can come before something of what is held is settled."""
         if self._state is _State.WAITING_FOR_ROOM:
@@ -222,16 +130,6 @@ class QueueConsumer(ChannelListener):
         if self._state is _State.CONSUMING:
             return len(self._unacked) >= self.depth
         return self._state in _STOPPING
-
-    @property
-    def outstanding(self) -> int:
-        """Count the deliveries that the broker awaits an ack or nack for."""
-        return len(self._unacked) + self._unacked.to_ack
-
-    def is_current(self, delivery: Delivery) -> bool:
-        """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
-        same_channel = delivery.generation == self._generation
-        return same_channel and delivery.tag in self._unacked
 
     # What the broker tells
 
@@ -337,13 +235,12 @@ class QueueConsumer(ChannelListener):
         if self._state not in _STOPPING:
             self._log.warning("consumer cancelled by the broker, consuming again")
             self._requeue_unstarted()
-            self._send_settlements(all_acks=True)
+            self._send_due(all_acks=True)
             self._channel.replace()
 
     def lost(self) -> None:
         """Forget all deliveries: what was not acked, the broker gives out again."""
-        self._generation += 1
-        self._unacked = UnackedDeliveries()
+        self._forget_deliveries()
         self._arrived.clear()
         self._is_overfull = False
         self._most_held = 0
@@ -354,79 +251,19 @@ class QueueConsumer(ChannelListener):
         """Tell that the broker refuses the edge or the consumer."""
         self._on_failed(error)
 
-    # What becomes of a delivery: sent with `flush`
+    # Acks and nacks
 
-    def expect(self, delivery: Delivery, outputs: int) -> bool:
-        """Note that the work on a delivery is done: it is acked after so many confirms.
-
-        Returns:
-            whether it is ours still; otherwise it comes again, and so do its outputs.
-        """
-        if delivery.generation != self._generation:
-            return False
-        try:
-            self._unacked.expect(delivery.tag, outputs)
-        except KeyError:
-            return False
-        return True
-
-    def confirmed(self, delivery: Delivery) -> bool:
-        """Note that an output is confirmed; tell whether the delivery is acked by that."""
-        return delivery.generation == self._generation and self._unacked.confirmed(delivery.tag)
-
-    def withdraw(self, delivery: Delivery) -> bool:
-        """Expect no more outputs of a delivery; tell whether some were."""
-        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
-
-    def ack(self, delivery: Delivery) -> bool:
-        """Ack a delivery of which nothing is expected; return False when it is not current."""
-        return self.expect(delivery, 0)
-
-    def requeue(self, delivery: Delivery) -> None:
-        """Return a delivery to its queue: it comes again, which counts as no failure."""
-        if self.is_current(delivery):
-            self._unacked.requeue(delivery.tag)
-
-    def requeue_all(self) -> int:
-        """Return every open delivery to the queue; say how many these are."""
-        return self._unacked.requeue_all()
-
-    def reject(self, delivery: Delivery, *, requeue: bool) -> None:
-        """Return a delivery to its queue as a failure, or to the dead letters (basic.reject)."""
-        if self.is_current(delivery) and self._channel.is_open:
-            self._unacked.drop(delivery.tag)
-            self._channel.reject(delivery.tag, requeue=requeue)
-
-    def dead_letter(self, delivery: Delivery, error: TooLargeError) -> None:
-        """Have the broker dead-letter what it lets nobody publish; the log says why.
-
-        Its queue does that byte for byte, whatever the size, and so without a reason of ours. It
-        has a dead-letter exchange: nothing else is sent to dead letters (`Edge.dead`).
-
-        Args:
-            delivery: nothing is done unless it is current.
-            error: why it could not be sent there.
-        """
-        if self.is_current(delivery):
-            self._log.warning(
-                "left to the broker to dead-letter: without a reason, and with no other attempt",
-                message_id=delivery.id,
-                dead_letters=self.edge.dead,
-                reason=str(error),
-            )
-            self.reject(delivery, requeue=False)
-
-    def flush(self) -> None:
+    def send_settlements(self) -> None:
         """Send the acks and nacks that are due; change the prefetch when it is time to."""
         if self._state is _State.CONSUMING:
             self._change_when_due()
         if self._state is _State.WAITING_FOR_ROOM:
             self._shed()
-        self._send_settlements()
+        self._send_due()
         if self._state is _State.WAITING_FOR_ROOM:
             self._consume_when_room()
 
-    def _send_settlements(self, *, all_acks: bool = False) -> None:
+    def _send_due(self, *, all_acks: bool = False) -> None:
         unacked = self._unacked
         if not (unacked.to_ack or unacked.to_requeue) or not self._channel.is_open:
             return
@@ -435,26 +272,7 @@ class QueueConsumer(ChannelListener):
         if self._is_to_pause and self._state is _State.RESIZING:
             return  # what has not been started goes back too, and it came before
         runs_out = 2 * unacked.to_ack >= self.depth
-        at_once = all_acks or runs_out or self._state in _STOPPING
-        to_requeue = unacked.to_requeue
-        due = self._pace.take_due(unacked, monotonic(), acks_at_once=at_once)
-        self.requeued += to_requeue - unacked.to_requeue
-        for ack in due.acks:
-            self._channel.ack(ack.tag, multiple=ack.multiple)
-        for nack in due.nacks:
-            self._channel.requeue(nack.tag, multiple=nack.multiple)
-        if due.next_at < inf:
-            self._take_turn_at(due.next_at)
-
-    def _take_turn_at(self, moment: float) -> None:
-        """Make the loop take a turn then, which flushes, though nothing else may happen."""
-
-        def take_turn() -> None:
-            self._turn_at = inf
-
-        if moment < self._turn_at:
-            self._turn_at = moment
-            self._connection.call_later(max(0.0, moment - monotonic()), take_turn)
+        self._send(acks_at_once=all_acks or runs_out or self._state in _STOPPING)
 
     # Another prefetch
     #
@@ -564,7 +382,7 @@ class QueueConsumer(ChannelListener):
 
     def close(self) -> Iterator[None]:
         """Close the channel, once the broker has taken the acks and nacks: a step task."""
-        self._send_settlements()
+        self._send_due()
         yield from self._until_taken()
         self._channel.close()
         while not self.is_closed:

@@ -9,7 +9,8 @@ from rabbit.amqp.connection import Connection
 from rabbit.errors import PublishError, TooLargeError, TopologyError
 from rabbit.logs import Logger
 from rabbit.message import Message
-from rabbit.messaging.consumer import Delivery, EdgeConsumer
+from rabbit.messaging.delivery import Delivery
+from rabbit.messaging.edge_consumer import EdgeConsumer
 from rabbit.messaging.publisher import Owner, Publication, Publisher
 from rabbit.messaging.retry import Disposition, RetryPolicy, describe
 from rabbit.topology import Declaration
@@ -19,7 +20,7 @@ RENEW_SECONDS = 60.0
 
 
 class Failures:
-    """Sends what one consumer's messages failed with to their retry queues, or dead letters.
+    """Sends the messages of one consumer that failed to their retry queues, or dead letters.
 
     Attributes:
         retried: messages that come again after a delay.
@@ -82,7 +83,7 @@ class Failures:
     def _ack(self, deliveries: list[Delivery]) -> None:
         """Ack what a queue has now, with the flush of this turn; what is void comes again."""
         for delivery in deliveries:
-            self._consumer.ack(delivery)
+            self._consumer.may_ack(delivery)
 
     def _nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish a failed message again while it is ours: it is not lost either.
@@ -106,6 +107,8 @@ class FailurePublisher(Publisher[Owner]):
 
     The channel is there before the first failure: who is ready can put failures somewhere.
     """
+
+    what = "failed message"
 
     def _make_channel(self) -> Channel:
         return self._connection.channel(self, f"publish what has failed in {self.edge.name!r}")
@@ -131,7 +134,7 @@ class FailurePublisher(Publisher[Owner]):
     def _begin(self) -> None:
         super()._begin()
         if self.edge.private and self.edge.delays:
-            self._renew(cycle(map(self.edge.retry, self.edge.delays)))
+            self._renew(cycle(map(self.edge.retry_queue, self.edge.delays)))
 
     def _renew(self, queues: Iterator[str]) -> None:
         """Keep the queues of a replica's own from expiring while messages may wait in them."""
@@ -149,7 +152,6 @@ class FailurePublisher(Publisher[Owner]):
         confirmed are published again.
         """
         del properties
-        self._log.warning("failed messages have no queue, setting it up again")
         self._channel.replace("no queue takes failed messages")
 
 

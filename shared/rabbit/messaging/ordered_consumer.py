@@ -160,7 +160,7 @@ class OrderedConsumer:
         self._changed.add(delivery.partition)
         return delivery.partition.expect(delivery, outputs)
 
-    def confirmed(self, delivery: KeyedDelivery) -> bool:
+    def output_confirmed(self, delivery: KeyedDelivery) -> bool:
         """Note that an output is confirmed; tell whether the delivery may be acked by that."""
         self._changed.add(delivery.partition)
         return delivery.partition.confirmed(delivery)
@@ -169,7 +169,7 @@ class OrderedConsumer:
         """Expect no more outputs of a delivery; tell whether some were."""
         return delivery.partition.withdraw(delivery)
 
-    def ack(self, delivery: KeyedDelivery) -> bool:
+    def may_ack(self, delivery: KeyedDelivery) -> bool:
         """Ack a delivery with the next flush; return False when it is not current any more."""
         return self.expect(delivery, 0)
 
@@ -189,7 +189,7 @@ class OrderedConsumer:
             self._changed.add(delivery.partition)
             delivery.partition.dead_letter(delivery)
 
-    def flush(self) -> None:
+    def send_settlements(self) -> None:
         """Send the acks of this turn, and see to the partitions that are left."""
         changed, self._changed = self._changed, set()
         for partition in changed:

@@ -13,12 +13,12 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
-from rabbit.amqp.channel import ChannelListener
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TopologyError
 from rabbit.message import delivered_in_vain
-from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.lanes import Lanes
 from rabbit.messaging.pace import SettlementPace
 from rabbit.messaging.unsettled import UnackedDeliveries

@@ -2,10 +2,11 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeAlias, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 from rabbit.amqp import frames
-from rabbit.amqp.channel import Channel, ChannelListener
+from rabbit.amqp.channel import Channel
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.close_reasons import size_limit
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.properties import read_ids
@@ -42,9 +43,12 @@ class Publisher(ChannelListener, Generic[Owner]):
     confirm that never came means unknown, not failed.
 
     Attributes:
+        what: what it publishes, for the log.
         edge: where to publish.
         confirm_times: how long the broker takes to confirm.
     """
+
+    what: ClassVar[str] = "output"
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self.edge = edge
         self.confirm_times = ConfirmTimes()
         self._connection = connection
-        self._log = log.bind(output=edge.name)
+        self._log = log.bind(**{self.what.replace(" ", "_"): edge.name})
         self._on_confirmed = on_confirmed
         self._on_nacked = on_nacked
         self._on_failed = on_failed
@@ -112,7 +116,7 @@ class Publisher(ChannelListener, Generic[Owner]):
     def opened(self) -> None:
         """Declare the edge, switch confirms on; then send what waits."""
         self._channel.declare(self._declarations())
-        self._channel.confirm(self._begin)
+        self._channel.select_confirms(self._begin)
 
     def lost(self) -> None:
         """Put what was not confirmed back in front, to be published again."""
@@ -142,7 +146,7 @@ class Publisher(ChannelListener, Generic[Owner]):
     def publish_again(self, publication: Publication[Owner], error: PublishError) -> None:
         """Publish a nacked output again after a pause; nothing newer goes before it."""
         if not self._pause:
-            self._log.warning("output refused, trying again", reason=str(error))
+            self._log.warning(f"{self.what} refused, trying again", reason=str(error))
         if not self._nacked:
             self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause or FIRST_PAUSE_SECONDS)
             self._connection.call_later(self._pause, self._resume)
@@ -246,7 +250,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         if publications:
             if self._pause and not self._nacked:
                 self._pause = 0.0
-                self._log.info("output accepted again")
+                self._log.info(f"{self.what} accepted again")
             self._confirm(publications)
         self.pump()
 
@@ -286,7 +290,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._on_nacked(publication, error)
 
     def closed_by_broker(self, code: int, text: str) -> bool:
-        """Keep back, for another channel, what the broker has closed this one for: its size."""
+        """Refuse what the broker has closed the channel for: its size; the rest goes on another."""
         self._most_bytes = size_limit(code, text)
         fitting, too_large = self._split(list(self._waiting))
         self._waiting = deque(fitting)

@@ -97,7 +97,7 @@ class RetryPolicy:
             delay = self._delay(failures, error)
             changed = _fitting(named, [attempts], most_property_bytes)
             if changed is not None:
-                output = _output(message, changed, self._edge.retry(delay))
+                output = _output(message, changed, self._edge.retry_queue(delay))
                 return Disposition(output, failures, delay, trace)
         told = {**attempts, **self._origin, "x-failed-at": datetime.now(UTC).isoformat()}
         said = {"x-error-type": type(error).__name__, "x-error-message": describe(error)}

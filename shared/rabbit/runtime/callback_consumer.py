@@ -9,7 +9,8 @@ from rabbit.amqp.loop_thread import WAIT_SECONDS, LoopThread
 from rabbit.amqp.pika_types import Deliver
 from rabbit.errors import ClosedError, RabbitError
 from rabbit.logs import Logger
-from rabbit.messaging.consumer import Delivery, QueueConsumer
+from rabbit.messaging.consumer import QueueConsumer
+from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.failures import Failures
 from rabbit.messaging.prefetch import FixedPrefetch
 from rabbit.messaging.retry import RetryPolicy, describe
@@ -131,7 +132,7 @@ class CallbackConsumer:
 
     def ack(self, method: Received) -> None:
         """Take a message out of its queue (basic.ack)."""
-        self._settle(method, "acked", self._consumer.ack)
+        self._settle(method, "acked", self._consumer.may_ack)
 
     def nack(self, method: Received, *, requeue: bool) -> None:
         """Requeue a message, which is no failure, or have the broker dead-letter it."""
@@ -143,7 +144,7 @@ class CallbackConsumer:
         act = self._requeue_as_failure if requeue else self._reject
         self._settle(method, "requeued" if requeue else "rejected", act)
 
-    def give_up(self, delivery: Delivery, error: ValueError) -> None:
+    def unreadable(self, delivery: Delivery, error: ValueError) -> None:
         """Keep a message that cannot be read as a dead letter, byte for byte, as a stage does.
 
         A queue of one process only has no dead letters.
@@ -154,7 +155,7 @@ class CallbackConsumer:
             self._log.warning(
                 "message failed", message_id=delivery.id, next="dropped", reason=describe(error)
             )
-            self._loop_thread.call(self._consumer.ack, delivery)
+            self._loop_thread.call(self._consumer.may_ack, delivery)
 
     def leave(self) -> Iterator[None]:
         """Stop consuming, requeue what is not acked, disconnect: a step task."""
@@ -178,7 +179,7 @@ class CallbackConsumer:
             if not self._is_leaving:
                 for delivery in self._consumer.take_arrived():
                     self._inbox.put(delivery)
-            self._consumer.flush()
+            self._consumer.send_settlements()
             yield
 
     def _look(self) -> None:

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 from rabbit.amqp.connection import Connection
 from rabbit.errors import HandlerTimeoutError, PublishError, RabbitError, TooLargeError
 from rabbit.logs import Logger
-from rabbit.messaging.consumer import Delivery, EdgeConsumer, QueueConsumer
+from rabbit.messaging.consumer import QueueConsumer
+from rabbit.messaging.delivery import Delivery
+from rabbit.messaging.edge_consumer import EdgeConsumer
 from rabbit.messaging.failures import Failures
 from rabbit.messaging.keyed_publisher import KeyedPublisher
 from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
@@ -27,6 +29,9 @@ LOOK_SECONDS = 0.002
 
 class Dispatcher(Runner):
     """Takes the messages of one edge through `work`; `turn` is the whole way of a message.
+
+    A stage that exports spans runs a subclass of this, of its handler and of its publishers, which
+    does the same and makes spans beside: see `Telemetry.traced`.
 
     Not in a `turn`, but when the broker says so: what is nacked is published again, before anything
     newer (`_output_nacked`); what is void with a lost channel is dropped (`_drop_void`); and what
@@ -77,7 +82,7 @@ class Dispatcher(Runner):
         self._failures = Failures(
             connections.publishing, self._consumer, retry_policy, log, on_failed=self.fail
         )
-        self._newly_confirmed: list[Delivery] = []  # once for each of its outputs that was
+        self._newly_confirmed: list[Delivery] = []  # see `_outputs_confirmed`
         self._publisher: Publisher[Delivery] | None = None
         if output is not None:
             kind = self.keyed_publisher_class if output.is_ordered else self.publisher_class
@@ -85,7 +90,7 @@ class Dispatcher(Runner):
                 connections.publishing,
                 output,
                 log,
-                on_confirmed=self._newly_confirmed.extend,
+                on_confirmed=self._outputs_confirmed,
                 on_nacked=self._output_nacked,
                 on_failed=self.fail,
             )
@@ -136,7 +141,7 @@ class Dispatcher(Runner):
             self._handlers.submit(self._pill.before(arrived) if self._pill else arrived)
         calls = self._take_calls()
 
-        # Publish: all that was written. What a handler has failed with goes, as it came, to where
+        # Publish: all that was written. A message whose handler has failed goes, as it came, where
         # it waits for another attempt, or to the dead letters: confirm, then ack, there too.
         for call in calls:
             if call.error is None:
@@ -149,14 +154,15 @@ class Dispatcher(Runner):
         # Confirm: the broker has these outputs in a queue (basic.ack of the publisher's channel).
         # What it has refused (basic.nack, basic.return) is published again, and unacked till then.
         for delivery in self._newly_confirmed:
-            if self._consumer.confirmed(delivery):  # the last of its outputs: it is acked
+            if self._consumer.output_confirmed(delivery):  # the last one: it may be acked
                 self.handled += 1
         self._newly_confirmed.clear()
 
-        # Ack: what has all its outputs confirmed, and nothing else: `UnackedDeliveries.confirmed`.
+        # Ack: what has all its outputs confirmed, or has failed and its copy is confirmed where it
+        # waits, or was done without an output; and nothing else: `UnackedDeliveries.may_ack`.
         if self._is_to_pause:
             self._requeue_stuck()
-        self._consumer.flush()
+        self._consumer.send_settlements()
         if self._batches:  # which announce themselves
             self._batches.expect_more(more=not self._consumer.is_full)
         else:
@@ -176,7 +182,7 @@ class Dispatcher(Runner):
         """Publish what a call has written; without anything, its message is acked."""
         delivery, outputs = call.message, call.outputs
         if not outputs:
-            if self._consumer.ack(delivery):
+            if self._consumer.may_ack(delivery):
                 self.handled += 1
         elif self._publisher is None:
             error = RuntimeError("an output was written, and no edge takes it")
@@ -190,6 +196,10 @@ class Dispatcher(Runner):
         if self._consumer.is_current(delivery):  # else it comes again
             self.failed += 1
             self._failures.send(delivery, error)
+
+    def _outputs_confirmed(self, owners: list[Delivery]) -> None:
+        """Note whose outputs a queue has, once for each output; `turn` counts them off."""
+        self._newly_confirmed += owners
 
     def _output_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish an output again while its input is ours, which stays unacked meanwhile.
@@ -343,10 +353,10 @@ class Dispatcher(Runner):
         while self._handlers.is_leaving:
             yield
 
-    def give_up(self) -> str:
+    def let_go(self) -> str:
         """Requeue what is in flight, finished or not; say what that is."""
         count = self._consumer.requeue_all()
-        self._consumer.flush()
+        self._consumer.send_settlements()
         self.release()
         return f"{count} messages not settled: they are in their queue, but may be handled twice"
 

@@ -135,7 +135,7 @@ class Handler:
         )
 
     def forward(self, message: Message) -> Output:
-        """Return an output that is the same text."""
+        """Return an output that is the text of a message as it came: how a poison pill goes on."""
         return derived_output(message, self._stage, 0, message.body)
 
     def run(self, message: M) -> Call[M]:

@@ -256,7 +256,7 @@ class HandlerWatchdog(Generic[Job, Result]):
         self._since: dict[Job, float] = {}
 
     def handle(self, job: Job) -> Result:
-        """Call the handler."""
+        """Run `work` on one message, while the watchdog knows since when."""
         self._since[job] = monotonic()
         try:
             return self._handle(job)

@@ -2,7 +2,7 @@
 
 from rabbit.amqp.connection import Connection
 from rabbit.logs import Logger
-from rabbit.messaging.consumer import Delivery
+from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.ordered_consumer import OrderedConsumer
 from rabbit.messaging.partition import KeyedDelivery
 from rabbit.messaging.prefetch import FixedPrefetch

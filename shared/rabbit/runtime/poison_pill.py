@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from rabbit.messaging.consumer import Delivery, EdgeConsumer
+from rabbit.messaging.delivery import Delivery
+from rabbit.messaging.edge_consumer import EdgeConsumer
 
 
 class PoisonPill:

@@ -334,7 +334,7 @@ class Replica:
             return
         if self._reporter.last_word is None:
             self._reporter.say_last(State.GAVE_UP)
-        left = self._runner.give_up()
+        left = self._runner.let_go()
         error = DrainTimeoutError(f"gave up after DRAIN_TIMEOUT={self._drain_timeout:g} s: {left}")
         self._error = self._error or error
         if self._stopping:

@@ -142,7 +142,7 @@ class Runner(ABC):
         """Stop in order: a step task that yields while there is something to wait for."""
 
     @abstractmethod
-    def give_up(self) -> str:
+    def let_go(self) -> str:
         """Let go of what is in flight; say what is left."""
 
     @abstractmethod

@@ -198,7 +198,7 @@ class Source(Runner):
         while self.in_flight and not self._has_given_up:
             yield
 
-    def give_up(self) -> str:
+    def let_go(self) -> str:
         """Say what is left."""
         return f"{self.in_flight} messages not confirmed: their queue may have them, or not"
 

@@ -181,7 +181,7 @@ class Telemetry:
         return span, context.attach(trace.set_span_in_context(span, parent))
 
     def handled(self, begun: tuple[Span, object] | None, error: BaseException | None) -> None:
-        """End it."""
+        """End the span of a message, of a failed one with its error."""
         if begun is None:
             return
         span, token = begun
@@ -252,7 +252,7 @@ class Telemetry:
         )
 
     def confirmed(self, output: Output) -> None:
-        """End it."""
+        """End the span of an output, if it has one."""
         if isinstance(output, _TracedOutput):
             with self._harmless():
                 output.span.end()
@@ -267,7 +267,7 @@ class Telemetry:
         return f"process {name}", self._of("process", "process", parts, key)
 
     def _of_output(self, asked: str | None) -> tuple[str, dict[str, str | int]]:
-        """Return the same."""
+        """Return the name of an output's span, and what samplers may look at."""
         name, key = (self._output.name, self._output.key(asked)) if self._output else ("", "")
         return f"publish {name}", self._of("publish", "send", [name, key], key)
 

@@ -56,7 +56,8 @@ class Sent:
         outputs: what it has written; nothing when it failed.
         keys: the routing key of each output.
         ids: the message id of each output.
-        settled: acked; or else retried, after a delay, or dead-lettered, as RETRY_DELAYS says.
+        settled: what a stage would do: ack it; or else retry it, after a delay, or dead-letter it,
+            as RETRY_DELAYS says. There is no broker here that could confirm anything first.
         error: what `work` raised, or what is wrong with the message, or None.
         messages: each output as the next stage gets it: with its headers, correlation id and so on.
         message: what was sent.

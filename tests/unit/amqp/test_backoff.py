@@ -1,6 +1,6 @@
 """How long to wait before another attempt."""
 
-from rabbit.amqp.channel import Backoff
+from rabbit.amqp.backoff import Backoff
 
 
 def test_pauses_are_random_up_to_a_bound_that_doubles() -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import structlog
 
-from rabbit.amqp.channel import LAST_REOPEN_SECONDS, Channel, ChannelListener
+from rabbit.amqp.channel import LAST_REOPEN_SECONDS, Channel
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.frames import FRAME_MAX
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.errors import TopologyError
 
 TOO_MANY = (406, "PRECONDITION_FAILED - queues limit of vhost is reached")
+REFUSED = f"broker refuses a channel, trying again: consume 'x': {TOO_MANY[1]}"
 FORBIDDEN = (403, "ACCESS_REFUSED - access to queue 'x' refused for user 'u'")
 
 
@@ -32,19 +34,22 @@ class Host:
             )
         )
         self.asked: list[Callable[[int, str], None]] = []
+        self.on_open: list[Callable[[Any], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
 
     def _hear(self, _logger: object, _level: str, event: MutableMapping[str, Any]) -> str:
-        self.said.append(f"{event['event']}: {event.get('reason', '')}")
+        told = [event["event"], event.get("channel"), event.get("reason")]
+        self.said.append(": ".join(filter(None, told)))
         raise structlog.DropEvent
 
     def open_channel(
         self,
-        _on_open: object,
+        on_open: Callable[[Any], None],
         on_closed_by_broker: Callable[[int, str], None],
         _listener: ChannelListener,
     ) -> None:
         """Note that one is asked for."""
+        self.on_open.append(on_open)
         self.asked.append(on_closed_by_broker)
 
     def close_channel(self, channel: object) -> None:
@@ -117,7 +122,7 @@ def test_it_is_opened_again_after_a_pause_that_grows(
 
     assert all(before <= after for before, after in pairwise(pauses))
     assert pauses[-1] == LAST_REOPEN_SECONDS
-    assert host.said == [f"broker refuses a channel, trying again: {TOO_MANY[1]}"]
+    assert host.said == [REFUSED]
     assert listener.heard[:2] == ["lost", TOO_MANY]
 
 
@@ -183,4 +188,49 @@ def test_one_that_is_replaced_says_so_to_its_listener(host: Host) -> None:
     assert len(host.asked) == 2
     host.pass_time()
     assert len(host.asked) == 3
-    assert host.said == ["broker refuses a channel, trying again: no queue takes failed messages"]
+    assert host.said == ["channel is set up again: consume 'x': no queue takes failed messages"]
+
+
+def test_it_is_told_too_when_no_other_is_wanted(host: Host) -> None:
+    """As at the end of a stage."""
+    channel = channel_of(host, Listener())
+    channel.open()
+    channel.is_wanted = False
+
+    host.asked[-1](*TOO_MANY)
+    host.pass_time()
+
+    assert host.said == [f"broker has closed a channel: consume 'x': {TOO_MANY[1]}"]
+    assert len(host.asked) == 1
+    assert host.outage_log.reason is None
+
+
+class Opened:
+    """A channel that is open."""
+
+    is_open = True
+
+    def add_on_cancel_callback(self, _function: object) -> None:
+        """Cancel nothing."""
+
+
+def test_a_reason_counts_until_a_channel_has_lasted(host: Host) -> None:
+    """One that was lost with its connection has not; the next one that lasts ends the trouble."""
+    channel = channel_of(host, Listener())
+    channel.open()
+    host.asked[-1](*TOO_MANY)
+    host.pass_time()
+
+    host.on_open[-1](Opened())
+    channel.lost()
+    host.pass_time()
+    assert host.outage_log.reason == TOO_MANY[1]
+
+    channel.open()
+    host.on_open[-1](Opened())
+    host.pass_time()
+    assert host.outage_log.reason is None
+    assert host.said == [REFUSED, "broker takes the channel again"]
+
+    host.asked[-1](*TOO_MANY)
+    assert host.said[2:] == [REFUSED], "another time"

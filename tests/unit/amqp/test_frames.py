@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 
 from rabbit.amqp import frames
-from rabbit.amqp.channel import ChannelListener
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.properties import read_ids
 from rabbit.errors import ProtocolError
 from tests.unit.texts import texts

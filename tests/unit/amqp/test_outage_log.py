@@ -67,7 +67,7 @@ def test_a_refused_channel_is_told_once_for_each_reason(capsys: pytest.CaptureFi
     """It is the known reason until the channel has lasted."""
     outage_log = made()
     for reason in ("queue limit", "queue limit", "timed out"):
-        outage_log.refused("a", reason)
+        outage_log.refused("a", "consume 'x'", reason)
     assert outage_log.reason == "timed out"
     outage_log.accepted("a")
     outage_log.accepted("a")
@@ -85,5 +85,5 @@ def test_a_reason_is_kept_in_bounds() -> None:
     outage_log = made()
     outage_log.trouble("a", "x" * 10_000, "x")
     assert outage_log.reason == "x" * LONGEST_REASON
-    outage_log.refused("b", "y" * 10_000)
+    outage_log.refused("b", "consume 'x'", "y" * 10_000)
     assert outage_log.reason == "y" * LONGEST_REASON

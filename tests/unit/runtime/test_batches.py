@@ -11,7 +11,7 @@ import pytest
 from rabbit.amqp.properties import with_headers
 from rabbit.errors import TooLargeError
 from rabbit.message import Message
-from rabbit.messaging.consumer import Again, Delivery
+from rabbit.messaging.delivery import Again, Delivery
 from rabbit.output import new_output
 from rabbit.runtime.batches import BatchHandler, BatchSize, BatchThreads
 from rabbit.runtime.handler import Call
