@@ -86,8 +86,8 @@ test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to
 test-board: preflight .venv/complete ## the board, in a real browser, and what Prometheus gets of it
 	@deploy/bin/test tests/board $(ARGS)
 
-test-faults: preflight .venv/complete ## all faults of containers, network and broker: a quarter of an hour
-	@deploy/bin/test tests/faults tests/examples -m "quick or thorough"
+test-faults: preflight .venv/complete ## what goes wrong with containers, network and broker, at length
+	@deploy/bin/test tests --ignore=tests/secured --ignore=tests/swarm -m "quick or thorough" $(ARGS)
 
 test-secured: preflight .venv/complete ## all tests of a secured pipeline
 	@deploy/bin/test tests/secured $(ARGS)

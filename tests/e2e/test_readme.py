@@ -11,7 +11,7 @@ from tests.support.pipeline import Pipeline, rabbitmq_environment
 from tests.waiting import wait_until
 
 #: What `.ci/run` runs, and no test: those that run the tests.
-BY_HAND = {"make check", "make test", "make test-board"}
+BY_HAND = {"make check", "make test", "make test-faults", "make test-secured", "make test-board"}
 
 
 def _to_run(readme: Readme) -> list[str]:

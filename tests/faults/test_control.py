@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import pytest
-
 from rabbit import Settings
 from rabbit.amqp import frames
 from rabbit.control.client import ControlClient
@@ -47,7 +45,6 @@ def _control(stream: Stream, *arguments: str) -> Replica:
     return Replica.run(stream.containers, image, stream.environment, restart_policy={})
 
 
-@pytest.mark.quick
 def test_not_understood(stream: Stream, broker: Broker) -> None:
     """What is no command is ignored and counted in the log, and so is a halt for somebody else."""
     stream.start()

@@ -15,7 +15,6 @@ _SECONDS = 60.0
 _PROGRAMS = Path(__file__).parent / "programs"
 
 
-@pytest.mark.runs("make test-faults")
 @pytest.mark.quick
 def test_sigterm(stream: Stream) -> None:
     """Each stage is stopped by SIGTERM and started again: nothing comes twice."""
@@ -26,7 +25,6 @@ def test_sigterm(stream: Stream) -> None:
             replica.restart()
 
 
-@pytest.mark.quick
 def test_sigkill_of_the_source(stream: Stream) -> None:
     """The source is killed: what it knew to be confirmed arrives."""
     stream.start()
@@ -108,7 +106,6 @@ def test_sigterm_while_blocked(stream: Stream, broker: Broker) -> None:
         stream.worker()  # a quick one: what is sent from now on comes behind the backlog
 
 
-@pytest.mark.quick
 def test_blocked_standard_error(stream: Stream) -> None:
     """Nobody reads what the stages log: they come back after an outage, and halt with 0."""
     stream.mounts += ((_PROGRAMS / "unread", "/unread"),)

@@ -414,6 +414,7 @@ def consumer_timeout(broker: Broker, milliseconds: int) -> Iterator[None]:
         broker.control("eval", variable.format("set_env", f", {digits}"))
 
 
+@pytest.mark.thorough
 def test_a_handler_may_take_longer_than_the_broker_allows_others(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -461,6 +462,7 @@ def test_a_consumer_that_is_cancelled_many_times_is_registered_once(
     assert broker.depth(queue) == 0
 
 
+@pytest.mark.thorough
 def test_a_line_that_is_cut_again_and_again_kills_no_message(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:

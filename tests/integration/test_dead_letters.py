@@ -336,6 +336,7 @@ def test_replay_without_a_way_back(
     assert broker.depth("one.dead", vhost) == 2
 
 
+@pytest.mark.thorough
 def test_ten_thousand_letters(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
     """Listed and replayed; a list keeps their order, a replay of some that of the rest."""
     bury("one", map(str, range(MANY)))
@@ -351,7 +352,14 @@ def test_ten_thousand_letters(broker: Broker, vhost: str, command: Command, bury
     assert {int(each.text) for each in broker.take_all("one", vhost)} == moved
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+#: A process that is killed has no time for anything: the others are variations of it.
+_KILLS = [
+    signal.SIGKILL,
+    *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGINT, signal.SIGTERM)),
+]
+
+
+@pytest.mark.parametrize("number", _KILLS)
 def test_replay_killed_in_the_middle(
     broker: Broker,
     vhost: str,

@@ -174,6 +174,7 @@ POINTS = (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_a_move_that_is_killed_goes_on(broker: Broker, vhost: str, doctor: Doctor) -> None:
     """Wherever that was: run again, it loses nothing, and keeps the order of what comes first."""

@@ -12,6 +12,16 @@ from tests.secured.secured import Secured
 from tests.support.images import building
 from tests.support.pipeline import Pipeline, copy_of_the_project
 
+_FOLDER = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all of these as `thorough`: `make test` leaves them out."""
+    for item in items:
+        if _FOLDER in item.path.parents:
+            item.add_marker("thorough")
+
 
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:

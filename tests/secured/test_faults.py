@@ -9,8 +9,6 @@ from tests.secured.secured import Secured
 from tests.support.pipeline import PATIENCE_SECONDS, Pipeline
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.thorough
-
 LINES = 20_000
 
 

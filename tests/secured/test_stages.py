@@ -8,8 +8,6 @@ from pika.exceptions import AMQPError
 from tests.secured.secured import Secured
 from tests.support.pipeline import Pipeline
 
-pytestmark = pytest.mark.thorough
-
 #: What `make stage` changes.
 FILES = ("docker-compose.yml", "deploy/cluster/docker-compose.cluster.yml")
 

@@ -1,7 +1,5 @@
 """The tour of the README, secured: the same tests."""
 
-import pytest
-
 from tests.e2e.test_tour import (
     test_clean_asks_first,
     test_dead_letters_are_listed_and_replayed,
@@ -43,5 +41,3 @@ __all__ = [
     "test_status",
     "test_stop_drains",
 ]
-
-pytestmark = pytest.mark.thorough

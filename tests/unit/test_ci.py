@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_checks_come_first_and_the_unit_tests_once(tmp_path: Path) -> None:
     """`make check` has the unit tests in it; `make test` leaves them out here, and only here.
 
-    Those of a secured pipeline that it leaves out come last.
+    What it leaves out comes last.
     """
     make = tmp_path / "make"
     make.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/called\n')
@@ -23,7 +23,8 @@ def test_the_checks_come_first_and_the_unit_tests_once(tmp_path: Path) -> None:
     assert called == [
         "check",
         "test ARGS=--ignore=tests/unit",
-        "test-secured ARGS=-m thorough",
+        "test-faults ARGS=-m thorough",
+        "test-secured",
         "test-board",
     ]
 
