@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -11,13 +12,11 @@ from rabbit.logs import logger
 from rabbit.terminal import visible
 
 from .app import Board
+from .connections import MOST_CONNECTIONS, BoundedConnection, Limits
 from .settings import BoardSettings
 
 #: What still answers when the board is to end has so many seconds.
 _END_SECONDS = 5
-
-#: So many connections are served at once.
-_MOST_CONNECTIONS = 300
 
 
 class _Server(uvicorn.Server):
@@ -49,10 +48,13 @@ def main() -> None:
         board.app(),
         host=settings.listen_host,
         port=settings.listen_port,
+        http=partial(BoundedConnection, Limits(proxies=settings.proxies)),  # type: ignore[arg-type]
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=[str(each) for each in settings.proxies],
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
+        limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=_END_SECONDS,
         ws="none",
         h11_max_incomplete_event_size=16 * 1024,

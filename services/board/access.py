@@ -3,7 +3,9 @@
 import secrets
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Network
 from time import monotonic
 
 from rabbit.errors import BrokerUnavailableError, ConfigurationError
@@ -21,10 +23,14 @@ MOST_SESSIONS = 1000
 #: The broker is asked again whether a person still may, after so many seconds.
 RECHECK_SECONDS = 60.0
 
-#: So many attempts to log in, with one name and with any, within so many seconds.
+#: So many attempts to log in within so many seconds: from one address, with one name and with any,
+#: and from all. Nobody can lock out who comes from elsewhere; the broker is not asked without end.
 ATTEMPTS_WITH_NAME = 5
-ATTEMPTS = 30
+ATTEMPTS = 20
+ATTEMPTS_OF_ALL = 300
 ATTEMPTS_SECONDS = 60.0
+
+_NETWORK_BITS = 64
 
 LONGEST_LOGIN = 200
 
@@ -62,27 +68,42 @@ class Session:
 
 
 class Attempts:
-    """Counts attempts to log in; no more than ATTEMPTS in ATTEMPTS_SECONDS."""
+    """Counts attempts to log in, by name and by the address that they come from."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         """Begin with none."""
         self._clock = clock
-        self._made: deque[tuple[float, str]] = deque()
+        self._made: deque[tuple[float, str, str]] = deque()
 
-    def allows(self, user: str) -> bool:
-        """Note an attempt, if it is allowed."""
-        now = self._clock()
+    def allows(self, user: str, address: str) -> bool:
+        """Note an attempt, if it is allowed.
+
+        Args:
+            user: the name that is tried.
+            address: where from; of IPv6, whoever has one has all that begin alike.
+        """
+        now, source = self._clock(), _network(address)
         while self._made and now - self._made[0][0] > ATTEMPTS_SECONDS:
             self._made.popleft()
-        same = sum(name == user for _, name in self._made)
-        if len(self._made) >= ATTEMPTS or same >= ATTEMPTS_WITH_NAME:
+        names = [name for _, name, where in self._made if where == source]
+        if len(self._made) >= ATTEMPTS_OF_ALL or len(names) >= ATTEMPTS:
             return False
-        self._made.append((now, user))
+        if names.count(user) >= ATTEMPTS_WITH_NAME:
+            return False
+        self._made.append((now, user, source))
         return True
 
-    def forgive(self, user: str) -> None:
+    def forgive(self, user: str, address: str) -> None:
         """Forget the attempts of somebody who has logged in."""
-        self._made = deque(each for each in self._made if each[1] != user)
+        meant = user, _network(address)
+        self._made = deque(each for each in self._made if each[1:] != meant)
+
+
+def _network(address: str) -> str:
+    """Return what somebody has who has this address: of IPv6, a network of 64 bits."""
+    with suppress(ValueError):
+        return str(IPv6Network((address, _NETWORK_BITS), strict=False))
+    return address
 
 
 class Sessions:

@@ -2,14 +2,15 @@
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.dead_letters.letters import DeadLetters, Selects
+from rabbit.errors import RabbitError
 from rabbit.logs import Logger
 from rabbit.message import Message
 from rabbit.operations.management import ControlSettings, Management
@@ -32,6 +33,9 @@ MOST_MESSAGE = 300
 
 #: A look at so many letters is done without being asked for.
 FEW = 2000
+
+#: How long one letter is looked for, and how long connecting for that may take, in seconds.
+SHOW_SECONDS = 20.0
 QUICK_SECONDS = 10.0
 
 
@@ -140,7 +144,7 @@ class Letters:
         self._settings = settings
         self._log = log
         self._overview = Overview()
-        self._looking = threading.Lock()
+        self._going_through = threading.Lock()
 
     def summary(self) -> dict[str, Any]:
         """Return what the last look has found."""
@@ -152,29 +156,51 @@ class Letters:
 
     def look(self, tell: Tell) -> tuple[str, bool]:
         """Go through all dead letters once; all of them stay."""
-        with self._looking:
-            overview = Overview(at=time())
-            with DeadLetters(self._settings, self._log, self._settings.halt_timeout) as letters:
-                for queue in Management(self._settings).dead_letter_queues():
-                    letters.look(
-                        queue, lambda letter, _: overview.add(letter), _progress(tell, queue)
-                    )
+        overview = Overview(at=time())
+        patience = self._settings.halt_timeout
+        with self._alone(patience), self._dead_letters(patience) as letters:
+            for queue in Management(self._settings).dead_letter_queues():
+                letters.look(queue, lambda letter, _: overview.add(letter), _progress(tell, queue))
             self._overview = overview
-            return f"looked at {counted(overview.counts.total(), 'dead letter')}", True
+        return f"looked at {counted(overview.counts.total(), 'dead letter')}", True
 
     def show(self, queue: str, message_id: str) -> dict[str, Any] | None:
-        """Return all of one letter; None: it is not there any more."""
+        """Return all of one letter; None: it is not there any more.
+
+        Raises:
+            BrokerUnavailableError: no connection, or it was lost.
+            RabbitError: there are too many letters before it, or something else is at them.
+        """
         found: list[dict[str, Any]] = []
+        until = monotonic() + SHOW_SECONDS
 
         def keep(letter: DeadLetter, message: Message) -> None:
             if letter.id == message_id:
                 found.append(shown(letter, message))
                 raise FoundError
+            if monotonic() > until:
+                raise RabbitError(_not_found(queue, message_id))
 
-        letters = DeadLetters(self._settings, self._log, QUICK_SECONDS)
-        with letters, suppress(FoundError):
+        with (
+            self._alone(SHOW_SECONDS),
+            self._dead_letters(QUICK_SECONDS) as letters,
+            suppress(FoundError),
+        ):
             letters.look(queue, keep, lambda _seen, _total: None)
         return found[0] if found else None
+
+    def _dead_letters(self, patience_seconds: float) -> DeadLetters:
+        return DeadLetters(self._settings, self._log, patience_seconds)
+
+    @contextmanager
+    def _alone(self, seconds: float) -> Iterator[None]:
+        """Wait so long to be alone: what one goes through, another does not see meanwhile."""
+        if not self._going_through.acquire(timeout=seconds):
+            raise RabbitError("somebody goes through the dead letters now: try again afterwards")
+        try:
+            yield
+        finally:
+            self._going_through.release()
 
     def work(self, verb: str, queue: str, reason: str, ids: Collection[str]) -> Work:
         """Return what replays or purges letters of one queue.
@@ -197,8 +223,9 @@ class Letters:
             raise ValueError(verb)
 
         def work(tell: Tell) -> tuple[str, bool]:
+            patience = self._settings.halt_timeout
             try:
-                with DeadLetters(self._settings, self._log, self._settings.halt_timeout) as letters:
+                with self._alone(patience), self._dead_letters(patience) as letters:
                     if verb == "purge":
                         number = letters.purge(queue, selects, _progress(tell, queue))
                         return f"deleted {counted(number, 'dead letter')}", True
@@ -226,6 +253,12 @@ class Letters:
         said = f"replayed {counted(done.count, 'message')} to {visible(queue)}"
         stays = [f"{number} stay: {visible(why)}" for why, number in done.stays.items()]
         return "; ".join([said, *stays]), not stays
+
+
+def _not_found(queue: str, message_id: str) -> str:
+    command = f"dead-letters show --queue {visible(queue)} {visible(message_id)}"
+    why = f"not found within {SHOW_SECONDS:g} s: so many others come before it"
+    return f"{why}. In a terminal, docker compose run --rm control {command}"
 
 
 def _progress(tell: Tell, queue: str) -> Callable[[int, int], None]:

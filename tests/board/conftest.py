@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 PASSWORD = "s3cret-0f-a-pers0n"  # noqa: S105 - of users who live for one test run
 LOOKS, ACTS = "wilma", "ada"
 
+URL_IN_BROWSER = "http://host.docker.internal:{}"
+
+#: One more, of a proxy with TLS in front of it.
+URL_WITH_TLS = "https://board.example.com"
+
 
 @pytest.fixture(scope="session")
 def people(broker: "Broker") -> None:
@@ -51,7 +56,7 @@ class RunningBoard:
     @property
     def url_in_browser(self) -> str:
         """Its address for the browser, which is in a container."""
-        return f"http://host.docker.internal:{self.port}"
+        return URL_IN_BROWSER.format(self.port)
 
 
 class Page:
@@ -99,6 +104,7 @@ def shared_board(
         "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}",
         "PYTHONUNBUFFERED": "1",
         "LISTEN_PORT": str(port),
+        "BOARD_URLS": f"{URL_IN_BROWSER.format(port)},{URL_WITH_TLS}",
         **broker.environment,
     }
     process = Process(("-m", "services.board"), variables, tmp_path_factory.mktemp("board"))
@@ -117,6 +123,7 @@ def board(start: Start, people: None, vhost: str) -> RunningBoard:  # noqa: ARG0
         "-m",
         "services.board",
         LISTEN_PORT=port,
+        BOARD_URLS=URL_IN_BROWSER.format(port),
         RABBITMQ_VHOST=vhost,
         STAGE="board",
         HALT_TIMEOUT=30,

@@ -1,14 +1,17 @@
 """What the board answers, to whom, and that nothing piles up behind it. No browser yet."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.board.conftest import ACTS, LOOKS, PASSWORD, Page, RunningBoard
+from tests.board.conftest import ACTS, LOOKS, PASSWORD, URL_WITH_TLS, Page, RunningBoard
 from tests.board.crowd import Crowd
 from tests.broker import Broker
 from tests.conftest import Start
@@ -63,6 +66,49 @@ def test_the_broker_says_who_may_look_and_who_may_act(
         assert "samesite=strict" in cookie
     else:
         assert "RabbitMQ refuses this login" in answer.json()["error"]
+
+
+def test_another_name_leads_nowhere(visit: Visit) -> None:
+    """Another site's, that is: neither a page, nor a login, nor numbers."""
+    page = visit()
+    page.client.headers["host"] = "evil.example.com"
+
+    assert [page.get(path).status_code for path in ("/", "/api/session", "/metrics")] == [421] * 3
+    refused = page.post("/api/login", {"user": ACTS, "password": PASSWORD})
+    assert refused.status_code == 421
+    assert "BOARD_URLS=http://evil.example.com" in refused.text
+
+
+def test_behind_tls_the_cookie_is_for_tls_only(visit: Visit) -> None:
+    """By the name that the proxy is known by; on this machine there is none."""
+    page = visit()
+    login = {"user": LOOKS, "password": PASSWORD}
+
+    assert "; secure" not in page.post("/api/login", login).headers["set-cookie"].lower()
+    page.client.headers["host"] = URL_WITH_TLS.removeprefix("https://")
+    assert "; secure" in page.post("/api/login", login).headers["set-cookie"].lower()
+
+
+def test_three_hundred_who_say_nothing(visit: Visit, shared_board: RunningBoard) -> None:
+    """They do not take it away from others."""
+    with ExitStack() as stack:
+        for number in range(300):
+            idle = socket.create_connection(("127.0.0.1", shared_board.port), timeout=10)
+            stack.enter_context(idle)
+            if number >= 100:
+                assert b"too many connections" in idle.recv(1000)
+        elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+        with httpx.Client(transport=elsewhere, base_url=shared_board.url) as other:
+            assert other.get("/").status_code == 200
+
+        wait_until(lambda: _is_served(visit()), 30, "they are let go")
+
+
+def _is_served(page: Page) -> bool:
+    try:
+        return page.get("/").status_code == HTTPStatus.OK
+    except httpx.TransportError:
+        return False
 
 
 def test_every_answer_has_a_policy_without_exceptions(visit: Visit) -> None:
@@ -209,6 +255,27 @@ def test_a_broker_that_stands_still(
         finally:
             broker.container.unpause()
         watch("picture", lambda told: not told["broker"]["why"])
+
+
+def test_letters_that_are_looked_for_do_not_keep_others_out(
+    visit: Visit, board: RunningBoard, broker: Broker, vhost: str
+) -> None:
+    """Of a broker that stands still, many letters are asked for; a login hears what is wrong."""
+    broker.declare("few", vhost)
+    page, other = visit(LOOKS, board), visit(None, board)
+    asked = "/api/letter?queue=few&id=none"
+    with ThreadPoolExecutor(30) as threads:
+        broker.container.pause()
+        try:
+            looking = [threads.submit(page.get, asked) for _ in range(30)]
+            wait_until(lambda: sum(each.done() for each in looking) > 15, 30, "most are refused")
+            late = other.post("/api/login", {"user": ACTS, "password": PASSWORD})
+        finally:
+            broker.container.unpause()
+        answers = {each.result().status_code for each in looking}
+    assert "no broker answers" in late.json()["error"]
+    assert answers <= {404, 503}
+    assert page.get(asked).status_code == 404
 
 
 def test_many_dead_letters(visit: Visit, board: RunningBoard, broker: Broker, vhost: str) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from services.board.access import (
     ATTEMPTS,
+    ATTEMPTS_OF_ALL,
     ATTEMPTS_SECONDS,
     ATTEMPTS_WITH_NAME,
     IDLE_SECONDS,
@@ -11,6 +12,8 @@ from services.board.access import (
     Attempts,
     Session,
 )
+
+HERE = "192.0.2.1"
 
 
 class Clock:
@@ -30,22 +33,43 @@ def test_few_attempts_with_one_name() -> None:
     clock = Clock()
     attempts = Attempts(clock)
 
-    assert [attempts.allows("ada") for _ in range(ATTEMPTS_WITH_NAME + 1)] == [
+    assert [attempts.allows("ada", HERE) for _ in range(ATTEMPTS_WITH_NAME + 1)] == [
         *[True] * ATTEMPTS_WITH_NAME,
         False,
     ]
-    assert attempts.allows("wilma")
+    assert attempts.allows("wilma", HERE)
     clock.now = ATTEMPTS_SECONDS + 1
-    assert attempts.allows("ada")
+    assert attempts.allows("ada", HERE)
+
+
+def test_nobody_is_locked_out_from_elsewhere() -> None:
+    """Whoever guesses at a name, or at many, is stopped; who comes from another address is not."""
+    attempts = Attempts(Clock())
+
+    allowed = [attempts.allows(f"user-{number}", HERE) for number in range(10 * ATTEMPTS)]
+
+    assert sum(allowed) == ATTEMPTS
+    assert not attempts.allows("ada", HERE)
+    assert attempts.allows("ada", "192.0.2.2")
+
+
+def test_an_address_of_ipv6_is_as_good_as_its_neighbour() -> None:
+    """Who has one has 2 to the power of 64 of them."""
+    attempts = Attempts(Clock())
+
+    near = [attempts.allows("ada", f"2001:db8::{number}") for number in range(9)]
+
+    assert sum(near) == ATTEMPTS_WITH_NAME
+    assert attempts.allows("ada", "2001:db8:0:1::1")
 
 
 def test_few_attempts_in_all() -> None:
-    """Whoever tries many names is stopped too, and is not remembered for each of them."""
+    """Neither the broker nor the memory is for whoever has many addresses."""
     attempts = Attempts(Clock())
 
-    allowed = [attempts.allows(f"user-{number}") for number in range(10 * ATTEMPTS)]
+    allowed = [attempts.allows("ada", f"192.0.{n // 250}.{n % 250}") for n in range(1000)]
 
-    assert sum(allowed) == ATTEMPTS
+    assert sum(allowed) == ATTEMPTS_OF_ALL
 
 
 def test_who_gets_in_has_a_clean_slate() -> None:
@@ -53,8 +77,8 @@ def test_who_gets_in_has_a_clean_slate() -> None:
     attempts = Attempts(Clock())
 
     for _ in range(5 * ATTEMPTS):
-        assert attempts.allows("ada")
-        attempts.forgive("ada")
+        assert attempts.allows("ada", HERE)
+        attempts.forgive("ada", HERE)
 
 
 @pytest.mark.parametrize(

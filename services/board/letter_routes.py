@@ -1,0 +1,133 @@
+"""What is asked about dead letters: why there are some, one by one, and bringing them back."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rabbit.errors import RabbitError
+from rabbit.logs import Logger
+from rabbit.terminal import counted
+
+from .access import Session
+from .answers import Threads, json_body, refuse, text
+from .feed import Feed
+from .jobs import BusyError, Jobs, Tell, Work
+from .letters import FEW, Letters
+from .people import People
+from .pipeline_routes import begun
+
+#: Of looks, replays and purges only one is under way.
+LANE = "letters"
+
+#: How many ids a request may name.
+MOST_IDS = 1000
+
+#: New dead letters are looked at without being asked for, this often at most, in seconds.
+LOOK_SECONDS = 10.0
+
+#: So many letters are looked for at once; each may take as long as `Letters.show` does.
+MOST_SHOWING = 2
+
+
+class LetterRoutes:
+    """Shows dead letters, and has them looked at, replayed and purged."""
+
+    def __init__(
+        self,
+        people: People,
+        feed: Feed,
+        jobs: Jobs,
+        letters: Letters,
+        log: Logger,
+    ) -> None:
+        """Answer from these."""
+        self._people = people
+        self._feed = feed
+        self._jobs = jobs
+        self._letters = letters
+        self._log = log
+        self._pages, self._showing = Threads(MOST_SHOWING), Threads(MOST_SHOWING)
+        self._dead = -1
+        self._looked_at = 0.0
+
+    def routes(self) -> list[Route]:
+        """Return what is asked for, and how it is answered."""
+        people = self._people
+        return [
+            Route("/api/letters", people.looking(self._page)),
+            Route("/api/letter", people.looking(self._letter)),
+            Route("/api/look", people.changing(self._look), methods=["POST"]),
+            Route("/api/letters/act", people.acting(self._act), methods=["POST"]),
+        ]
+
+    def show_summary(self) -> None:
+        """Show what the last look has found."""
+        self._feed.publish("letters", self._letters.summary())
+
+    def look_if_new(self, picture: dict[str, Any]) -> None:
+        """Look at a few new dead letters right away, to say why; waits for the broker."""
+        dead = sum(row.get("dead", 0) for row in picture["rows"])
+        is_new = dead != self._dead and dead <= FEW and not picture["broker"]["why"]
+        if not (is_new and self._feed.watching) or picture["now"] - self._looked_at < LOOK_SECONDS:
+            return
+        if self._jobs.under_way(LANE):
+            return
+        self._dead, self._looked_at = dead, picture["now"]
+        try:
+            self._letters.look(lambda _line: None)
+        except RabbitError as error:
+            self._log.warning("dead letters cannot be looked at", reason=str(error))
+        self.show_summary()
+
+    async def _page(self, request: Request, _session: Session) -> Response:
+        query = request.query_params
+        number = query.get("page", "0")
+        if not number.isdecimal() or len(number) > 6:  # noqa: PLR2004
+            refuse(400, "page: a number")
+        page = await self._pages.run(
+            lambda: self._letters.page(query.get("queue", ""), query.get("reason", ""), int(number))
+        )
+        return JSONResponse(page)
+
+    async def _letter(self, request: Request, _session: Session) -> Response:
+        query = request.query_params
+        found = await self._showing.run(
+            lambda: self._letters.show(query.get("queue", ""), query.get("id", ""))
+        )
+        if found is None:
+            refuse(404, "it is not there any more: somebody has replayed or purged it")
+        return JSONResponse(found)
+
+    async def _look(self, _request: Request, session: Session) -> Response:
+        return self._begin("look at the dead letters", session, self._letters.look)
+
+    async def _act(self, request: Request, session: Session) -> Response:
+        given = await json_body(request)
+        verb, queue = text(given, "verb"), text(given, "queue")
+        reason, ids = text(given, "reason"), given.get("ids") or []
+        is_list = isinstance(ids, list) and len(ids) <= MOST_IDS
+        if not is_list or not all(isinstance(each, str) and each for each in ids):
+            refuse(400, f"ids: a list of up to {MOST_IDS} texts")  # none at all would mean all
+        chosen = frozenset(ids)
+        try:
+            work = self._letters.work(verb, queue, reason, chosen)
+        except ValueError:
+            refuse(400, "no such verb")
+        which = counted(len(chosen), "dead letter") if chosen else "all dead letters"
+        of = f" with {reason}" if reason and not chosen else ""
+        return self._begin(f"{verb} {which}{of} of {queue}", session, work)
+
+    def _begin(self, what: str, session: Session, work: Work) -> Response:
+        def and_show(tell: Tell) -> tuple[str, bool]:
+            try:
+                return work(tell)
+            finally:
+                self.show_summary()
+
+        try:
+            job = self._jobs.begin(LANE, what, session.user, and_show)
+        except BusyError as error:
+            refuse(409, str(error))
+        return begun(job)
