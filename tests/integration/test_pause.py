@@ -15,6 +15,7 @@ from rabbit.logs import logger
 from rabbit.operations.management import ControlSettings, Management
 from rabbit.operations.pause import Pause
 from rabbit.operations.replicas import Replicas
+from rabbit.topology import pause_mark
 from tests.broker import Broker
 from tests.conftest import Start
 from tests.integration.proxy import Proxy
@@ -181,6 +182,23 @@ def test_a_pause_outlasts_the_broker_and_finds_who_was_cut_off(
 
         assert control("resume", "recorder").wait() == 0
         wait_until(lambda: lost.lines, 20, "it goes on")
+
+
+@pytest.mark.thorough
+def test_a_replica_that_saw_no_mark_looks_again(
+    broker: Broker, vhost: str, sink: Callable[..., Process]
+) -> None:
+    """Somebody may have it in hand, or the broker be too slow to count it: only for a moment."""
+    sink("s1")
+    with operator(broker, vhost) as steer, broker.channel(vhost) as channel:
+        steer("pause", "recorder")
+        method, _, _ = channel.basic_get(pause_mark("recorder"))
+        assert method
+        misled = sink("s2")
+        assert "paused" not in misled.log
+        channel.basic_nack(method.delivery_tag)
+
+        wait_until(lambda: "paused until it is resumed" in misled.log, 20, "it has looked again")
 
 
 def test_a_source_writes_nothing_while_it_is_paused(

@@ -1,7 +1,7 @@
 """A broker by hand: channels whose other end is the test's, in whatever order it likes."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
@@ -11,7 +11,7 @@ from pika import frame
 from rabbit.amqp.channel import Count
 from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
-from rabbit.amqp.frames import FRAME_MAX
+from rabbit.amqp.frames import FRAME_MAX, Arrival
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.pika_types import Properties, encode_properties
@@ -67,6 +67,7 @@ class ScriptedChannel:
         self.frame_max = FRAME_MAX
         self.sent: list[tuple[str, object]] = []
         self.published: list[Published] = []
+        self.ready: Counter[str] = Counter()  # messages, by queue
         self.listener = listener
         self._connection = connection
         self._buffer = b""
@@ -87,12 +88,20 @@ class ScriptedChannel:
     def declare(self, _declarations: Iterable[object]) -> None:
         """Have whatever there is to be."""
 
-    def count(self, _queue: str, tell: Callable[[Count], None]) -> None:
-        """Count nothing."""
-        tell(Count(0, 0))
+    def count(self, queue: str, tell: Callable[[Count], None]) -> None:
+        """Count what the test says, and nobody."""
+        tell(Count(self.ready[queue], 0))
+
+    def get(self, _queue: str, tell: Callable[[Arrival | None], None]) -> None:
+        """Have nothing."""
+        tell(None)
+
+    def unbind(self, queue: str, _exchange: str, key: str = "") -> None:
+        """Note it."""
+        self.sent.append(("unbind", f"{queue} {key}"))
 
     def consume(
-        self, _queue: str, prefetch: int, on_registered: Callable[[], None], _: str
+        self, _queue: str, prefetch: int, on_registered: Callable[[], None], _: str = ""
     ) -> None:
         """Register a consumer at once."""
         self.sent.append(("consume", prefetch))

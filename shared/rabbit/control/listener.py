@@ -18,6 +18,9 @@ from rabbit.topology import CONTROL_EXCHANGE, control_queue, control_subscriptio
 #: How long more ignored messages are only counted, once one was told, in seconds.
 TELL_SECONDS = 5.0
 
+#: How often a replica that has seen no mark of its stage looks again, in seconds.
+LOOK_AGAIN_SECONDS = 5.0
+
 
 class ControlListener(ChannelListener):
     """Hears commands on a durable queue of this replica's own (see `control_subscription`)."""
@@ -92,6 +95,7 @@ class ControlListener(ChannelListener):
 
     def _subscribe(self) -> None:
         self._look_at_mark(self._tell)  # bound before: a command that comes later is heard
+        self._channel.call_later(LOOK_AGAIN_SECONDS, self._look_again)
         self._channel.consume(self._queue, 0, self._subscribed)
 
     def lost(self) -> None:
@@ -145,7 +149,8 @@ class ControlListener(ChannelListener):
     def _look_at_mark(self, then: Callable[[], None]) -> None:
         """Look, one after the other. A count of none is not believed at once: see `Channel.get`.
 
-        Nor is an empty queue: another replica may be looking that way, for a moment.
+        Nor is an empty queue: another replica may be looking that way, for a moment. Two may even
+        do so at the same time again and again: so it is not the last look, see `_look_again`.
         """
         self._looking.append(then)
         if len(self._looking) == 1:
@@ -168,6 +173,21 @@ class ControlListener(ChannelListener):
                 self._looked(is_marked=True)
 
         self._channel.count(mark, counted)
+
+    def _look_again(self) -> None:
+        """Count now and then, as long as there seems to be no mark; only one that is seen matters.
+
+        That a mark is gone is not concluded: whoever takes it away sends a command.
+        """
+
+        def counted(count: Count) -> None:
+            if count.ready and not self._looking and not self._pauses.is_marked:
+                self._pauses.is_marked = True
+                self._tell()
+
+        if not (self._leaving or self._looking or self._pauses.is_marked):
+            self._channel.count(pause_mark(self._stage), counted)
+        self._channel.call_later(LOOK_AGAIN_SECONDS, self._look_again)
 
     def _looked(self, *, is_marked: bool) -> None:
         self._pauses.is_marked = is_marked

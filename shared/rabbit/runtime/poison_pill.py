@@ -46,18 +46,20 @@ class PoisonPill:
         """Leave the pill to the next consumer of the queue; that of the last goes downstream.
 
         A quorum queue counts a cancelled consumer for as long as it holds a message, so the
-        count includes this one, which holds the pill. That of a classic queue does not.
+        count includes this one, which holds the pill. That of a classic queue does not. A count
+        without it is none: the leader was slow or away (see `Channel.get`), so it is asked again.
         """
-        if self.held is None:
-            return
         ours = 1 if self._consumer.edge.type == "quorum" else 0
         counted: list[int] = []
-        self._consumer.count_consumers(counted.append)
-        while not counted and self.held is not None:
+        asked = 0
+        while self.held and (not counted or counted[-1] < ours):
+            if len(counted) == asked:
+                asked += 1
+                self._consumer.count_consumers(counted.append)
             yield
         if self.held is None:
             return
-        if counted[0] > ours:
+        if counted[-1] > ours:
             self._consumer.requeue(self.held)
         else:
             send_downstream(self.held)
