@@ -23,8 +23,6 @@ class Failures:
     """Sends the messages of one consumer that failed to their retry queues, or dead letters.
 
     Attributes:
-        retried: messages that come again after a delay.
-        dead_lettered: messages that were given up.
         publisher: what they are published with.
         retry_here: called in place of a publish with what is to have another attempt, and the
             seconds until then; None: it waits in a retry queue.
@@ -48,7 +46,7 @@ class Failures:
             log: told of each.
             on_failed: called when the broker refuses the queues themselves.
         """
-        self.retried = self.dead_lettered = 0
+        self._kept_here = self._left_to_broker = 0
         self.retry_here: Callable[[Delivery, float], None] | None = None
         self._consumer = consumer
         self._retry_policy = retry_policy
@@ -62,6 +60,16 @@ class Failures:
             on_failed=on_failed,
         )
 
+    @property
+    def retried(self) -> int:
+        """Count the messages that come again after a delay, once they are where they wait."""
+        return self.publisher.retried + self._kept_here
+
+    @property
+    def dead_lettered(self) -> int:
+        """Count the messages that were given up, once the dead letters have them."""
+        return self.publisher.dead_lettered + self._left_to_broker
+
     def send(self, delivery: Delivery, error: BaseException) -> None:
         """Publish a message, as it came, to where it waits for another attempt, or is kept.
 
@@ -72,10 +80,9 @@ class Failures:
             error: why it could not be handled.
         """
         decided = self._retry_policy.decide(delivery, error, self.publisher.most_property_bytes)
-        self.retried += decided.delay is not None
-        self.dead_lettered += decided.delay is None
         log_failure(self._log, delivery, decided, error)
         if decided.delay is not None and self.retry_here is not None:
+            self._kept_here += 1
             self.retry_here(delivery, decided.delay)
         else:
             self.publisher.send([decided.output], delivery)
@@ -90,25 +97,35 @@ class Failures:
 
         What is too large for ever is left to the broker, which dead-letters it as it is.
         """
-        output, delivery = publication
+        _, delivery = publication
         if not self._consumer.is_current(delivery):
             return  # it comes again
-        if not isinstance(error, TooLargeError):
+        if isinstance(error, TooLargeError):  # there is no other attempt
+            self._left_to_broker += 1
+            self._consumer.dead_letter(delivery, error)
+        else:
             self.publisher.publish_again(publication, error)
-            return
-        if output.exchange != self._consumer.edge.dead:  # there is no other attempt
-            self.retried -= 1
-            self.dead_lettered += 1
-        self._consumer.dead_letter(delivery, error)
 
 
 class FailurePublisher(Publisher[Owner]):
     """Publishes to the retry queues and the dead letters of one edge, all on one channel.
 
     The channel is there before the first failure: who is ready can put failures somewhere.
+
+    Attributes:
+        retried: how many a retry queue has taken.
+        dead_lettered: how many the dead letters have taken.
     """
 
     what = "failed message"
+    retried = 0
+    dead_lettered = 0
+
+    def _confirm(self, publications: list[Publication[Owner]]) -> None:
+        given_up = sum(output.exchange == self.edge.dead for output, _ in publications)
+        self.dead_lettered += given_up
+        self.retried += len(publications) - given_up
+        super()._confirm(publications)
 
     def _make_channel(self) -> Channel:
         return self._connection.channel(self, f"publish what has failed in {self.edge.name!r}")

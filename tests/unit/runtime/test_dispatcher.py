@@ -130,12 +130,14 @@ def test_nothing_is_published_before_work_has_returned(desk: Desk) -> None:
     assert desk.output.published == []
     assert texts(desk.failures) == [("in.retry.1s", "a fail b")]
     assert desk.input.sent == []
+    assert (desk.dispatcher.failed, desk.dispatcher.retried) == (1, 0)
 
     desk.failures.listener.acked(1, multiple=False)
     desk.turn()
 
     assert desk.input.sent == [("ack", 1)]
     assert (desk.dispatcher.handled, desk.dispatcher.failed) == (0, 1)
+    assert (desk.dispatcher.retried, desk.dispatcher.dead_lettered) == (1, 0)
 
 
 def test_a_dead_letter_is_confirmed_before_the_ack(desk: Desk) -> None:
@@ -146,11 +148,22 @@ def test_a_dead_letter_is_confirmed_before_the_ack(desk: Desk) -> None:
     desk.failures.listener.nacked(1, multiple=False)
     desk.turn()
     assert desk.input.sent == []
+    assert desk.dispatcher.dead_lettered == 0
 
     desk.failures.listener.acked(2, multiple=False)
     desk.turn()
     assert desk.input.sent == [("ack", 1)]
-    assert desk.dispatcher.dead_lettered == 1
+    assert (desk.dispatcher.retried, desk.dispatcher.dead_lettered) == (0, 1)
+
+
+def test_what_the_broker_was_left_to_dead_letter_is_counted_once(desk: Desk) -> None:
+    """It was to have another attempt, and is too large to be published again."""
+    desk.handle("fail")
+    too_large = "PRECONDITION_FAILED - message size 4 is larger than configured max size 3"
+    desk.failures.close_by_broker(406, too_large)
+
+    assert desk.input.sent == [("reject", 1)]
+    assert (desk.dispatcher.retried, desk.dispatcher.dead_lettered) == (0, 1)
 
 
 @pytest.mark.parametrize("refuse", ["nack", "return"])
