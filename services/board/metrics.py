@@ -50,6 +50,7 @@ _QUEUE_GAUGES = {
     "retrying": "messages that wait for another attempt",
     "dead": "messages that were given up and are kept",
     "readers": "replicas that read it and answer",
+    "oldest_seconds": "how long the oldest one that waits has waited, as far as was seen",
 }
 
 
@@ -200,6 +201,6 @@ def _queues(rows: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         for row in queues:
             reader = stages.get(row["reader"] or "")
             count = reader["count"] - reader["states"].get("silent", 0) if reader else 0
-            value = count if name == "readers" else row[name]
+            value = count if name == "readers" else row[name] or 0
             gauge.add_metric([row["name"], row["reader"] or ""], value)
         yield gauge

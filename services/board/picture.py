@@ -7,6 +7,7 @@ from typing import Any
 
 from rabbit.control.messages import Report
 from rabbit.errors import RabbitError
+from rabbit.operations.ages import Ages
 from rabbit.operations.drain import flow_order
 from rabbit.operations.looks import Look, Seen
 from rabbit.operations.pipeline import TOTALS, Edge, Pipeline, Stage, pipeline
@@ -55,6 +56,7 @@ class Drawn:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._history = History()
+        self._ages = Ages()
         self._looks: deque[Look] = deque()
         self._heard: dict[str, tuple[float, Seen]] = {}  # each replica's last answer
         self._known: dict[str, Known] = {}  # by stage
@@ -74,7 +76,7 @@ class Drawn:
         if before and look.moment - before.moment < SHORTEST_WINDOW_SECONDS:
             before = None
         self._remember(look, at)
-        rows = list(self._rows(pipeline(look, before), at))
+        rows = list(self._rows(pipeline(look, before, self._ages.take(look)), at))
         self._history.forget(at - KEPT_SECONDS)
         problems = list(problems_of(rows))
         if look.strange:
@@ -144,6 +146,8 @@ class Drawn:
             "in": edge.rate_in,
             "out": edge.rate_out,
             "growth": growth,
+            "oldest_seconds": edge.oldest and edge.oldest.seconds,
+            "oldest_is_exact": bool(edge.oldest and edge.oldest.is_exact),
             "eta": eta(edge.waiting, edge.rate_out, growth),
             "line": line.values(),
         }

@@ -52,7 +52,7 @@ def problems_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     for row in rows:
         if row["kind"] == "queue":
             found += _of_queue(row, stages.get(row["reader"]))
-            found += _of_letters(row)
+            found += _of_failures(row)
         else:
             found += _of_stage(row)
     return sorted(found, key=lambda each: _RANKS.index(each["rank"]))
@@ -100,16 +100,18 @@ def _of_queue(
         yield problem("warning", name, what, "more replicas help:", command)
 
 
-def _of_letters(queue: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Say that messages failed."""
-    name = visible(queue["name"])
+def _of_failures(queue: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Say that messages failed, and at which stage."""
+    name, stage = visible(queue["name"]), visible(queue["reader"] or "")
     if queue["dead"]:
+        messages = counted(queue["dead"], "message")
         verb = "was" if queue["dead"] == 1 else "were"
-        what = f"{counted(queue['dead'], 'message')} of {name} {verb} given up"
-        yield problem("warning", name, what, "read why under Dead letters, mend it, replay them")
+        what = f"{stage} gave up {messages} of {name}" if stage else ""
+        cure = "read why under Dead letters, mend it, replay them"
+        yield problem("warning", name, what or f"{messages} of {name} {verb} given up", cure)
     if queue["retrying"] > SHORT_SECONDS * max(1.0, queue["out"] or 0.0):
         what = f"{counted(queue['retrying'], 'message')} of {name} wait for another attempt"
-        cure = "what the stage needs, say a database, may be away: see its log"
+        cure = f"what {stage or 'its stage'} needs, say a database, may be away: see its log"
         yield problem("warning", name, what, cure)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
+from rabbit.operations.ages import Ages
 from rabbit.operations.certificates import ending
 from rabbit.operations.compose import Containers
 from rabbit.operations.drain import Drain
@@ -164,10 +165,12 @@ def status(
         if live:
             watch(take, session.console, each_replica=each_replica)
             return
-        before = take()
+        before, ages = take(), Ages()
+        ages.take(before)
         sleep(INTERVAL_SECONDS)
-        told = ending(session.settings)
-        shown = Status(take(), before, each_replica=each_replica, ending=told)
+        told, now = ending(session.settings), take()
+        old = ages.take(now)
+        shown = Status(now, before, ages=old, each_replica=each_replica, ending=told)
         if as_json or form is Format.JSON:
             typer.echo(shown.as_json())
         else:

@@ -10,12 +10,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from rabbit.operations.looks import Look, Seen
-from rabbit.operations.pipeline import Edge, Stage, pipeline
+from rabbit.operations.pipeline import Age, Edge, Stage, pipeline
 from rabbit.terminal import escape, visible
 
 #: How many replicas are shown at most, and of how many it is told what is wrong.
 MOST_SHOWN = 1000
 MOST_TOLD = 20
+
+#: What was there when the watch began is told to be older than that from so many seconds on.
+LEAST_WATCHED_SECONDS = 5.0
 
 #: From so many seconds on, a time is shown in minutes; and from so many on, in hours.
 _MINUTES, _HOURS = 120, 2 * 3600
@@ -29,6 +32,7 @@ class Status:
         now: Look,
         before: Look | None = None,
         *,
+        ages: Mapping[str, Age] = MappingProxyType({}),
         each_replica: bool = False,
         ending: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -37,11 +41,12 @@ class Status:
         Args:
             now: what there is.
             before: an earlier look: rates are those since then.
+            ages: how old the oldest message of each queue is.
             each_replica: show each of a stage's replicas, not all of them in one row.
             ending: what is to be said of the certificates of brokers, by broker.
         """
         self._ending = ending
-        self._pipeline = pipeline(now, before)
+        self._pipeline = pipeline(now, before, ages)
         self._replicas = now.replicas[:MOST_SHOWN]
         self._more = len(now.replicas[MOST_SHOWN:])
         self._depths = now.depths
@@ -130,7 +135,7 @@ class Status:
 
     def _queue_table(self) -> Table:
         table = Table("queue", title="Queues")
-        for name in ("ready", "in flight", "in, a second", "out", "empty in"):
+        for name in ("ready", "in flight", "in, a second", "out", "the oldest", "empty in"):
             table.add_column(name, justify="right")
         for name in ("retrying", "dead letters"):
             table.add_column(name, justify="right")
@@ -199,10 +204,18 @@ def _edge_cells(edge: Edge) -> tuple[str, ...]:
         str(depth.in_flight),
         _rate(edge.rate_in),
         _rate(edge.rate_out),
+        _age(edge.oldest),
         ("grows" if is_growing else "") if until is None else _seconds(until) if until else "",
         str(depth.retrying),
         str(depth.dead_letters),
     )
+
+
+def _age(age: Age | None) -> str:
+    """Say how old it is; of what was not seen to come, nothing before that means something."""
+    if age is None or (not age.is_exact and age.seconds < LEAST_WATCHED_SECONDS):
+        return ""
+    return _seconds(age.seconds) if age.is_exact else f"> {_seconds(age.seconds)}"
 
 
 def _what_is_wrong(replica: Seen, *, silence: bool) -> str | None:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from rabbit import ConfigurationError, RabbitError
+from rabbit.operations.ages import Ages
 from rabbit.operations.looks import Look
 from rabbit.terminal import visible
 
@@ -40,6 +41,7 @@ def watch(look: Callable[[], Look], console: Console, *, each_replica: bool) -> 
         raise ConfigurationError(msg)
     signal.signal(signal.SIGTERM, _interrupt)
     looks: deque[Look] = deque()
+    ages = Ages()
     shown: RenderableType = Text("looking")
     try:
         with Live(shown, console=console, screen=True, auto_refresh=False) as live:
@@ -49,7 +51,8 @@ def watch(look: Callable[[], Look], console: Console, *, each_replica: bool) -> 
                     looks.append(look())
                     while looks[-1].moment - looks[0].moment > RATES_SECONDS:
                         looks.popleft()
-                    shown = Status(looks[-1], looks[0], each_replica=each_replica).tables()
+                    now, before, old = looks[-1], looks[0], ages.take(looks[-1])
+                    shown = Status(now, before, ages=old, each_replica=each_replica).tables()
                     live.update(shown, refresh=True)
                 except RabbitError as error:
                     live.update(Group(Text(visible(str(error)), style="red"), shown), refresh=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -234,6 +235,39 @@ def test_two_hundred_replicas_and_two_who_watch(
 
 def _count(picture: dict[str, Any]) -> int:
     return sum(row["count"] for row in picture["rows"] if row["kind"] == "stage")
+
+
+def test_for_how_long_the_oldest_message_has_waited(
+    visit: Visit, board: RunningBoard, broker: Broker, start: Start, vhost: str
+) -> None:
+    """True to a few seconds, beside what the test knows: when each was published, and printed."""
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "upper", "PREFETCH": 1}
+    printer = start("-m", "services.printer", STAGE="printer", PRINTER_DELAY=0.05, **edge)
+    published: list[float] = []
+    found: list[tuple[float, float]] = []
+
+    def publish() -> None:
+        broker.put("upper", map(str, range(150)), vhost)
+        published.extend([monotonic()] * 150)
+
+    def compare(picture: dict[str, Any]) -> bool:
+        (row,) = (each for each in picture["rows"] if each["name"] == "upper")
+        waiting = published[len(printer.lines) + 1 :]
+        if row["oldest_seconds"] is not None and waiting:
+            found.append((row["oldest_seconds"], monotonic() - waiting[0]))
+            assert row["oldest_is_exact"]
+        return bool(published) and not waiting
+
+    with _watching(visit(LOOKS, board)) as watch:
+        watch("picture", lambda told: _count(told) == 1)
+        publish()
+        watch("picture", lambda told: compare(told) or len(found) > 1)
+        publish()
+        watch("picture", compare)
+
+    assert len(found) > 4
+    assert max(truth for _, truth in found) > 6
+    assert [each for each in found if abs(each[0] - each[1]) > 4] == []
 
 
 def test_a_broker_that_stands_still(

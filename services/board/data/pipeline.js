@@ -6,6 +6,7 @@ import { SHAPES, brief, counted, duration, eta, number, rate, states } from "./w
 const WIDTH = 200;
 const HEIGHT = 40;
 const MOST_SHAPES = 24;
+const LEAST_AGE = 3; // in seconds: it looks every two
 
 const rows = new Map(); // what is drawn, by kind and name
 
@@ -80,7 +81,7 @@ class Queue {
     setText(this.path, `queue${row.writers.length ? `, from ${row.writers.join(", ")}` : ""}${row.reader ? "" : ", read by nobody"}`);
     setChildren(this.depth, number(row.waiting), h("small", null, row.waiting === 1 ? " message" : " messages"));
     setText(this.pace, `in ${rate(row.in)} · out ${rate(row.out)}${row.waiting ? ` · ${eta(row.eta)}` : ""}`);
-    setText(this.others, row.waiting ? `${number(row.ready)} ready · ${number(row.in_flight)} in flight · ${number(row.retrying)} retrying` : "");
+    setText(this.others, row.waiting ? `${number(row.ready)} ready${oldest(row)} · ${number(row.in_flight)} in flight · ${number(row.retrying)} retrying` : "");
     this.fill.style.height = `${row.waiting ? Math.min(100, 8 + 18 * Math.log10(row.waiting)) : 0}%`;
     this.tube.classList.toggle("moving", row.out > 0 && row.waiting > 0);
     this.line.update(row.line);
@@ -140,6 +141,12 @@ class Stage {
     const more = this.row.count - this.row.replicas.length;
     setChildren(this.table, h("table", null, h("thead", null, h("tr", null, ...head)), h("tbody", null, ...body)), more > 0 ? h("p", { class: "muted" }, `${more} more`) : null);
   }
+}
+
+// For how long the oldest of them has waited; of what was there before, the board knows only how long it has looked.
+function oldest({ oldest_seconds: seconds, oldest_is_exact: isExact }) {
+  if (seconds == null || seconds < LEAST_AGE) return "";
+  return isExact ? `, the oldest for ${duration(seconds)}` : `, the oldest for more than ${duration(seconds)}`;
 }
 
 // A stage that is paused is resumed first: its queue does not become empty. That can be done without a replica too.

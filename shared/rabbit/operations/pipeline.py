@@ -5,7 +5,8 @@ Whoever presents it, a table, a page or numbers for another program, presents th
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from rabbit.control.messages import Report
 from rabbit.errors import RabbitError
@@ -48,6 +49,20 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Age:
+    """For how long the oldest message of a queue has waited that is ready; see `Ages`.
+
+    Attributes:
+        seconds: so long.
+        is_exact: whether it was seen to come, to half the time between two looks; otherwise it was
+            there before, and this is for how long the queue has been watched.
+    """
+
+    seconds: float
+    is_exact: bool
+
+
+@dataclass(frozen=True)
 class Edge:
     """A queue between stages, with what belongs to it.
 
@@ -58,6 +73,7 @@ class Edge:
         depth: what it holds.
         rate_in: messages that come, per second, between two looks; None after the first look.
         rate_out: messages that its readers have settled, per second; likewise.
+        oldest: how old the oldest message is that is ready; None: none is, or nobody has watched.
     """
 
     name: str
@@ -66,6 +82,7 @@ class Edge:
     depth: Depth
     rate_in: float | None = None
     rate_out: float | None = None
+    oldest: Age | None = None
 
     @property
     def waiting(self) -> int:
@@ -101,15 +118,25 @@ class Pipeline:
     strange: str | None = None
 
 
-def pipeline(now: Look, before: Look | None = None) -> Pipeline:
-    """Put a look together; rates are between an earlier one and this."""
+def pipeline(
+    now: Look, before: Look | None = None, ages: Mapping[str, Age] = MappingProxyType({})
+) -> Pipeline:
+    """Put a look together.
+
+    Args:
+        now: what there is.
+        before: an earlier look: rates are those since then.
+        ages: how old the oldest message is, by the name of the edge.
+    """
     seconds = now.moment - before.moment if before else 0.0
     earlier = before if before and seconds > 0 else None
     stages = tuple(
         _stage(name, [each for each in now.replicas if each.stage == name], earlier, seconds)
         for name in _in_order(now.replicas)
     )
-    edges = tuple(_edges(stages, now, earlier, seconds))
+    edges = tuple(
+        replace(edge, oldest=ages.get(edge.name)) for edge in _edges(stages, now, earlier, seconds)
+    )
     return Pipeline(stages, edges, now.paused, seconds if earlier else 0.0, now.strange)
 
 

@@ -73,9 +73,10 @@ def test_a_broker_that_is_away() -> None:
 
 def test_queues_name_the_stage_that_reads_them() -> None:
     """Also when it has no replica; those that are silent read nothing."""
-    queue = {"kind": "queue", "ready": 1, "in_flight": 2, "retrying": 3, "dead": 4}
+    queue: dict[str, Any] = {"kind": "queue", "ready": 1, "in_flight": 2, "retrying": 3, "dead": 4}
+    queue["oldest_seconds"] = None
     rows = [
-        {**queue, "name": "upper", "reader": "printer"},
+        {**queue, "name": "upper", "reader": "printer", "oldest_seconds": 7.5},
         {"kind": "stage", "name": "printer", "count": 3, "states": {"running": 1, "silent": 2}},
         {**queue, "name": "left", "reader": None},
     ]
@@ -85,3 +86,4 @@ def test_queues_name_the_stage_that_reads_them() -> None:
     read, left = {"queue": "upper", "stage": "printer"}, {"queue": "left", "stage": ""}
     assert samples["pipeline_queue_readers"] == [(read, 1.0), (left, 0.0)]
     assert samples["pipeline_queue_dead"] == [(read, 4.0), (left, 4.0)]
+    assert samples["pipeline_queue_oldest_seconds"] == [(read, 7.5), (left, 0.0)]

@@ -103,6 +103,22 @@ def test_the_bottleneck_is_where_messages_wait_longest() -> None:
     assert (queue["out"], queue["in"]) == (pytest.approx(10), pytest.approx(5))
 
 
+def test_for_how_long_the_oldest_message_has_waited() -> None:
+    """Of what came while the board looked; before that, as long as it has looked."""
+    drawn = Drawn()
+    _draw(drawn, 0, _seen("printer", handled=0), upper=Depth(ready=10))
+    first = _draw(drawn, 6, _seen("printer", handled=5), upper=Depth(ready=8))
+    then = _draw(drawn, 8, _seen("printer", handled=12, in_flight=1), upper=Depth(0, 1))
+    last = _draw(drawn, 10, _seen("printer", handled=12), upper=Depth(ready=1))
+
+    ages = [_row(each, "queue", "upper") for each in (first, then, last)]
+    assert [(each["oldest_seconds"], each["oldest_is_exact"]) for each in ages] == [
+        (6, False),
+        (None, False),
+        (7, True),
+    ]
+
+
 def test_a_queue_that_grows() -> None:
     """It never catches up, and how to help is said."""
     drawn = Drawn()
@@ -186,7 +202,7 @@ def test_dead_letters_and_many_retries() -> None:
     )
 
     assert _wrong(picture) == [
-        "1 message of upper was given up",
+        "printer gave up 1 message of upper",
         "99 messages of upper wait for another attempt",
         "4 messages of news.log.* were given up",
     ]
