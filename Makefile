@@ -84,7 +84,7 @@ test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to
 	@deploy/bin/test tests -m "not thorough and not board" --numprocesses $(WORKERS) $(ARGS)
 
 test-board: preflight .venv/complete ## the board, in a real browser, and what Prometheus gets of it
-	@deploy/bin/test tests/board $(ARGS)
+	@deploy/bin/test tests/board tests/e2e -m board $(ARGS)
 
 test-faults: preflight .venv/complete ## what goes wrong with containers, network and broker, at length
 	@deploy/bin/test tests --ignore=tests/secured --ignore=tests/swarm -m "quick or thorough" $(ARGS)
