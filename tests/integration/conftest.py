@@ -1,14 +1,18 @@
 """What only integration tests need: a virtual host of their own, edges that retry soon."""
 
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import pytest
 
 from tests.broker import Broker
-from tests.conftest import Unique
+from tests.conftest import Start, Unique
 from tests.integration.letters import DELAYS
+from tests.process import Process
+
+#: Runs a command of control, in the test's own virtual host, to its end.
+Control: TypeAlias = Callable[..., Process]
 
 
 @pytest.fixture
@@ -18,6 +22,18 @@ def vhost(broker: Broker) -> Iterator[str]:
     broker.add_vhost(name)
     yield name
     broker.delete_vhost(name)
+
+
+@pytest.fixture
+def control(start: Start, vhost: str) -> Control:
+    """Give a function that runs `python -m services.control` to its end."""
+
+    def run(*arguments: str) -> Process:
+        process = start("-m", "services.control", *arguments, ready=False, RABBITMQ_VHOST=vhost)
+        process.wait(90)
+        return process
+
+    return run
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from pika.exceptions import ChannelClosedByBroker
 from rabbit import __version__
 from tests.broker import ROOT, Broker
 from tests.conftest import Start, Unique
+from tests.integration.conftest import Control
 from tests.integration.proxy import Proxy
 from tests.process import Process
 from tests.waiting import wait_until
@@ -30,18 +31,6 @@ PACED = ("-m", "tests.integration.stages.paced")
 RELAY = ("-m", "tests.integration.stages.relay")
 FALLIBLE = ("-m", "tests.integration.stages.fallible")
 RECORDER = ("-m", "tests.integration.stages.recorder")
-
-
-@pytest.fixture
-def control(start: Start, vhost: str) -> Callable[..., Process]:
-    """Give a function that runs `python -m services.control` to its end."""
-
-    def run(*arguments: str) -> Process:
-        process = start("-m", "services.control", *arguments, ready=False, RABBITMQ_VHOST=vhost)
-        process.wait(90)
-        return process
-
-    return run
 
 
 @pytest.fixture
@@ -73,7 +62,6 @@ def pipeline(start: Start, vhost: str) -> Callable[[], tuple[list[Process], list
 
 
 Pipeline = Callable[[], tuple[list[Process], list[Process]]]
-Control = Callable[..., Process]
 
 
 def test_halt_ends_everybody_and_names_them(

@@ -9,6 +9,7 @@ import pytest
 from rabbit import MessageQueue
 from tests.broker import Broker
 from tests.conftest import Start
+from tests.integration.conftest import Control
 from tests.order import disorder, handlings
 from tests.process import Process
 from tests.waiting import wait_until
@@ -16,20 +17,6 @@ from tests.waiting import wait_until
 KEYED = ("-m", "tests.integration.stages.keyed")
 KEYS = [f"customer-{number}" for number in range(8)]
 PARTITIONS = 4
-
-Control = Callable[..., Process]
-
-
-@pytest.fixture
-def control(start: Start, vhost: str) -> Control:
-    """Give a function that runs `python -m services.control` to its end."""
-
-    def run(*arguments: str) -> Process:
-        process = start("-m", "services.control", *arguments, ready=False, RABBITMQ_VHOST=vhost)
-        process.wait(90)
-        return process
-
-    return run
 
 
 @pytest.fixture

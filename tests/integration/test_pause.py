@@ -18,6 +18,7 @@ from rabbit.operations.replicas import Replicas
 from rabbit.topology import pause_mark
 from tests.broker import Broker
 from tests.conftest import Start
+from tests.integration.conftest import Control
 from tests.integration.proxy import Proxy
 from tests.order import disorder, handlings
 from tests.process import Process
@@ -25,22 +26,8 @@ from tests.waiting import wait_until
 
 RECORDER = ("-m", "tests.integration.stages.recorder")
 
-Control = Callable[..., Process]
-
 #: How often to pause under load; `PAUSES=50` for a long run.
 TIMES = int(os.environ.get("PAUSES", "5"))
-
-
-@pytest.fixture
-def control(start: Start, vhost: str) -> Control:
-    """Give a function that runs `python -m services.control` to its end."""
-
-    def run(*arguments: str) -> Process:
-        process = start("-m", "services.control", *arguments, ready=False, RABBITMQ_VHOST=vhost)
-        process.wait(90)
-        return process
-
-    return run
 
 
 @pytest.fixture
