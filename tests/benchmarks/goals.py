@@ -13,6 +13,7 @@ from tests.benchmarks.workloads import (
     cold_start,
     latency,
     memory,
+    observed,
     payloads,
     pipeline,
     prefetch,
@@ -79,6 +80,10 @@ def goals(runs: Runs) -> Iterator[Goal]:
         runs.ratio(secured, "ours", tls.PLAIN, _RATE),
     )
     yield _at_least(1.0, "… against C with TLS", runs.ratio(secured, "ours", "c", _RATE))
+    watched = runs.ratio(observed.NAME, observed.OBSERVED, observed.ALONE, _RATE)
+    yield _at_least(
+        0.98, "to_upper, with an open board and scraped every 5 s, against not", watched
+    )
     yield _at_least(
         0.9, "producer, publishing a file, against C", runs.ratio(publish.NAME, "ours", "c", _RATE)
     )

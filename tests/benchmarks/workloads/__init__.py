@@ -9,6 +9,7 @@ from tests.benchmarks.workloads import (
     cold_start,
     latency,
     memory,
+    observed,
     ordered,
     payloads,
     pipeline,
@@ -26,6 +27,7 @@ WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
     {
         "relay": relay.measure,
         "tls": tls.measure,
+        "observed": observed.measure,
         "publish": publish.measure,
         "pipeline": pipeline.measure,
         "replicas": replicas.measure,
