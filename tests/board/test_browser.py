@@ -73,7 +73,8 @@ def test_who_comes_new_sees_where_it_is_slow_and_why_messages_were_given_up(
     page.see("ValueError")
     _watch(page, 25)
     page.picture("light")
-    assert "4 messages of my_queue were given up" in page.text
+    assert "to_upper gave up 4 messages of my_queue" in page.text
+    assert "ready, the oldest for" in page.text
     assert page.complaints == []
 
 
