@@ -4,7 +4,7 @@
 .PHONY: up publish halt drain pause resume status board observe forget repartition dead-letters replay
 .PHONY: doctor logs secure down clean test test-board test-faults test-secured soak bench check stage
 .PHONY: lock images sbom audit help
-.PHONY: test-swarm
+.PHONY: test-swarm test-kubernetes
 .PHONY: upgrade preflight ours running
 
 # How many processes run tests: those mostly wait.
@@ -17,14 +17,14 @@ export TEXT := $(value MSG)
 export TEXT_FILE := $(value FILE)
 unexport MSG FILE STAGE
 
-# With TARGET=swarm these are for a stack, and nothing is asked of Compose.
-swarm := $(filter swarm,$(TARGET))
-$(if $(filter-out swarm,$(TARGET)),$(error TARGET=$(TARGET) is not known: swarm, or nothing for Compose))
-control := $(if $(swarm),deploy/swarm/run control,docker compose run --rm --no-deps control)
-here := $(if $(swarm),,running)
+# With TARGET=swarm or kubernetes these are for a stack or a cluster, and nothing is asked of Compose.
+target := $(filter swarm kubernetes,$(TARGET))
+$(if $(filter-out $(target),$(TARGET)),$(error TARGET=$(TARGET) is not known: swarm or kubernetes, or nothing for Compose))
+control := $(if $(target),deploy/$(target)/run control,docker compose run --rm --no-deps control)
+here := $(if $(target),,running)
 
-up: $(if $(swarm),,preflight ours) ## set up what is missing, build, start; ends when all stages are ready
-	@deploy/$(if $(swarm),swarm,bin)/up
+up: $(if $(target),,preflight ours) ## set up what is missing, build, start; ends when all stages are ready
+	@deploy/$(or $(target),bin)/up
 
 publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
 	@deploy/bin/publish $(given)
@@ -94,6 +94,9 @@ test-secured: preflight .venv/complete ## all tests of a secured pipeline
 
 test-swarm: .venv/complete ## three brokers on the nodes of a swarm, which SWARM_HOSTS names, with faults
 	@deploy/bin/test tests/swarm -m thorough $(ARGS)
+
+test-kubernetes: .venv/complete ## the cluster of kubectl's context, in a namespace of its own, with faults; asks first
+	@deploy/bin/test tests/kubernetes -m thorough --capture no $(ARGS)
 
 soak: preflight .venv/complete ## a million messages, a fault every 20 s; MESSAGES=100000 EVERY=20 SEED=7
 	@PYTHONPATH=shared:. TESTCONTAINERS_RYUK_DISABLED=true .venv/bin/python -m tests.faults.soak \

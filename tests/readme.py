@@ -79,7 +79,8 @@ LIBRARY = Readme("shared/README.md")
 OPERATING = Readme("deploy/README.md")
 TESTS = Readme("tests/README.md")
 SWARM = Readme("deploy/swarm/README.md")
-READMES = (FIRST, LIBRARY, OPERATING, TESTS, SWARM)
+KUBERNETES = Readme("deploy/kubernetes/README.md")
+READMES = (FIRST, LIBRARY, OPERATING, TESTS, SWARM, KUBERNETES)
 #: What is no README, but leads to them.
 BESIDE = (Readme("CONTRIBUTING.md"), Readme("SECURITY.md"))
 

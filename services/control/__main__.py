@@ -1,7 +1,8 @@
 """Run a command: `python -m services.control halt`, `drain`, `status` or `dead-letters list`."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import sleep
@@ -9,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rabbit import ConfigurationError
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
 from rabbit.operations.ages import Ages
@@ -24,7 +26,7 @@ from rabbit.operations.replicas import Replica, Replicas
 from rabbit.terminal import counted, visible
 
 from . import dead_letters
-from .cli import Format, Formats, console, one_line_errors, spinner
+from .cli import Format, Formats, console, here, one_line_errors, spinner
 from .doctor import doctor, show_definitions
 from .sbom import sbom
 from .secure import secure
@@ -46,6 +48,14 @@ Told = Annotated[
     str | None,
     typer.Option(envvar="CONTAINERS", hidden=True, help="What deploy/bin/containers prints."),
 ]
+Scaled = Annotated[
+    bool,
+    typer.Option(
+        "--scaled",
+        hidden=True,
+        help="Print `scale STAGE...` for who starts again what has halted: scale it to 0.",
+    ),
+]
 
 
 class _Session:
@@ -66,7 +76,7 @@ def _session(containers: str | None = None, timeout: float | None = None) -> Ite
     """Connect, within the time-out; a failure that a person can mend ends in one line."""
     with one_line_errors():
         settings = ControlSettings.load()
-        known = Containers.read(containers)
+        known = Containers.read(containers, here())
         log = logger(settings, stage="control")
         with ControlClient(settings, log, timeout or settings.halt_timeout) as client:
             yield _Session(settings, client, known)
@@ -78,10 +88,13 @@ def halt(
     timeout: Timeout = None,
     containers: Told = None,
     form: Formats = Format.TABLE,
+    *,
+    scaled: Scaled = False,
 ) -> None:
     """Stop every replica now, and prove it. Queued messages stay queued."""
     with _session(containers, timeout) as session:
-        attempt = Halt(session.client, session.replicas, targets or ())
+        on_commanded = _scaling(scaled=scaled, targets=targets)
+        attempt = Halt(session.client, session.replicas, targets or (), on_commanded)
         with spinner("halting") as tell:
             proved = attempt.run(timeout or session.settings.halt_timeout, tell)
         missing = [] if proved else attempt.missing
@@ -130,13 +143,16 @@ def drain(
     timeout: Timeout = None,
     containers: Told = None,
     form: Formats = Format.TABLE,
+    *,
+    scaled: Scaled = False,
 ) -> None:
     """Stop the pipeline in flow order: each stage finishes its whole queue first.
 
     It takes as long as it takes; it gives up when it gets no further for the time-out.
     """
     with _session(containers, timeout) as session:
-        work = Drain(session.client, session.management, session.replicas)
+        on_commanded = _scaling(scaled=scaled, targets=targets)
+        work = Drain(session.client, session.management, session.replicas, on_commanded)
         with spinner("draining") as tell:
             stages = work.run(targets or (), timeout or session.settings.halt_timeout, tell)
         if form is Format.JSON:
@@ -233,6 +249,29 @@ def _coming(command: str, stages: list[str]) -> str:
     """Say what becomes of replicas that come later."""
     names = ", ".join(map(visible, stages))
     return f"who comes is {'paused' if command == 'pause' else 'not paused'}: {names}"
+
+
+def _scaling(*, scaled: bool, targets: list[str] | None) -> Callable[[Sequence[str]], None] | None:
+    """Return what is to be done once a halt is commanded; None: nothing.
+
+    A Deployment of Kubernetes starts again what has ended, whatever its exit code. Whoever may tell
+    it not to reads our standard output.
+    """
+    if not scaled:
+        if "KUBERNETES_SERVICE_HOST" in os.environ:  # Kubernetes sets it in each container
+            typer.echo(
+                "control: Kubernetes starts again what has halted: it will not last. It does with "
+                "make halt TARGET=kubernetes, which scales it to 0 too",
+                err=True,
+            )
+        return None
+    replica = next((each for each in targets or () if "/" in each), None)
+    if replica:
+        raise ConfigurationError(
+            f"{replica}: Kubernetes replaces a replica that has halted; halt the stage "
+            f"{replica.partition('/')[0]}, or scale it"
+        )
+    return lambda stages: typer.echo(" ".join(["scale", *stages]))
 
 
 def _show_halt(session: _Session, attempt: Halt, missing: list[str]) -> None:

@@ -1,5 +1,6 @@
 """What the commands have in common: where they print, and how they end when something is wrong."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rabbit import ConfigurationError, RabbitError
+from rabbit.operations.engine import Engine
 from rabbit.terminal import visible
 
 #: How wide tables are that nobody looks at now.
@@ -25,6 +27,11 @@ class Format(StrEnum):
 
 
 Formats = Annotated[Format, typer.Option("--format", help="For people, or for programs.")]
+
+
+def here() -> Engine:
+    """Return what the pipeline runs on, by the TARGET that make was called with."""
+    return Engine.of(os.environ.get("TARGET"))
 
 
 def console() -> Console:

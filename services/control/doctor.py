@@ -23,7 +23,7 @@ from rabbit.operations.repair_plan import Plan
 from rabbit.operations.topology_diff import Finding, differences
 from rabbit.terminal import counted, escape, visible
 
-from .cli import Format, Formats, console, one_line_errors, piped_in, spinner
+from .cli import Format, Formats, console, here, one_line_errors, piped_in, spinner
 
 _Fix = Annotated[
     bool,
@@ -66,14 +66,14 @@ def doctor(
             with _repair(declared, settings, management, containers) as repair:
                 plan = repair.plan(patiently=dry_run)
                 if dry_run:
-                    is_left = _show_plan(plan, declared, Cluster.of(management), form)
+                    is_left = _show_plan(plan, declared, Cluster.of(management, here()), form)
                 else:
                     if not yes and (plan.delete or plan.move):
                         _ask(described(plan))
                     _mend(repair, plan, form)
                     is_left = _show_left(repair, declared, management, form)
         else:
-            cluster = Cluster.of(management)
+            cluster = Cluster.of(management, here())
             found = [*differences(declared, management), *cluster.findings()]
             ends = ending(settings).items()
             found += [Finding("ends", "certificate", broker, said) for broker, said in ends]
@@ -91,7 +91,7 @@ def _repair(
 ) -> Iterator[Repair]:
     log = logger(settings, stage="control")
     with ControlClient(settings, log, settings.halt_timeout) as client:
-        known = Containers.read(containers)
+        known = Containers.read(containers, here())
         yield Repair(declared, settings, client, management, known, log)
 
 
@@ -122,7 +122,7 @@ def _show_left(
     repair: Repair, declared: list[DeclaredStage], management: Management, form: Format
 ) -> bool:
     """Compare again, and say what is left; who was halted does not consume, of course."""
-    halted, cluster = set(repair.halted), Cluster.of(management)
+    halted, cluster = set(repair.halted), Cluster.of(management, here())
     left = [
         each
         for each in [*differences(declared, management), *cluster.findings()]

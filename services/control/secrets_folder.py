@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,10 @@ class Folder:
         """Return the users that have a password, and are none of these: of stages that are gone."""
         return sorted({file.name for file in (self._path / "passwords").iterdir()} - {*users})
 
-    def certificates(self, names: Iterable[str], *, renew: bool) -> None:
-        """Make a CA and the brokers' certificate, if there are none.
+    def certificates(
+        self, names: Iterable[str], *, renew: bool, needed: Collection[str] = ()
+    ) -> None:
+        """Make a CA and the brokers' certificate, if there are none, or none for a needed name.
 
         The new CA is there before what it has signed, and the one before it stays beside it:
         whoever connects meanwhile knows the CA of whichever certificate is shown.
@@ -49,12 +51,13 @@ class Folder:
         Raises:
             ConfigurationError: those to be replaced were brought along, or are no certificates.
         """
-        wanted = dict.fromkeys(names)
+        wanted = dict.fromkeys([*names, *needed])
         if self._has("server.pem"):
             self.end()  # so it is a certificate
+            before = self._read("server.pem")
+            renew = renew or not {*needed} <= {*certificates.names(before)}
             if not renew:
                 return
-            before = self._read("server.pem")
             if not certificates.is_own(before):
                 raise ConfigurationError(
                     "secrets/server.pem was not made here: put new ca.pem, server.pem and "

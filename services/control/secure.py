@@ -66,6 +66,7 @@ def secure(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
     rotate: Annotated[Rotate | None, typer.Option(help="Replace these.")] = None,
     former: Annotated[list[str] | None, typer.Option(help="Who may not log in any more.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="What brokers are called, too.")] = None,
 ) -> None:
     """Write what secures the services on standard input; print their part of a Compose file.
 
@@ -82,7 +83,7 @@ def secure(
         files = Folder(folder)
         passwords = files.passwords(users, renew=rotate is Rotate.PASSWORDS)
         names = dict.fromkeys([*NAMES, *brokers(config)])
-        files.certificates(names, renew=rotate is Rotate.CERTIFICATES)
+        files.certificates(names, renew=rotate is Rotate.CERTIFICATES, needed=name or ())
         end = files.end()
         files.cookie()
         files.definitions(with_logins(made, passwords, [*(former or ()), *files.others(users)]))

@@ -74,7 +74,7 @@ class Broker:
             login,
             name=self._name,
             hostname="rabbitmq",  # its data is in a folder named after it
-            ports={"5672": (_HOST, None)},
+            ports={"5672": (_HOST, None), "15672": (_HOST, None)},
         )
         self._port = self.container.port(5672)
         wait_until(self._is_up, _BOOT_SECONDS, lambda: f"the broker is up\n{self.container.log()}")
@@ -87,6 +87,16 @@ class Broker:
             "RABBITMQ_HOST": self._name,
             "RABBITMQ_USERNAME": _USERNAME,
             "RABBITMQ_PASSWORD": _PASSWORD,
+        }
+
+    @property
+    def environment_here(self) -> Mapping[str, str]:
+        """The settings with which a process of this machine finds it, and its management API."""
+        return {
+            **self.environment,
+            "RABBITMQ_HOST": _HOST,
+            "RABBITMQ_PORT": str(self._port),
+            "RABBITMQ_MANAGEMENT_URL": f"http://{_HOST}:{self.container.port(15672)}",
         }
 
     def with_tls(self, image: Image) -> tuple[Image, Mapping[str, str]]:

@@ -261,6 +261,24 @@ def test_a_replica_whose_container_runs_is_waited_for(pipeline: Pipeline, contro
     assert "its container, of relay, is running" in halt.out
 
 
+def test_who_starts_again_what_has_halted_is_told(
+    pipeline: Pipeline, control: Control, start: Start, vhost: str
+) -> None:
+    """Kubernetes does: which stages are to be scaled to 0, or that a halt does not last."""
+    workers, sinks = pipeline()
+
+    refused, halt = control("halt", "--scaled", "relay/w1"), control("halt", "--scaled", "relay")
+    inside = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "RABBITMQ_VHOST": vhost}
+    by_hand = start("-m", "services.control", "halt", ready=False, **inside)
+
+    assert [refused.wait(), halt.wait(), by_hand.wait()] == [2, 0, 0]
+    assert "halt the stage relay, or scale it" in refused.log
+    assert halt.out.startswith("scale relay\nhalted 2/2")
+    assert "make halt TARGET=kubernetes" in by_hand.log
+    assert "not last" not in halt.log
+    assert [each.wait() for each in (*workers, *sinks)] == [0] * 4
+
+
 def test_a_replica_that_gives_up_is_named(
     broker: Broker, vhost: str, start: Start, control: Control
 ) -> None:

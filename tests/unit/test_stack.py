@@ -119,7 +119,8 @@ def test_a_stage_is_not_killed_in_its_drain() -> None:
     ("command", "said"),
     [
         ("make down TARGET=swarm", "for Compose only; deploy/swarm/README.md says"),
-        ("make up TARGET=moon", "TARGET=moon is not known: swarm, or nothing for Compose"),
+        ("make down TARGET=kubernetes", "for Compose only; deploy/kubernetes/README.md says"),
+        ("make up TARGET=moon", "TARGET=moon is not known: swarm or kubernetes, or nothing"),
     ],
 )
 def test_what_there_is_not_is_told(command: str, said: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from rabbit.operations.engine import COMPOSE, Engine
 from rabbit.operations.management import Management
 from rabbit.operations.topology_diff import Finding
 
@@ -39,7 +40,10 @@ class Cluster:
     """The nodes, as each broker that answers sees them, and the copies of the queues."""
 
     def __init__(
-        self, views: Iterable[Iterable[Node]], queues: Iterable[Mapping[str, Any]] = ()
+        self,
+        views: Iterable[Iterable[Node]],
+        queues: Iterable[Mapping[str, Any]] = (),
+        engine: Engine = COMPOSE,
     ) -> None:
         """Look at these.
 
@@ -47,7 +51,9 @@ class Cluster:
             views: all nodes, as each broker that answers sees them: where these differ, the
                 network between them is cut.
             queues: as the management API lists them.
+            engine: what runs the brokers.
         """
+        self._engine = engine
         self._views = [list(view) for view in views]
         self._queues = list(queues)
         self._nodes: dict[str, Node] = {}
@@ -56,10 +62,10 @@ class Cluster:
                 self._nodes[node.name] = node
 
     @classmethod
-    def of(cls, management: Management) -> Self:
+    def of(cls, management: Management, engine: Engine = COMPOSE) -> Self:
         """Ask all brokers that answer."""
         views = [[Node.of(each) for each in view] for view in management.nodes()]
-        return cls(views, management.queues())
+        return cls(views, management.queues(), engine)
 
     @property
     def size(self) -> int:
@@ -79,7 +85,7 @@ class Cluster:
     def _away(self) -> Iterator[Finding]:
         for node in self._nodes.values():
             if not node.runs:
-                detail = "it does not run, or nobody reaches it: docker compose up -d"
+                detail = f"it does not run, or nobody reaches it: {self._engine.look_at_brokers}"
                 yield Finding("down", "node", node.name, detail)
 
     def _cut(self) -> Iterator[Finding]:
@@ -107,7 +113,7 @@ class Cluster:
                 nodes[node.version].append(node.name)
         if len(nodes) > 1:
             told = "; ".join(f"{version}: {', '.join(names)}" for version, names in nodes.items())
-            detail = f"{told}. Finish the upgrade: make upgrade"
+            detail = f"{told}. Finish the upgrade: {self._engine.finish_upgrade}"
             yield Finding("version", "node", "RabbitMQ", detail)
 
     def _members(self) -> Iterator[Finding]:

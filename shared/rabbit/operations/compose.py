@@ -7,6 +7,7 @@ from typing import Any
 
 from rabbit.edges import input_edge, output_edge
 from rabbit.errors import ConfigurationError
+from rabbit.operations.engine import COMPOSE, Engine
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 
@@ -145,27 +146,35 @@ class Container:
 
 
 class Containers:
-    """The containers of this machine's Compose project; none where nobody has told."""
+    """The containers of the pipeline, by what runs them; none where nobody has told."""
 
-    def __init__(self, containers: tuple[Container, ...] = (), *, is_told: bool = False) -> None:
+    def __init__(
+        self,
+        containers: tuple[Container, ...] = (),
+        *,
+        is_told: bool = False,
+        engine: Engine = COMPOSE,
+    ) -> None:
         """Know these.
 
         Args:
             containers: those of stages.
             is_told: whether these are all there are.
+            engine: what runs them.
         """
         self._containers = containers
         self._is_told = is_told
+        self._engine = engine
 
     @classmethod
-    def read(cls, text: str | None) -> "Containers":
+    def read(cls, text: str | None, engine: Engine = COMPOSE) -> "Containers":
         """Read a JSON object a line, as deploy/bin/containers prints them; None: nobody has told.
 
         Raises:
             ConfigurationError: it is something else.
         """
         if text is None:
-            return cls()
+            return cls(engine=engine)
         try:
             told = [json.loads(line) for line in text.splitlines() if line.strip()]
             found = [
@@ -175,26 +184,28 @@ class Containers:
         except (ValueError, LookupError, TypeError):
             msg = "CONTAINERS: a JSON object a line, as deploy/bin/containers prints them"
             raise ConfigurationError(msg) from None
-        return cls(tuple(found), is_told=True)
+        return cls(tuple(found), is_told=True, engine=engine)
 
     def why_dead(self, name: str) -> str | None:
         """Say why a replica is known not to run; None: it may run."""
         mine = [each for each in self._containers if each.name == name]
         if not mine or not all(each.is_dead for each in mine):
             return None
-        return f"its container has ended: {mine[-1]}"
+        return f"its {self._engine.unit} has ended: {mine[-1]}"
 
     def hint(self, name: str) -> str:
         """Say what to do about a replica that is cut off."""
         mine = [each for each in self._containers if each.name == name]
         if mine:
-            return f"its container, of {mine[-1].service}, is {mine[-1]}"
-        where = "it is no container of Compose here; " if self._is_told else ""
-        return f"{where}if it does not run any more, elsewhere either: make forget ARGS={name}"
+            return f"its {self._engine.unit}, of {mine[-1].service}, is {mine[-1]}"
+        engine = self._engine
+        where = f"{engine.name} knows no such {engine.unit} here; " if self._is_told else ""
+        forget = engine.make(f"forget ARGS={name}")
+        return f"{where}if it does not run any more, elsewhere either: {forget}"
 
     def __str__(self) -> str:
         """Say which there are, and how they are."""
         if not self._is_told:
-            return "what Compose knows was not told"
+            return f"what {self._engine.name} knows was not told"
         known = ", ".join(sorted({f"{each.service} {each}" for each in self._containers}))
-        return f"Compose: {known}" if known else "Compose: no container of a stage"
+        return f"{self._engine.name}: {known or f'no {self._engine.unit} of a stage'}"

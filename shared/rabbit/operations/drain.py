@@ -41,11 +41,18 @@ class Flow:
 class Drain:
     """One drain of the whole pipeline. If it dies half-way, the rest goes on: run it again."""
 
-    def __init__(self, client: ControlClient, management: Management, replicas: Replicas) -> None:
-        """Learn the topology when run."""
+    def __init__(
+        self,
+        client: ControlClient,
+        management: Management,
+        replicas: Replicas,
+        on_commanded: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
+        """Learn the topology when run; `on_commanded` is that of the halt of each stage."""
         self._client = client
         self._management = management
         self._replicas = replicas
+        self._on_commanded = on_commanded
 
     def run(self, targets: Sequence[str], timeout: float, tell: Callable[[str], None]) -> list[str]:
         """Stop stage after stage; return their names in the order in which they were stopped.
@@ -102,7 +109,7 @@ class Drain:
                 msg = f"{stage.name} has {left} messages left and {why}: it goes on running"
                 raise RabbitError(msg)
             self._replicas.listen(lambda: False, BETWEEN_LOOKS_SECONDS)
-        halt = Halt(self._client, self._replicas, (stage.name,))
+        halt = Halt(self._client, self._replicas, (stage.name,), self._on_commanded)
         try:
             if halt.run(timeout, tell):
                 return

@@ -29,12 +29,25 @@ class Halt:
     """
 
     def __init__(
-        self, client: ControlClient, replicas: Replicas, targets: Sequence[str] = ()
+        self,
+        client: ControlClient,
+        replicas: Replicas,
+        targets: Sequence[str] = (),
+        on_commanded: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
-        """Halt `targets`, each a stage or `stage/replica`; none: everybody."""
+        """Halt `targets`, each a stage or `stage/replica`; none: everybody.
+
+        Args:
+            client: sends the command.
+            replicas: who is there.
+            targets: who is to halt.
+            on_commanded: called once with the targets, when all that are there have the command:
+                who would start again what has ended, is told here not to.
+        """
         self._client = client
         self._replicas = replicas
         self._targets = targets
+        self._on_commanded = on_commanded
         self.is_nobody = False
         self._consumed = ""
 
@@ -115,6 +128,9 @@ class Halt:
         for target in self._targets or (None,):
             self._replicas.send(Command(command="halt", target=target))
         self._replicas.look(commanded=True)
+        if self._on_commanded:
+            self._on_commanded(self._targets)
+            self._on_commanded = None
 
     def _is_said(self) -> bool:
         return all(each.is_halted for each in self.concerned)

@@ -6,6 +6,7 @@ import pytest
 
 from rabbit import ConfigurationError
 from rabbit.operations.compose import Containers
+from rabbit.operations.engine import Engine
 
 
 def told(*containers: tuple[str, str, int]) -> Containers:
@@ -47,6 +48,20 @@ def test_nobody_may_have_told() -> None:
     assert (
         str(told(("p/1", "exited", 0), ("q/1", "running", 0))) == "Compose: p exited (0), q running"
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "unit"), [("swarm", "Swarm", "task"), ("kubernetes", "Kubernetes", "pod")]
+)
+def test_elsewhere_it_has_other_words(target: str, name: str, unit: str) -> None:
+    """Those of what runs the containers, and its TARGET of make."""
+    line = {"service": "p", "name": "p/1", "state": "exited", "exit_code": 1}
+    known = Containers.read(json.dumps(line), Engine.of(target))
+
+    assert known.why_dead("p/1") == f"its {unit} has ended: exited (1)"
+    assert known.hint("p/2").startswith(f"{name} knows no such {unit} here; ")
+    assert known.hint("p/2").endswith(f"make forget ARGS=p/2 TARGET={target}")
+    assert str(known) == f"{name}: p exited (1)"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"service": 1}', "7"])

@@ -34,10 +34,15 @@ def make(
 ) -> Make:
     """Run the command on a folder; return what it prints."""
 
-    def run(rotate: Rotate | None = None, without: str = "", former: tuple[str, ...] = ()) -> str:
+    def run(
+        rotate: Rotate | None = None,
+        without: str = "",
+        former: tuple[str, ...] = (),
+        names: tuple[str, ...] = (),
+    ) -> str:
         services = {name: entry for name, entry in CONFIG.items() if name != without}
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"services": services})))
-        secure(tmp_path, rotate, list(former))
+        secure(tmp_path, rotate, list(former), list(names))
         return capsys.readouterr().out
 
     return run
@@ -73,6 +78,19 @@ def test_every_user_has_a_password_of_his_own(make: Make, tmp_path: Path) -> Non
     assert all(is_of(passwords[name], known[name]) for name in USERS)
     assert [each for each in passwords.values() if each in files["definitions.json"]] == []
     assert [name for name in USERS if "administrator" in known[name]["tags"]] == ["administrator"]
+
+
+def test_brokers_have_other_names_elsewhere(make: Make, tmp_path: Path) -> None:
+    """A certificate without such a name is replaced, and one that has it stays; so do its names."""
+    make()
+    make(names=("rabbitmq.pipeline.svc",))
+    named = (tmp_path / "server.pem").read_text()
+    make(names=("rabbitmq.pipeline.svc",))
+    make()
+
+    assert (tmp_path / "server.pem").read_text() == named
+    assert {"rabbitmq", "localhost", "rabbitmq.pipeline.svc"} <= {*certificates.names(named)}
+    assert (tmp_path / "ca.pem").read_text().count("BEGIN CERTIFICATE") == 2
 
 
 def test_what_is_there_stays(make: Make, tmp_path: Path) -> None:

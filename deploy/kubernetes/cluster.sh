@@ -1,0 +1,66 @@
+# shellcheck shell=bash
+# What the scripts of this folder share. They run in the project's folder, on what kubectl's current
+# context names, in its namespace or in NAMESPACE.
+source deploy/bin/env.sh
+
+# Where it is noted how many replicas a stage had before it was halted.
+noted=rabbitmq-pipeline/replicas
+# What the pods of deploy/kubernetes/run are labelled with, which are no replicas that stay.
+one_off=rabbitmq-pipeline/run
+# By which KEDA leaves a stage alone.
+keda_paused=autoscaling.keda.sh/paused-replicas
+
+k() {
+    kubectl ${NAMESPACE:+--namespace "$NAMESPACE"} "$@"
+}
+
+# deployment STAGE : what its Deployment and its secret are called
+deployment() {
+    echo "${1//_/-}"
+}
+
+# selector STAGE... : of these stages; none: of all
+selector() {
+    if (($#)); then
+        echo "stage in ($(IFS=,; echo "$*")),!$one_off"
+    else
+        echo "stage,stage notin (control,board),!$one_off"
+    fi
+}
+
+# annotated ANNOTATION STAGE... : Deployment, its replicas, and what it is annotated with, if it is
+annotated() {
+    local format='{{range .items}}{{.metadata.name}} {{.spec.replicas}} '
+    format+="{{with .metadata.annotations}}{{with index . \"$1\"}}{{.}}{{end}}{{end}}{{\"\\n\"}}{{end}}"
+    k get deployments --selector "$(selector "${@:2}")" --output "go-template=$format"
+}
+
+# pause_keda DEPLOYMENT VALUE : have KEDA leave it alone, or not any more, with - as value
+pause_keda() {
+    if k get scaledobject "$1" >/dev/null 2>&1; then
+        k annotate --overwrite scaledobject "$1" "$keda_paused$2" >/dev/null
+    fi
+}
+
+# bring_back STAGE... : give halted stages the replicas again that they had
+bring_back() {
+    local name number patch
+    while read -r name _ number; do
+        if [[ -z $number ]]; then continue; fi
+        patch="{\"metadata\":{\"annotations\":{\"$noted\":null}},\"spec\":{\"replicas\":$number}}"
+        k patch deployment "$name" --patch "$patch" >/dev/null
+        pause_keda "$name" -
+        echo "$name: $number"
+    done < <(annotated "$noted" "$@")
+}
+
+# explain SELECTOR : of pods that are not ready, why
+explain() {
+    local format='{{range .items}}{{$pod := .metadata.name}}{{range .status.conditions}}'
+    format+='{{if and (eq .type "PodScheduled") (eq .status "False")}}{{$pod}}: {{.message}}{{"\n"}}{{end}}{{end}}'
+    format+='{{range .status.containerStatuses}}{{if not .ready}}{{$pod}}:'
+    format+='{{with .state.waiting}} {{.reason}}{{with .message}}: {{.}}{{end}}{{end}}'
+    format+='{{with .lastState.terminated}}; it has ended with exit code {{.exitCode}}{{end}}'
+    format+='{{with .state.terminated}} ended with exit code {{.exitCode}}{{end}}{{"\n"}}{{end}}{{end}}{{end}}'
+    k get pods --selector "$1" --output "go-template=$format"
+}

@@ -1,0 +1,228 @@
+"""A namespace of a cluster, driven as the README says."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from tests.support.pipeline import Pipeline
+from tests.waiting import wait_until
+
+_STAGES = ("producer", "to_upper", "printer", "control", "board")
+
+#: How long Kubernetes may take for anything, in seconds: a bound, not a wait.
+PATIENCE_SECONDS = 300.0
+#: Between two looks, each of which is a process.
+_PAUSE_SECONDS = 1.0
+_BATCH = 500
+
+#: What the test changes: so slow that messages are in flight whenever something happens, and little
+#: enough for a small machine.
+_OVERLAY = """\
+resources: [../base]
+configMapGenerator:
+  - name: settings
+    behavior: merge
+    literals: [PREFETCH={prefetch}, TO_UPPER_DELAY=0.02]
+patches:
+  - target: {{ kind: StatefulSet }}
+    patch: |-
+      - op: replace
+        path: /spec/volumeClaimTemplates/0/spec/resources/requests/storage
+        value: 2Gi
+      - op: replace
+        path: /spec/template/spec/containers/0/resources/requests
+        value: {{ cpu: 100m }}
+"""
+#: Kubernetes before 1.21 knows them under another name.
+_WITHOUT_BUDGETS = """\
+  - target: { kind: PodDisruptionBudget }
+    patch: |-
+      $patch: delete
+      apiVersion: policy/v1
+      kind: PodDisruptionBudget
+      metadata: { name: any }
+"""
+
+
+class Cluster:
+    """One namespace.
+
+    Attributes:
+        name: of the namespace, and of the images.
+        confirmed: how many numbered messages are known to be in a queue, from 0 on.
+    """
+
+    #: What `to_upper` may hold, and so what may come twice when a replica or a broker ends.
+    PREFETCH = 20
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Use a copy of the project."""
+        self.name, self._folder = name, folder
+        self._pipeline = Pipeline(name, folder)
+        self.confirmed = 0
+
+    # What a user types
+
+    def make(self, *arguments: str, check: bool = True, stdin: str = "", **variables: str) -> str:
+        """Run a target for the cluster; return all that it prints."""
+        given = {"TARGET": "kubernetes", "NAMESPACE": self.name, "UP_TIMEOUT": "400"}
+        given |= {"KUSTOMIZATION": "deploy/kubernetes/test", "TAG": "1", **variables}
+        done = self._pipeline.make(*arguments, check=check, stdin=stdin, **given)
+        return done.stdout + done.stderr
+
+    def kubectl(self, *arguments: str, check: bool = True) -> str:
+        """Run kubectl in the namespace; return what it prints."""
+        given = ("kubectl", "--namespace", self.name, *arguments)
+        return self._pipeline.run(*given, check=check).stdout
+
+    def publish(self, count: int) -> None:
+        """Publish numbered messages, and know that they are confirmed."""
+        numbers = range(self.confirmed, self.confirmed + count)
+        self.make("publish", "FILE=-", stdin="".join(f"n{number}\n" for number in numbers))
+        self.confirmed += count
+
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Publish batch after batch for the time of a `with`; one that fails, again."""
+        is_over = Event()
+
+        def publish() -> None:
+            while not is_over.wait(_PAUSE_SECONDS):
+                # In part it may be published: then the same numbers come once more.
+                with suppress(AssertionError):
+                    self.publish(_BATCH)
+
+        thread = Thread(target=publish)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+    def scale(self, name: str, number: int) -> None:
+        """Have so many replicas, and none else."""
+        self.kubectl("scale", "deployment", name, f"--replicas={number}")
+        self.wait_pods(name, number)
+
+    def roll_out(self, kind: str, name: str) -> None:
+        """Replace each pod, one after the other."""
+        self.kubectl("rollout", "restart", kind, name)
+        self.wait_rolled_out(kind, name)
+
+    def wait_rolled_out(self, kind: str, name: str) -> None:
+        """Wait until all pods are new, and ready."""
+        self.kubectl("rollout", "status", kind, name, f"--timeout={PATIENCE_SECONDS:.0f}s")
+
+    # What becomes of it
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        """Return the pods of a Deployment or a StatefulSet, those too that are about to go."""
+        label = f"stage={name.replace('-', '_')}" if name != "rabbitmq" else "app=rabbitmq"
+        listed = json.loads(self.kubectl("get", "pods", "-l", label, "-o", "json"))["items"]
+        return [each for each in listed if "-run-" not in each["metadata"]["name"]]
+
+    def wait_pods(self, name: str, number: int) -> None:
+        """Wait until there are so many, each of which is ready."""
+
+        def are_ready() -> bool:
+            pods = self.pods(name)
+            return len(pods) == number and all(map(_is_ready, pods))
+
+        wait_until(
+            are_ready,
+            PATIENCE_SECONDS,
+            lambda: self.kubectl("get", "pods", "-o", "wide") + self.kubectl("get", "events"),
+            pause_seconds=_PAUSE_SECONDS,
+        )
+
+    def replicas(self) -> dict[str, int]:
+        """Return how many replicas each Deployment is to have."""
+        listed = json.loads(self.kubectl("get", "deployments", "-o", "json"))["items"]
+        return {each["metadata"]["name"]: each["spec"]["replicas"] for each in listed}
+
+    def printed(self) -> list[str]:
+        """Return what the printers that are there have printed."""
+        return self.kubectl("logs", "-l", "stage=printer", "--tail=-1", check=False).split()
+
+    def wait_printed(self, expected: set[str]) -> list[str]:
+        """Wait until all of these are printed; return all that is."""
+        wait_until(
+            lambda: expected <= set(self.printed()),
+            PATIENCE_SECONDS,
+            lambda: f"{len(expected - set(self.printed()))} of {len(expected)} are missing",
+            pause_seconds=_PAUSE_SECONDS,
+        )
+        return self.printed()
+
+    def wait_clustered(self) -> None:
+        """Wait until all three brokers are ready, with a copy of each queue that is up to date."""
+        self.wait_pods("rabbitmq", 3)
+        wait_until(
+            self._is_clustered, PATIENCE_SECONDS, "three copies of each queue", _PAUSE_SECONDS
+        )
+
+    def _is_clustered(self) -> bool:
+        look = (
+            "exec",
+            "rabbitmq-0",
+            "--",
+            "rabbitmqctl",
+            "--quiet",
+            "list_queues",
+            "name",
+            "online",
+        )
+        listed = [line.split("\t") for line in self.kubectl(*look, check=False).splitlines()]
+        members = {row[0]: row[1].count("rabbit@") for row in listed[1:] if len(row) > 1}
+        return {members.get(queue) for queue in ("my_queue", "upper", "my_queue.dead")} == {3}
+
+    # Beginning and end
+
+    def create(self) -> None:
+        """Create the namespace, and say what is different in it."""
+        self._pipeline.run("kubectl", "create", "namespace", self.name)
+        overlay = self._folder / "deploy/kubernetes/test/kustomization.yaml"
+        overlay.parent.mkdir()
+        known = self._pipeline.run("kubectl", "api-versions").stdout.split()
+        budgets = "" if "policy/v1" in known else _WITHOUT_BUDGETS
+        overlay.write_text(_OVERLAY.format(prefetch=self.PREFETCH) + budgets)
+
+    def secure(self) -> None:
+        """Make what secures it."""
+        self._pipeline.make("secure", f"NAMES=rabbitmq.{self.name}.svc")
+
+    def password(self, user: str) -> Path:
+        """Return the file that a password is in."""
+        return self._folder / "secrets/passwords" / user
+
+    def build(self, tag: str) -> None:
+        """Build the images here, and bring them to the nodes."""
+        self._pipeline.compose("--profile", "*", "--progress", "quiet", "build", TAG=tag)
+        images = [f"{self.name}-{stage}:{tag}" for stage in _STAGES]
+        load = os.environ.get("KUBERNETES_LOAD")
+        if load:
+            subprocess.run(load.replace("{}", " ".join(images)), shell=True, check=True)  # noqa: S602 - the user's
+
+    def remove(self) -> None:
+        """Remove the namespace, and what is on this machine."""
+        quick = ("--force", "--grace-period=0", "--wait=false", "--all")
+        self.kubectl("delete", "pods", *quick, check=False)
+        self._pipeline.run("kubectl", "delete", "namespace", self.name, check=False)
+        self._pipeline.remove()
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def forgets(said: str) -> list[str]:
+    """Return what a halt says that is to be forgotten, as arguments of make."""
+    return re.findall(r"make forget (ARGS=\S+)", said)

@@ -1,0 +1,128 @@
+"""The README of deploy/kubernetes, then numbered messages through what may happen to pods."""
+
+import sys
+
+import pytest
+
+from tests.kubernetes.cluster import Cluster, forgets
+
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(3000)]
+
+
+@pytest.mark.runs(
+    "make secure NAMES=rabbitmq.pipeline.svc",
+    "make up TARGET=kubernetes",
+    "make publish TARGET=kubernetes MSG=hello",
+    "kubectl logs -l stage=printer",
+    "make status TARGET=kubernetes",
+)
+def test_from_nothing(cluster: Cluster) -> None:
+    """Three brokers and the stages come up; messages flow; it is looked at and paused as always."""
+    assert "runs. What now" in cluster.make("up")
+    cluster.wait_clustered()
+    cluster.make("publish", "MSG=hello world")
+    cluster.wait_printed({"HELLO", "WORLD"})
+    assert "my_queue → upper" in cluster.make("status")
+    assert "paused 2/2" in cluster.make("pause")
+    assert "resumed 2/2" in cluster.make("resume")
+    assert "no dead letters" in cluster.make("dead-letters")
+    assert "nothing" in cluster.make("doctor")
+
+
+@pytest.mark.runs(
+    "make halt TARGET=kubernetes",
+    "make resume TARGET=kubernetes",
+    "make drain TARGET=kubernetes",
+    "kubectl scale deployment printer --replicas 2",
+)
+def test_what_was_halted_stays_halted(cluster: Cluster) -> None:
+    """With proof, and until it is resumed, with as many replicas as there were."""
+    cluster.scale("printer", 2)
+    before = cluster.replicas()
+
+    assert "halted 3/3" in cluster.make("halt")
+    assert [*cluster.pods("printer"), *cluster.pods("to-upper")] == []
+    cluster.make("publish", "MSG=later")
+    assert "nobody to halt" in cluster.make("halt", check=False)
+    cluster.make("resume")
+    assert cluster.replicas() == before
+    cluster.wait_printed({"LATER"})
+
+    assert "halted 2/2" in cluster.make("halt", "ARGS=printer")
+    assert cluster.replicas() == {**before, "printer": 0}
+    assert "halt the stage printer" in cluster.make("halt", "ARGS=printer/1", check=False)
+    cluster.make("resume", "ARGS=printer")
+    assert "drained 2 stages: to_upper → printer" in cluster.make("drain")
+    cluster.make("up")
+    assert cluster.replicas() == before
+    cluster.scale("printer", 1)
+
+
+@pytest.mark.runs(
+    "kubectl scale deployment to-upper --replicas 6",
+    "TAG=0.2.0 make up TARGET=kubernetes",
+    "kubectl rollout restart statefulset rabbitmq",
+    "make doctor TARGET=kubernetes",
+)
+def test_nothing_is_lost(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbered messages: all that are confirmed are there in the end, few of them twice.
+
+    Meanwhile nothing reads them: what a printer has printed is gone with its pod.
+    """
+    cluster.scale("printer", 0)
+    with cluster.publishing():
+        for number in (6, 1, 2):
+            cluster.scale("to-upper", number)
+        cluster.roll_out("deployment", "to-upper")
+        cluster.build("2")
+        cluster.make("up", TAG="2")
+        _kill(cluster, *(each["metadata"]["name"] for each in cluster.pods("to-upper")))
+        cluster.wait_pods("to-upper", 2)
+        _kill(cluster, "rabbitmq-1")
+        cluster.wait_clustered()
+        cluster.roll_out("statefulset", "rabbitmq")
+        cluster.wait_clustered()
+        # Its one finding: nobody reads what the printer is to read.
+        assert "1 difference" in cluster.make("doctor", check=False)
+    while cluster.confirmed < 5000:
+        cluster.publish(1000)
+    cluster.scale("printer", 1)
+    expected = {f"N{number}" for number in range(cluster.confirmed)}
+    printed = [text for text in cluster.wait_printed(expected) if text.startswith("N")]
+
+    twice = len(printed) - len(expected)
+    with capsys.disabled():
+        sys.stdout.write(f"{cluster.confirmed} messages, {twice} of them twice\n")
+    assert set(printed) == expected
+    assert twice <= 10 * cluster.PREFETCH
+    for each in forgets(cluster.make("halt", check=False)):
+        cluster.make("forget", each)
+    cluster.make("up", TAG="2")
+    assert "halted 3/3" in cluster.make("halt")
+    cluster.make("up", TAG="2")
+
+
+def _kill(cluster: Cluster, *pods: str) -> None:
+    """Have pods end without a word."""
+    cluster.kubectl("delete", "pod", "--force", "--grace-period=0", *pods)
+
+
+def test_what_cannot_start_is_told(cluster: Cluster) -> None:
+    """An image that there is not, and a wrong password: which pod, and why; the others go on."""
+    said = cluster.make("up", check=False, TAG="missing")
+    assert f"{cluster.name}-to_upper:missing" in said
+    assert "not all is rolled out" in said
+    cluster.make("publish", "MSG=nevertheless", TAG="2")
+    cluster.wait_printed({"NEVERTHELESS"})
+    cluster.make("up", TAG="2")
+
+    password = cluster.password("to_upper")
+    right = password.read_text()
+    password.write_text("wrong")
+    cluster.make("up", TAG="2")
+    cluster.kubectl("rollout", "restart", "deployment", "to-upper")
+    said = cluster.make("up", check=False, TAG="2")
+    assert "RABBITMQ_PASSWORD" in said
+    password.write_text(right)
+    cluster.kubectl("delete", "pod", "-l", "stage=to_upper", check=False)
+    cluster.make("up", TAG="2")
