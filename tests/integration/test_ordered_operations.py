@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -31,6 +32,12 @@ def read(start: Start, vhost: str) -> Callable[..., Process]:
     return run
 
 
+def shares(control: Control) -> dict[str, list[str]]:
+    """Return which partitions each replica is active for."""
+    status = json.loads(control("status", "--format", "json").out)
+    return {f"{each['stage']}/{each['replica']}": each["active"] for each in status["replicas"]}
+
+
 def publish(broker: Broker, vhost: str, *texts: str, partitions: int = PARTITIONS) -> None:
     """Publish these texts for each key."""
     settings = {**broker.settings, "rabbitmq_vhost": vhost}
@@ -40,6 +47,40 @@ def publish(broker: Broker, vhost: str, *texts: str, partitions: int = PARTITION
                 queue.publish(text, key=key)
 
 
+def test_who_is_paused_alone_is_stood_in_for(
+    broker: Broker, vhost: str, control: Control, read: Callable[..., Process]
+) -> None:
+    """The others go on with all keys; it has its share again when it is resumed.
+
+    A stage that is paused keeps all waiting.
+    """
+    first, second = read("first"), read("second")
+    replicas = [first, second]
+
+    def are_handled(count: int) -> None:
+        total = count * len(KEYS)
+        wait_until(lambda: len(handlings(replicas)) == total, 30, f"{count} of each are handled")
+
+    publish(broker, vhost, *map(str, range(10)))
+    are_handled(10)
+    assert control("pause", "keyed/first").out.startswith("paused 1/1")
+    before = len(first.lines)
+    publish(broker, vhost, *map(str, range(10, 20)))
+    are_handled(20)
+    assert len(first.lines) == before
+
+    assert control("resume", "keyed/first").wait() == 0
+    wait_until(lambda: len(shares(control)["keyed/first"]) == PARTITIONS // 2, 30, "it has a share")
+    assert control("pause", "keyed").out.startswith("paused 2/2")
+    publish(broker, vhost, *map(str, range(20, 30)))
+    assert control("resume", "keyed/first").wait() == 1
+    assert len(handlings(replicas)) == 20 * len(KEYS)
+    assert control("resume", "keyed").wait() == 0
+    are_handled(30)
+    assert len(first.lines) > before
+    assert disorder(handlings(replicas)) == []
+
+
 def test_from_status_to_another_number_of_partitions(
     broker: Broker, vhost: str, control: Control, read: Callable[..., Process]
 ) -> None:
@@ -47,12 +88,11 @@ def test_from_status_to_another_number_of_partitions(
     first, second = read("first"), read("second")
     publish(broker, vhost, *map(str, range(100)), "100 !")
 
-    def shares() -> list[list[str]]:
-        status = json.loads(control("status", "--format", "json").out)
-        return sorted(sorted(each["active"]) for each in status["replicas"])
+    def are_shared() -> bool:
+        return [len(share) for share in shares(control).values()] == [2, 2]
 
-    wait_until(lambda: [len(each) for each in shares()] == [2, 2], 30, lambda: f"{shares()}")
-    assert sorted(number for share in shares() for number in share) == ["0", "1", "2", "3"]
+    wait_until(are_shared, 30, lambda: f"{shares(control)}")
+    assert sorted(chain(*shares(control).values())) == ["0", "1", "2", "3"]
     assert "keyed/first: partitions" in control("status").out
     in_use = control("repartition", "orders")
     drained = control("drain")

@@ -101,11 +101,21 @@ class ScriptedChannel:
         self.sent.append(("unbind", f"{queue} {key}"))
 
     def consume(
-        self, _queue: str, prefetch: int, on_registered: Callable[[], None], _: str = ""
+        self,
+        _queue: str,
+        prefetch: int,
+        on_registered: Callable[[], None],
+        _type: str = "quorum",
+        tag: str | None = None,
     ) -> None:
         """Register a consumer at once."""
+        del tag
         self.sent.append(("consume", prefetch))
         on_registered()
+
+    def forget_consumer(self) -> None:
+        """Note it."""
+        self.sent.append(("forget the consumer", None))
 
     def cancel(self, on_cancelled: Callable[[], None]) -> None:
         """Cancel it when some time has passed."""
@@ -140,7 +150,17 @@ class ScriptedChannel:
     def close(self) -> None:
         """Be lost at once."""
         self.is_wanted = False
+        self.sent.append(("close", None))
         self.lose()
+
+    def replace(self, reason: str | None = None) -> None:
+        """Be another one: at once, or when some time has passed, if there is a reason to tell."""
+        self.sent.append(("replace", reason))
+        self.lose()
+        if reason is None:
+            self.open()
+        else:
+            self.call_later(1, self.open)
 
     def _next(self) -> Any:
         consumed, decoded = frame.decode_frame(self._buffer)
@@ -167,13 +187,21 @@ class ScriptedChannel:
         self.listener.lost()
         self.listener.closed_by_broker(code, text)
 
-    def deliver(self, *bodies: str, exchange: str = "in") -> None:
-        """Bring messages whose ids are their texts."""
+    def deliver(self, *bodies: str, exchange: str = "in", key: str = "", in_vain: int = 0) -> None:
+        """Bring messages whose ids are their texts.
+
+        Args:
+            bodies: their texts.
+            exchange: what they have come by.
+            key: their routing key.
+            in_vain: how often the broker has delivered them in vain.
+        """
+        headers = {"x-delivery-count": in_vain} if in_vain else None
         arrivals = []
         for body in bodies:
             self._last_tag += 1
-            properties = encode_properties(Properties(message_id=body))  # type: ignore[no-untyped-call]
-            arrivals.append((self._last_tag, "", properties, body.encode(), False))
+            properties = encode_properties(Properties(message_id=body, headers=headers))  # type: ignore[no-untyped-call]
+            arrivals.append((self._last_tag, key, properties, body.encode(), in_vain > 0))
         self.listener.delivered(exchange, arrivals)
 
     def returns(self, published: Published) -> None:

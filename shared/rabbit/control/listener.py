@@ -71,6 +71,11 @@ class ControlListener(ChannelListener):
         self._ignored_told = 0
         self._ignored_for = ""
 
+    @property
+    def is_paused_alone(self) -> bool:
+        """Whether this replica is to pause while its stage goes on."""
+        return self._pauses.is_alone
+
     def opened(self) -> None:
         """Subscribe, or go on with leaving."""
         if self._removing:

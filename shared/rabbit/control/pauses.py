@@ -27,6 +27,11 @@ class Pauses:
         """Whether the replica is to pause; None: that is not known."""
         return None if self.is_marked is None else self.is_marked or self._is_alone
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is to pause while its stage goes on."""
+        return self._is_alone and not self.is_marked
+
     def lost(self) -> None:
         """Forget what belongs to the channel: what is unacked comes again, the mark may change."""
         self.is_marked = None

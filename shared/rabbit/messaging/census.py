@@ -43,10 +43,15 @@ class Census(ChannelListener):
         self._on_failed = on_failed
         self._channel = connection.channel(self, f"consume {self._queue.name!r}")
         self._due = 0.0
+        self._stands_aside = True
 
     def opened(self) -> None:
-        """Be counted."""
+        """Be counted, unless it stands aside."""
         self._channel.declare([self._queue])
+        if not self._stands_aside:
+            self._consume()
+
+    def _consume(self) -> None:
         self._channel.consume(self._queue.name, 1, self._registered, tag=self._tag)
 
     def _registered(self) -> None:
@@ -68,12 +73,24 @@ class Census(ChannelListener):
 
     def look(self) -> None:
         """Count, if it is time to."""
-        if self._channel.is_open and monotonic() >= self._due:
+        if self._channel.is_open and not self._stands_aside and monotonic() >= self._due:
             self._due = monotonic() + COUNT_SECONDS * random.uniform(1, 1.5)  # noqa: S311 - no secret
             self._channel.count(self._queue.name, lambda count: self._on_counted(count.consumers))
 
+    def stand_aside(self) -> None:
+        """Be counted no more, until `stand_in_line`; so it begins."""
+        self._stands_aside = True
+        if not self._channel.is_lost:
+            self._channel.replace()
+
+    def stand_in_line(self) -> None:
+        """Be counted."""
+        self._stands_aside = False
+        if self._channel.is_open:
+            self._consume()
+
     def leave(self) -> None:
-        """Be counted no more."""
+        """Be counted for good no more."""
         self._channel.close()
 
     @property

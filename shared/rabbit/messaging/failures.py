@@ -24,8 +24,6 @@ class Failures:
 
     Attributes:
         publisher: what they are published with.
-        retry_here: called in place of a publish with what is to have another attempt, and the
-            seconds until then; None: it waits in a retry queue.
     """
 
     def __init__(
@@ -36,6 +34,7 @@ class Failures:
         log: Logger,
         *,
         on_failed: Callable[[TopologyError], None],
+        wait_here: Callable[[Delivery, float], bool] = lambda _delivery, _seconds: False,
     ) -> None:
         """Live on `connection`, on a channel of its own.
 
@@ -45,12 +44,14 @@ class Failures:
             retry_policy: decides what becomes of each.
             log: told of each.
             on_failed: called when the broker refuses the queues themselves.
+            wait_here: given what is to have another attempt, and the seconds until then; tells
+                whether it waits without a retry queue. By default nothing does.
         """
         self._kept_here = self._left_to_broker = 0
-        self.retry_here: Callable[[Delivery, float], None] | None = None
         self._consumer = consumer
         self._retry_policy = retry_policy
         self._log = log
+        self._wait_here = wait_here
         self.publisher: FailurePublisher[Delivery] = FailurePublisher(
             connection,
             consumer.edge,
@@ -58,6 +59,7 @@ class Failures:
             on_confirmed=self._ack,
             on_nacked=self._nacked,
             on_failed=on_failed,
+            is_void=lambda delivery: not consumer.is_current(delivery),
         )
 
     @property
@@ -81,9 +83,8 @@ class Failures:
         """
         decided = self._retry_policy.decide(delivery, error, self.publisher.most_property_bytes)
         log_failure(self._log, delivery, decided, error)
-        if decided.delay is not None and self.retry_here is not None:
+        if decided.delay is not None and self._wait_here(delivery, decided.delay):
             self._kept_here += 1
-            self.retry_here(delivery, decided.delay)
         else:
             self.publisher.send([decided.output], delivery)
 

@@ -75,12 +75,12 @@ class KeyedPublisher(Publisher[Owner]):
         self._behind = {publication[0].key: deque() for publication in self._unconfirmed}
         return stuck
 
-    def discard(self, is_void: Callable[[Owner], bool]) -> None:
-        """Drop what is not under way yet and whose owner says that it is void."""
+    def discard(self, is_unwanted: Callable[[Owner], bool]) -> None:
+        """Drop what is not under way, of owners whose outputs are not wanted any more."""
         for key, behind in self._behind.items():
-            self._behind[key] = deque(each for each in behind if not is_void(each[1]))
-        dropped = [each for each in (*self._waiting, *self._nacked) if is_void(each[1])]
-        super().discard(is_void)
+            self._behind[key] = deque(each for each in behind if not is_unwanted(each[1]))
+        dropped = [each for each in (*self._waiting, *self._nacked) if is_unwanted(each[1])]
+        super().discard(is_unwanted)
         for publication in dropped:
             self._follow(publication)
         if dropped:

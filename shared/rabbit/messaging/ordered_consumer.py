@@ -29,6 +29,8 @@ class OrderedConsumer:
         depth: how many messages of each partition it holds at most.
         requeued: how many deliveries it has given back.
         held_bytes: the size of what waits for a handler here or is being handled.
+        stands_aside: whether it is in line for nothing: others go on while it is paused. So it
+            begins, until `resume` or `stand_in_line`.
     """
 
     #: That of a `QueueConsumer`, for batches: there are none here.
@@ -65,6 +67,7 @@ class OrderedConsumer:
         self._on_lost = on_lost
         self._replicas: int | None = None
         self._is_leaving = self._is_to_pause = False
+        self.stands_aside = True
         self._ready: dict[Partition, None] = {}  # in the order in which they became so
         self._changed: set[Partition] = set()  # since the last flush
         self._census = Census(connection, edge, tag, self._counted, on_failed)
@@ -82,7 +85,12 @@ class OrderedConsumer:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is started, nor has been and is not settled; the rest is held."""
+        """Whether nothing is started, nor has been and is not settled.
+
+        The rest is held, unless it stands aside: then nothing is.
+        """
+        if self.stands_aside and any(each.is_in_line for each in self._partitions):
+            return False
         return self._is_to_pause and not any(each.is_busy for each in self._partitions)
 
     @property
@@ -199,17 +207,30 @@ class OrderedConsumer:
                 partition.go_on_leaving(PATIENCE_SECONDS)
 
     def pause(self) -> None:
-        """Start nothing until `resume`, and keep what is held: to end a channel with it counts.
-
-        Whoever else is in line is paused as well; of one replica that is paused alone the
-        partitions wait.
-        """
+        """Start nothing until `resume`, and keep what is held: to end a channel with it counts."""
         self._is_to_pause = True
         self._put_back_unstarted()
 
+    def stand_aside(self) -> None:
+        """Be in line for nothing: the others go on, with this replica's share."""
+        if not self.stands_aside:
+            self.stands_aside = True
+            self._census.stand_aside()
+            for partition in self._partitions:
+                partition.leave(comes_back=True)
+
+    def stand_in_line(self) -> None:
+        """Be in line for all partitions, behind the others."""
+        if self.stands_aside:
+            self.stands_aside = False
+            self._census.stand_in_line()
+            for partition in self._partitions:
+                partition.stand_in_line()
+
     def resume(self) -> None:
-        """Go on with what is held."""
+        """Go on."""
         self._is_to_pause = False
+        self.stand_in_line()
 
     # How partitions are spread
 

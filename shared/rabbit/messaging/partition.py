@@ -74,12 +74,17 @@ class KeyedDelivery(Delivery):
         """How often the broker has counted it as delivered in vain."""
         return delivered_in_vain(self) if self.redelivered else 0
 
+    def count_in_vain(self) -> None:
+        """Count what the broker has counted as failures here, too."""
+        self.failed_here += self.in_vain
+
 
 class Reader(Protocol):
     """What consumes all partitions; see `OrderedConsumer`."""
 
     requeued: int
     held_bytes: int
+    stands_aside: bool
 
     @property
     def is_overfull(self) -> bool:
@@ -103,6 +108,7 @@ class Reader(Protocol):
 
 class _State(Enum):
     OFF = auto()
+    ASIDE = auto()  # the channel is open, and nothing is consumed
     STARTING = auto()  # on the way to consume-ok
     CONSUMING = auto()
     LEAVING = auto()  # nothing is started any more, until what has been is settled
@@ -173,6 +179,11 @@ class Partition(ChannelListener):
         return self._state in {_State.CONSUMING, _State.LEAVING, _State.ENDING} or self._comes_back
 
     @property
+    def is_in_line(self) -> bool:
+        """Whether it is given messages, or may be."""
+        return self._state not in {_State.OFF, _State.ASIDE, _State.GONE}
+
+    @property
     def is_leaving(self) -> bool:
         """Whether nothing more of it is started."""
         return self._state in {_State.LEAVING, _State.ENDING}
@@ -215,10 +226,17 @@ class Partition(ChannelListener):
     # Its channel
 
     def opened(self) -> None:
-        """Declare the partition, consume."""
-        self._state = _State.STARTING
+        """Declare the partition, consume unless this replica stands aside."""
         self._channel.declare(self._edge.for_partition(self.number))
-        self._channel.consume(self._queue, DEPTH, self._registered, tag=self._tag)
+        self._state = _State.ASIDE
+        if not self._reader.stands_aside:
+            self.stand_in_line()
+
+    def stand_in_line(self) -> None:
+        """Consume, behind the other replicas; what is on its way out does that by itself."""
+        if self._state is _State.ASIDE:
+            self._state = _State.STARTING
+            self._channel.consume(self._queue, DEPTH, self._registered, tag=self._tag)
 
     def _registered(self) -> None:
         self._comes_back = False
@@ -279,7 +297,11 @@ class Partition(ChannelListener):
     def consumer_cancelled(self) -> None:
         """Consume again on a new channel: its queue was deleted, or an ack took too long."""
         if not self.is_gone:
-            self._end()
+            self._send_acks(at_once=True)
+            self._end(
+                f"{self._queue!r} is consumed no more: was it deleted, with what had waited there "
+                "(make doctor shows what is missing), or is no broker left that has it?"
+            )
 
     def failed(self, error: TopologyError) -> None:
         """Tell that the broker refuses the edge or the consumer."""
@@ -370,14 +392,16 @@ class Partition(ChannelListener):
         self._settled.clear()
         if self.lanes.is_ready:
             self._reader.note_ready(self)
-        if self._channel.is_open:
-            self._send_acks()
+        self._send_acks()
         if self._is_given_away and not self._kept and self._state is _State.CONSUMING:
             self.leave(comes_back=True)
 
-    def _send_acks(self) -> None:
+    def _send_acks(self, *, at_once: bool = False) -> None:
+        if not self._channel.is_open:
+            return
         now = monotonic()
-        at_once = self.is_leaving or self.is_suspicious or 2 * self._unacked.to_ack >= DEPTH
+        is_short = 2 * self._unacked.to_ack >= DEPTH
+        at_once = at_once or is_short or self.is_leaving or self.is_suspicious
         due = self._pace.take_due(self._unacked, now, acks_at_once=at_once)
         for ack in due.acks:
             self._channel.ack(ack.tag, multiple=ack.multiple)
@@ -427,20 +451,19 @@ class Partition(ChannelListener):
         if self._state is not _State.LEAVING:
             return
         if not self._started:
-            if self._channel.is_open:
-                self._send_acks()  # none waits for its step any more
+            self._send_acks()  # none waits for its step any more
             self._state = _State.ENDING
             self._await_acks(self._generation, ACK_ROUNDS)
             end = partial(self._await_acks, self._generation, 0)
             self._connection.call_later(END_SECONDS, end)
-        elif (
-            self._comes_back
-            and not self._is_given_away
-            and monotonic() > self._since + patience_seconds
-        ):
+        elif self._is_only_passed_on and monotonic() > self._since + patience_seconds:
             self._state, self._comes_back = _State.CONSUMING, False
             self._kept_until = monotonic() + KEEP_SECONDS
             self._reader.note_ready(self)
+
+    @property
+    def _is_only_passed_on(self) -> bool:
+        return self._comes_back and not self._reader.stands_aside
 
     def _await_acks(self, generation: int, rounds: int) -> None:
         """End the channel when the broker has taken the acks, as far as can be known.
@@ -456,7 +479,7 @@ class Partition(ChannelListener):
         else:
             self._end()
 
-    def _end(self) -> None:
+    def _end(self, reason: str | None = None) -> None:
         self._reader.requeued += len(self._unacked)
         self._kept_until = monotonic() + KEEP_SECONDS
         self._channel.forget_consumer()
@@ -464,9 +487,10 @@ class Partition(ChannelListener):
             self._channel.close()
         elif self._channel.is_open:
             comes_back = self._comes_back
-            self._channel.replace()
+            self._channel.replace(reason)
             self._comes_back = comes_back
 
     def abandon(self) -> None:
         """Have the end of the connection be the end of this: nothing overtakes what is held."""
+        self._send_acks(at_once=True)
         self._channel.forget_consumer()

@@ -59,6 +59,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         on_confirmed: Callable[[list[Owner]], None],
         on_nacked: Callable[[Publication[Owner], PublishError], None],
         on_failed: Callable[[TopologyError], None],
+        is_void: Callable[[Owner], bool] = lambda _owner: False,
     ) -> None:
         """Live on `connection`, on a channel of its own.
 
@@ -70,6 +71,8 @@ class Publisher(ChannelListener, Generic[Owner]):
             on_nacked: called with what no queue has taken, and why; may `publish_again`, unless it
                 is too large (TooLargeError).
             on_failed: called when the broker refuses the edge itself.
+            is_void: tells of an owner whether its outputs are not wanted any more: such are not
+                published again after a lost connection. By default all are wanted.
         """
         self.edge = edge
         self.confirm_times = ConfirmTimes()
@@ -78,6 +81,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._on_confirmed = on_confirmed
         self._on_nacked = on_nacked
         self._on_failed = on_failed
+        self._is_void = is_void
         self._channel = self._make_channel()
         self._is_ready = False  # confirms are switched on
         self._unconfirmed: UnconfirmedPublishes[Publication[Owner]] = UnconfirmedPublishes()
@@ -119,7 +123,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._channel.select_confirms(self._begin)
 
     def lost(self) -> None:
-        """Put what was not confirmed back in front, to be published again."""
+        """Put what was not confirmed back in front, to be published again, unless it is void."""
         self._is_ready = False
         self.confirm_times.lost()
         self._most_bytes = None  # it may be another when we are back
@@ -127,6 +131,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._waiting.extendleft(reversed([*self._nacked, *self._unconfirmed]))
         self._nacked.clear()
         self._unconfirmed = UnconfirmedPublishes()
+        self.drop_void()
 
     def send(self, outputs: Iterable[Output], owner: Owner) -> None:
         """Publish, now or as soon as possible."""
@@ -218,10 +223,14 @@ class Publisher(ChannelListener, Generic[Owner]):
             self._unconfirmed.clear()
         return [owner for _, owner in stuck]
 
-    def discard(self, is_void: Callable[[Owner], bool]) -> None:
-        """Drop what is not under way yet and whose owner says that it is void."""
-        self._waiting = deque(each for each in self._waiting if not is_void(each[1]))
-        self._nacked = [each for each in self._nacked if not is_void(each[1])]
+    def drop_void(self) -> None:
+        """Drop what is void, and not under way."""
+        self.discard(self._is_void)
+
+    def discard(self, is_unwanted: Callable[[Owner], bool]) -> None:
+        """Drop what is not under way, of owners whose outputs are not wanted any more."""
+        self._waiting = deque(each for each in self._waiting if not is_unwanted(each[1]))
+        self._nacked = [each for each in self._nacked if not is_unwanted(each[1])]
 
     def _make_channel(self) -> Channel:
         return self._connection.channel(self, f"publish to {self.edge.name!r}")

@@ -67,7 +67,7 @@ class Dispatcher(Runner):
         self._handler = handler
         self._log = log
         self._prefetch = self._chosen_prefetch(settings)
-        self._consumer = self._make_consumer(connections.consuming, edge)
+        self._consumer = self._make_consumer(connections.consuming, edge, retry_policy.who)
         self._handler_timeout = settings.handler_timeout
         self._timed_out: set[Delivery] = set()  # whose handler has not returned yet
         self._handlers: Handlers[Delivery, Call[Delivery]] = handler.start(
@@ -80,7 +80,12 @@ class Dispatcher(Runner):
         batches = self._handlers if isinstance(self._handlers, BatchThreads) else None
         self._batches: BatchThreads[Delivery] | None = batches
         self._failures = Failures(
-            connections.publishing, self._consumer, retry_policy, log, on_failed=self.fail
+            connections.publishing,
+            self._consumer,
+            retry_policy,
+            log,
+            on_failed=self.fail,
+            wait_here=self._wait_here,
         )
         self._newly_confirmed: list[Delivery] = []  # see `_outputs_confirmed`
         self._publisher: Publisher[Delivery] | None = None
@@ -93,6 +98,7 @@ class Dispatcher(Runner):
                 on_confirmed=self._outputs_confirmed,
                 on_nacked=self._output_nacked,
                 on_failed=self.fail,
+                is_void=lambda delivery: not self._consumer.is_current(delivery),
             )
         outputs = [self._publisher] if self._publisher else []
         self.publishers = [self._failures.publisher, *outputs]
@@ -103,7 +109,7 @@ class Dispatcher(Runner):
         if settings.poison_pill:
             self._pill = PoisonPill(settings.poison_pill, self._consumer, self.ask_to_end)
 
-    def _make_consumer(self, connection: Connection, edge: Edge) -> EdgeConsumer:
+    def _make_consumer(self, connection: Connection, edge: Edge, _who: str) -> EdgeConsumer:
         return QueueConsumer(
             connection,
             edge,
@@ -221,7 +227,11 @@ class Dispatcher(Runner):
         if self._pill:
             self._pill.lost()
         for publisher in self.publishers:
-            publisher.discard(lambda delivery: not self._consumer.is_current(delivery))
+            publisher.drop_void()
+
+    def _wait_here(self, _delivery: Delivery, _seconds: float) -> bool:
+        """Tell whether a message waits here for its next attempt: it does in a retry queue."""
+        return False
 
     # What does not announce itself
 
@@ -316,8 +326,9 @@ class Dispatcher(Runner):
         """Consume nothing for now."""
         self._consumer.pause()
 
-    def pause(self) -> None:
+    def pause(self, *, alone: bool) -> None:
         """Consume nothing, requeue what no handler has started, and what cannot be published."""
+        del alone
         self._is_to_pause = True
         self._consumer.pause()
 

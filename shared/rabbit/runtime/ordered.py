@@ -1,15 +1,12 @@
 """A message's way through a replica that reads an ordered edge: of each key one at a time."""
 
 from rabbit.amqp.connection import Connection
-from rabbit.logs import Logger
 from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.ordered_consumer import OrderedConsumer
 from rabbit.messaging.partition import KeyedDelivery
 from rabbit.messaging.prefetch import FixedPrefetch
-from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.dispatcher import Dispatcher
-from rabbit.runtime.handler import Call, Handler
-from rabbit.runtime.runner import Connections
+from rabbit.runtime.handler import Call
 from rabbit.settings import Settings
 from rabbit.topology import Edge
 
@@ -23,26 +20,11 @@ class OrderedDispatcher(Dispatcher):
 
     _consumer: OrderedConsumer
 
-    def __init__(
-        self,
-        connections: Connections,
-        edge: Edge,
-        output: Edge | None,
-        settings: Settings,
-        handler: Handler,
-        retry_policy: RetryPolicy,
-        log: Logger,
-    ) -> None:
-        """Consume `edge`, which is ordered; see `Dispatcher`."""
-        self._who = retry_policy.who
-        super().__init__(connections, edge, output, settings, handler, retry_policy, log)
-        self._failures.retry_here = self._retry_here
-
-    def _make_consumer(self, connection: Connection, edge: Edge) -> OrderedConsumer:
+    def _make_consumer(self, connection: Connection, edge: Edge, who: str) -> OrderedConsumer:
         return OrderedConsumer(
             connection,
             edge,
-            self._who,
+            who,
             self._log,
             put_back_unstarted=self._requeue_unstarted,
             on_lost=self._drop_void,
@@ -58,9 +40,13 @@ class OrderedDispatcher(Dispatcher):
             )
         return FixedPrefetch(settings.concurrency)
 
-    def pause(self) -> None:
-        """Start nothing; what the broker does not take now stays, as all that is held does."""
+    def pause(self, *, alone: bool) -> None:
+        """Start nothing, and hold what there is; who is paused alone lets the others have it."""
         self._consumer.pause()
+        if alone:
+            self._consumer.stand_aside()
+        else:
+            self._consumer.stand_in_line()
 
     def turn(self) -> None:
         """Take every message as far as it can go; then start those whose turn has come by that."""
@@ -76,11 +62,17 @@ class OrderedDispatcher(Dispatcher):
             self._consumer.handler_ended(_keyed(call.message))
         return calls
 
-    def _retry_here(self, delivery: Delivery, delay: float) -> None:
+    def _wait_here(self, delivery: Delivery, seconds: float) -> bool:
         """Have another attempt in its place: it keeps its key until then."""
         keyed = _keyed(delivery)
         self._consumer.wait_for_retry(keyed)
-        self._loop.call_later(delay, lambda: self._consumer.put_back(keyed))
+        self._loop.call_later(seconds, lambda: self._consumer.put_back(keyed))
+        return True
+
+    def _time_out(self, delivery: Delivery) -> None:
+        """Count what the broker counts, too: with this process our own count of attempts ends."""
+        _keyed(delivery).count_in_vain()
+        super()._time_out(delivery)
 
     def _requeue_unstarted(self) -> None:
         """Put it back into its lane: it goes back to its queue when its channel ends."""
@@ -91,7 +83,7 @@ class OrderedDispatcher(Dispatcher):
         """Drop what is void: the broker gives it out again."""
         self._requeue_unstarted()
         for publisher in self.publishers:
-            publisher.discard(lambda delivery: not self._consumer.is_current(delivery))
+            publisher.drop_void()
 
     def tick(self) -> None:
         """Notice handlers that take long, and other replicas."""

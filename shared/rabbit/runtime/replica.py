@@ -250,7 +250,7 @@ class Replica:
             return
         self._is_paused = is_paused
         if is_paused:
-            self._runner.pause()
+            self._runner.pause(alone=self._control.is_paused_alone)
         else:
             self._runner.resume()
 

@@ -125,8 +125,12 @@ class Runner(ABC):
         """Begin nothing new before it is known whether to: `pause` or `resume` tells."""
 
     @abstractmethod
-    def pause(self) -> None:
-        """Take nothing new, finish what runs, requeue the rest; `is_paused` tells when."""
+    def pause(self, *, alone: bool) -> None:
+        """Take nothing new, finish what runs, requeue the rest; `is_paused` tells when.
+
+        Args:
+            alone: the other replicas of the stage go on.
+        """
 
     @abstractmethod
     def resume(self) -> None:

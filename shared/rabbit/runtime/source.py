@@ -169,7 +169,7 @@ class Source(Runner):
         """Do not begin the work for now; one that has begun goes on."""
         self._is_held = True
 
-    def pause(self) -> None:
+    def pause(self, *, alone: bool) -> None:  # noqa: ARG002 - nobody writes in its place
         """Have `write` wait, and the work not begin; what is written is confirmed yet."""
         with self._room:  # not between a look of `write` and what it adds
             self._is_held = self._is_to_pause = True

@@ -26,6 +26,7 @@ class Desk:
         self.loop = ScriptedLoop()
         connection = ScriptedConnection(self.loop)
         self.confirmed: list[str] = []
+        self.void: set[str] = set()
         self.publisher: KeyedPublisher[str] = KeyedPublisher(
             as_connection(connection),
             Edge("orders", "ordered", partitions=2),
@@ -33,6 +34,7 @@ class Desk:
             on_confirmed=self.confirmed.extend,
             on_nacked=self.nacked,
             on_failed=pytest.fail,
+            is_void=lambda owner: owner in self.void,
         )
         self.channel: ScriptedChannel = connection.users[0]
         self.channel.open()
@@ -119,3 +121,16 @@ def test_what_is_stuck_is_let_go_of_with_what_waits_behind(desk: Desk) -> None:
 
     assert sorted(stuck) == ["a1", "a2", "b1"]
     assert desk.publisher.pending == 0
+
+
+def test_what_became_void_under_way_is_not_published_again(desk: Desk) -> None:
+    """Its input has come again elsewhere: it would come behind what is newer."""
+    desk.write("a1", "a2", "b1")
+    desk.void = {"a1"}
+    desk.publisher.drop_void()
+    desk.channel.lose()
+    before = desk.sent
+    desk.channel.open()
+
+    assert before == ["a1", "b1"]
+    assert sorted(desk.sent) == ["a2", "b1"]

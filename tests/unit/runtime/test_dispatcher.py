@@ -350,7 +350,7 @@ def test_a_pause_finishes_what_runs_and_requeues_the_rest_at_once() -> None:
     desk.turn()
     assert begun.wait(PATIENCE_SECONDS)
 
-    desk.dispatcher.pause()
+    desk.dispatcher.pause(alone=False)
     desk.dispatcher.turn()
     assert desk.input.sent == [("cancel", None)]
     assert not desk.dispatcher.is_paused
@@ -374,7 +374,7 @@ def test_a_pause_finishes_what_runs_and_requeues_the_rest_at_once() -> None:
 
 def test_what_comes_while_it_pauses_goes_back_behind_what_came_before(desk: Desk) -> None:
     """One nack for all of it, not one for what has just come and then another."""
-    desk.dispatcher.pause()
+    desk.dispatcher.pause(alone=False)
     desk.input.deliver("a", "b")
     desk.dispatcher.turn()
     desk.input.deliver("c", "d")
@@ -398,7 +398,7 @@ def test_nothing_is_consumed_before_it_is_known_whether_to() -> None:
     desk.turn()
     assert desk.input.sent == [("consume", 10)]
 
-    desk.dispatcher.pause()
+    desk.dispatcher.pause(alone=False)
     desk.input.lose()
     desk.input.open()
     for _ in desk.dispatcher.halt():

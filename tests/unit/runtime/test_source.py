@@ -146,7 +146,7 @@ def test_a_paused_source_waits_in_write_and_is_not_stalled() -> None:
     source.resume()
     source.turn()
     wait_until(lambda: written, 10, "it writes")
-    source.pause()
+    source.pause(alone=False)
     begun.set()
     source.turn()
     assert not source.is_paused
