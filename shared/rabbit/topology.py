@@ -44,8 +44,9 @@ RETRY_EXPIRES_MILLISECONDS = 3_600_000
 #: there are.
 CENSUS_SUFFIX = ".partitions"
 #: How often a message of a partition may be delivered in vain; elsewhere RabbitMQ's default, 20,
-#: is enough. Who is next in line is given it before it is known that he has ended, too (of 25
-#: replicas that were killed at once, ten were), and whoever steps down counts as well.
+#: is enough. Who is next in line is given it before it is known that he has ended, too (of 40
+#: replicas that were killed at once, up to eleven were, of 80 seven), and whoever steps down counts
+#: as well. Replicas give up what kills them before that: see `rabbit.messaging.held`.
 PARTITION_DELIVERY_LIMIT = 100
 
 #: Each partition is a channel of each replica that reads it.

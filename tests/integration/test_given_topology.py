@@ -27,6 +27,7 @@ from rabbit.topology import (
 )
 from tests.broker import Broker
 from tests.conftest import Start
+from tests.order import handlings
 from tests.process import ROOT, Process
 from tests.waiting import wait_until
 
@@ -35,19 +36,25 @@ STAGES: dict[str, dict[str, Any]] = {
     "fallible": {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two", "RETRY_DELAYS": "0.2"},
     "recorder": {"INPUT_QUEUE": "two", "RETRY_DELAYS": ""},
 }
+ORDERED: dict[str, dict[str, Any]] = {
+    "writer": {"OUTPUT_QUEUE": "accounts", "OUTPUT_KIND": "ordered", "PARTITIONS": 2},
+    "keyed": {"INPUT_QUEUE": "accounts", "INPUT_KIND": "ordered", "PARTITIONS": 2},
+}
 REFUSED = 403
 
 
 class Given:
     """A virtual host with the topology, and a user with a password for each stage."""
 
-    def __init__(self, broker: Broker, vhost: str, start: Start) -> None:
+    def __init__(
+        self, broker: Broker, vhost: str, start: Start, stages: dict[str, dict[str, Any]]
+    ) -> None:
         """Import what `services.control definitions` prints; only then there are passwords."""
-        self._broker, self._vhost, self._start = broker, vhost, start
-        self._passwords = {name: secrets.token_hex() for name in (*STAGES, "control")}
+        self._broker, self._vhost, self._start, self._stages = broker, vhost, start, stages
+        self._passwords = {name: secrets.token_hex() for name in (*stages, "control")}
         services = {
             name: {"environment": {**variables, "STAGE": name, "RABBITMQ_VHOST": vhost}}
-            for name, variables in STAGES.items()
+            for name, variables in stages.items()
         }
         self.config = json.dumps({"services": services})
         printed = self.control("definitions")
@@ -55,7 +62,7 @@ class Given:
         broker.api("POST", "definitions", json.loads(printed.stdout))
         topology = json.loads(self.control("definitions", "--no-users").stdout)
         assert topology == {**json.loads(printed.stdout), "users": []}
-        with pytest.raises(AMQPError), self.connection("producer", password=""):
+        with pytest.raises(AMQPError), self.connection(next(iter(stages)), password=""):
             pass  # nobody can log in yet
         for name, password in self._passwords.items():
             tags = "monitoring" if name == "control" else ""
@@ -68,7 +75,7 @@ class Given:
 
     def run(self, stage: str, module: str, *, ready: bool = True, **more: str) -> Process:
         """Start a stage."""
-        variables = {**STAGES[stage], **self.login(stage), **more}
+        variables = {**self._stages[stage], **self.login(stage), **more}
         return self._start("-m", module, ready=ready, STAGE=stage, TOPOLOGY="given", **variables)
 
     def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -112,10 +119,13 @@ class Given:
 
 
 @pytest.fixture
-def given(broker: Broker, vhost: str, start: Start) -> Iterator[Given]:
-    """Prepare the broker; take the users away again."""
-    yield Given(broker, vhost, start)
-    for name in (*STAGES, "control"):
+def given(
+    broker: Broker, vhost: str, start: Start, request: pytest.FixtureRequest
+) -> Iterator[Given]:
+    """Prepare the broker for these stages; take the users away again."""
+    stages = getattr(request, "param", STAGES)
+    yield Given(broker, vhost, start, stages)
+    for name in (*stages, "control"):
         broker.api("DELETE", f"users/{name}")
 
 
@@ -159,6 +169,34 @@ def test_everything_works_with_the_least_rights(given: Given) -> None:
     done = given.control("halt")
     assert (done.returncode, done.stdout[:10]) == (0, "halted 1/1"), done.stdout + done.stderr
     assert relay.wait() == 0, relay.log
+
+
+@pytest.mark.parametrize("given", [ORDERED], indirect=True)
+def test_an_ordered_edge_needs_no_more_than_its_rights(given: Given) -> None:
+    """Two replicas share the partitions; attempts, dead letters; nobody else reads or writes it."""
+    keys = ",".join("abcdefgh")
+    readers = [
+        given.run("keyed", "tests.integration.stages.keyed", RETRY_DELAYS="", FAILING="0.05")
+        for _ in range(2)
+    ]
+    writer = given.run("writer", "tests.integration.stages.keyed_source", KEYS=keys, COUNT="40")
+    assert writer.wait() == 0, writer.log
+    wait_until(lambda: len(handlings(readers)) == 40 * 8, 30, lambda: f"all is handled\n{readers}")
+
+    failed = [each for each in handlings(readers) if each.failed]
+    wait_until(lambda: len(given.letters()) == len(failed) > 0, 30, "what has failed is kept")
+    for command in ("doctor", "status"):
+        done = given.control(command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with given.connection("writer") as connection:
+        assert all(refused(connection, "basic_get", f"accounts.{number}") for number in range(2))
+        assert refused(connection, "queue_delete", "accounts.0")
+        assert not refused(connection, "basic_publish", "accounts", "a", b"99")
+    with given.connection("keyed") as connection:
+        assert refused(connection, "basic_publish", "accounts", "a", b"x")
+        assert refused(connection, "queue_delete", "accounts.0")
+        assert refused(connection, "queue_unbind", "accounts.0", "accounts", "0")
+    assert [each.halt() for each in readers] == [0, 0]
 
 
 #: What a user tries: a method of pika's channel, and its arguments.

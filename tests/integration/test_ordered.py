@@ -3,7 +3,10 @@
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from rabbit import MessageQueue
+from rabbit.messaging.held import DEPTH, HOPELESS
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.letters import letters
@@ -24,6 +27,24 @@ def publish(broker: Broker, edge: str, numbers: range, *, bad: tuple[int, ...] =
         for number in numbers:
             for key in KEYS:
                 queue.publish(f"{number} !" if number in bad else f"{number}", key=key)
+
+
+def deliver_in_vain(broker: Broker, queue: str, count: int, times: int) -> None:
+    """Have so many messages be delivered to consumers that end with their channel, each time."""
+    with broker.channel() as first:
+        connection: Any = first.connection
+        for _ in range(times):
+            channel = connection.channel()
+            taken: list[Any] = []
+            channel.basic_qos(prefetch_count=DEPTH)
+            channel.basic_consume(queue, lambda *given, taken=taken: taken.append(given))
+            while len(taken) < count:
+                connection.process_data_events(1.0)
+            raw = channel._impl  # noqa: SLF001
+            raw._consumers.clear()  # noqa: SLF001 - pika would cancel these
+            raw.close()
+            while not raw.is_closed:
+                connection.process_data_events(1.0)
 
 
 def write(start: Start, unique: Unique, count: int) -> Process:
@@ -48,11 +69,13 @@ def environment(unique: Unique, **more: object) -> dict[str, Any]:
     return {"STAGE": "keyed", **edge, **more}
 
 
-def test_one_replica(broker: Broker, unique: Unique, start: Start) -> None:
-    """Each key in order, keys side by side in four threads."""
+@pytest.mark.parametrize("module", ["keyed", "keyed_async"])
+def test_one_replica(broker: Broker, unique: Unique, start: Start, module: str) -> None:
+    """Each key in order, keys side by side: in four threads, or as four coroutines."""
     publish(broker, unique("edge"), range(10))
 
-    reader = start(*KEYED, **environment(unique, CONCURRENCY=4, DELAY=0.02))
+    stage = "-m", f"tests.integration.stages.{module}"
+    reader = start(*stage, **environment(unique, CONCURRENCY=4, DELAY=0.02))
     wait_handled([reader], 10)
     found = handlings([reader])
 
@@ -161,3 +184,48 @@ def test_a_worker_keeps_the_order_of_what_it_reads(
     kept = letters(broker, f"{unique('edge')}.dead", len(KEYS))
     assert "keeps the order of each key" in kept[0].headers["x-error-message"]
     assert unkeyed.halt() == 0
+
+
+def test_large_messages(broker: Broker, unique: Unique, start: Start) -> None:
+    """What there is no room for comes again, in order; none of it was handled before."""
+    size = 2**20
+    with MessageQueue(unique("edge"), "ordered", partitions=PARTITIONS, **broker.settings) as queue:
+        for number in range(6):
+            for key in KEYS:
+                queue.publish(f"{number} ".ljust(size, "x"), key=key)
+
+    reader = start(*KEYED, **environment(unique))
+    wait_handled([reader], 6)
+
+    assert disorder(handlings([reader])) == []
+    assert again(handlings([reader])) == []
+    assert reader.halt() == 0
+
+
+def test_what_kills_each_process_is_given_up_and_its_key_goes_on(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """So do the other keys: nothing else becomes a dead letter, and that one says why."""
+    edge = unique("edge")
+    with MessageQueue(edge, "ordered", partitions=1, **broker.settings) as queue:
+        for number in range(3):
+            for key in KEYS:
+                queue.publish(f"{number}{' #' * (key == KEYS[0] and number == 1)}", key=key)
+    deliver_in_vain(broker, f"{edge}.0", 3 * len(KEYS), HOPELESS - 1)
+    replicas: list[Process] = []
+
+    def is_given_up() -> bool:
+        if not (replicas and replicas[-1].is_running):
+            replicas.append(start(*KEYED, **environment(unique, PARTITIONS=1), ready=False))
+        return len(handlings(replicas)) == 3 * len(KEYS) - 1
+
+    wait_until(is_given_up, 60, lambda: f"all others are handled\n{replicas[-1].log}")
+
+    [letter] = letters(broker, f"{edge}.dead", 1)
+    found = handlings(replicas)
+    assert letter.body == b"1 #"
+    assert "each time the process ended" in letter.headers["x-error-message"]
+    assert [each.number for each in found if each.key == KEYS[0]] == [0, 2]
+    assert disorder(each for each in found if each.key != KEYS[0]) == []
+    assert 1 < len(replicas) < 4
+    assert replicas[-1].halt() == 0

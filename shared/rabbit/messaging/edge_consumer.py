@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from rabbit.errors import TooLargeError
 from rabbit.topology import Edge
 
 
@@ -46,7 +45,7 @@ class EdgeConsumer(Protocol):
 
     @property
     def outstanding(self) -> int:
-        """Count the deliveries that the broker awaits an ack or nack for."""
+        """Count those that the broker awaits an ack or nack for, and that wait for no other."""
 
     # Deliveries
 
@@ -74,7 +73,7 @@ class EdgeConsumer(Protocol):
     def requeue_all(self) -> int:
         """Give up all that is current; say how many these are."""
 
-    def dead_letter(self, delivery: Any, error: TooLargeError) -> None:  # noqa: ANN401
+    def dead_letter(self, delivery: Any) -> None:  # noqa: ANN401
         """Have the broker dead-letter what it lets nobody publish."""
 
     def send_settlements(self) -> None:

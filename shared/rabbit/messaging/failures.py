@@ -96,16 +96,23 @@ class Failures:
     def _nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish a failed message again while it is ours: it is not lost either.
 
-        What is too large for ever is left to the broker, which dead-letters it as it is.
+        What is too large for ever is left to the broker: the queue dead-letters it byte for byte,
+        whatever the size, and so without a reason of ours.
         """
         _, delivery = publication
         if not self._consumer.is_current(delivery):
             return  # it comes again
-        if isinstance(error, TooLargeError):  # there is no other attempt
-            self._left_to_broker += 1
-            self._consumer.dead_letter(delivery, error)
-        else:
+        if not isinstance(error, TooLargeError):
             self.publisher.publish_again(publication, error)
+            return
+        self._left_to_broker += 1  # there is no other attempt
+        self._log.warning(
+            "left to the broker to dead-letter: without a reason, and with no other attempt",
+            message_id=delivery.id,
+            dead_letters=self._consumer.edge.dead,
+            reason=str(error),
+        )
+        self._consumer.dead_letter(delivery)
 
 
 class FailurePublisher(Publisher[Owner]):

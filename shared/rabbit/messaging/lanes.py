@@ -32,16 +32,18 @@ class Lanes(Generic[D]):
         """Whether `take` has something to give."""
         return bool(self._ready)
 
-    def add(self, delivery: D) -> None:
-        """Put a delivery behind those of its key."""
+    def add(self, delivery: D) -> bool:
+        """Put a delivery behind those of its key; tell whether there are none."""
         key = delivery.routing_key
         lane = self._waiting.get(key)
         if lane is not None:
             lane.append(delivery)
-            return
+            return False
         self._waiting[key] = deque((delivery,))
-        if key not in self._out:
-            self._ready.append(key)
+        if key in self._out:
+            return False
+        self._ready.append(key)
+        return True
 
     def take(self) -> list[D]:
         """Give out the first of each key that has none out."""

@@ -10,10 +10,11 @@ import random
 from collections.abc import Callable, Iterator
 
 from rabbit.amqp.connection import Connection
-from rabbit.errors import TooLargeError, TopologyError
+from rabbit.errors import TopologyError
 from rabbit.logs import Logger
 from rabbit.messaging.census import Census
-from rabbit.messaging.partition import DEPTH, KeyedDelivery, Partition
+from rabbit.messaging.held import DEPTH, KeyedDelivery, Room
+from rabbit.messaging.partition import Partition
 from rabbit.messaging.prefetch import MOST_BYTES
 from rabbit.topology import Edge
 
@@ -28,7 +29,6 @@ class OrderedConsumer:
         edge: what it consumes.
         depth: how many messages of each partition it holds at most.
         requeued: how many deliveries it has given back.
-        held_bytes: the size of what waits for a handler here or is being handled.
         stands_aside: whether it is in line for nothing: others go on while it is paused. So it
             begins, until `resume` or `stand_in_line`.
     """
@@ -45,6 +45,7 @@ class OrderedConsumer:
         *,
         put_back_unstarted: Callable[[], None],
         on_lost: Callable[[], None],
+        on_hopeless: Callable[[KeyedDelivery], None],
         on_failed: Callable[[TopologyError], None],
     ) -> None:
         """Live on `connection`, on a channel for each partition.
@@ -56,23 +57,26 @@ class OrderedConsumer:
             log: told when partitions are passed on.
             put_back_unstarted: called to put back (`put_back`) what no handler has started.
             on_lost: called when open deliveries have become void.
+            on_hopeless: called with what is to be given up, since it ends each process that it is
+                handled by.
             on_failed: called when the broker refuses the edge or a consumer.
         """
         self.edge = edge
         self.depth = DEPTH
         self.requeued = 0
-        self.held_bytes = 0
         self._log = log
         self._put_back_unstarted = put_back_unstarted
         self._on_lost = on_lost
+        self._on_hopeless = on_hopeless
         self._replicas: int | None = None
         self._is_leaving = self._is_to_pause = False
         self.stands_aside = True
         self._ready: dict[Partition, None] = {}  # in the order in which they became so
         self._changed: set[Partition] = set()  # since the last flush
         self._census = Census(connection, edge, tag, self._counted, on_failed)
+        room = Room(MOST_BYTES)
         self._partitions = [
-            Partition(connection, edge, number, tag, self, on_failed)
+            Partition(connection, edge, number, tag, self, room, on_failed)
             for number in range(edge.partitions)
         ]
 
@@ -91,7 +95,7 @@ class OrderedConsumer:
         """
         if self.stands_aside and any(each.is_in_line for each in self._partitions):
             return False
-        return self._is_to_pause and not any(each.is_busy for each in self._partitions)
+        return self._is_to_pause and not self.outstanding
 
     @property
     def is_cancelled(self) -> bool:
@@ -101,17 +105,12 @@ class OrderedConsumer:
     @property
     def in_flight(self) -> int:
         """Count the deliveries that are not settled."""
-        return sum(each.in_flight for each in self._partitions)
+        return sum(each.held.in_flight for each in self._partitions)
 
     @property
     def outstanding(self) -> int:
-        """Count the deliveries that the broker awaits an ack for."""
-        return sum(each.outstanding for each in self._partitions)
-
-    @property
-    def is_overfull(self) -> bool:
-        """Whether more bytes are held than should be."""
-        return self.held_bytes > MOST_BYTES
+        """Count the deliveries that have been started and are not settled; the rest only waits."""
+        return sum(len(each.held.started) for each in self._partitions)
 
     # What the partitions tell
 
@@ -143,39 +142,54 @@ class OrderedConsumer:
             return []
         ready, self._ready = self._ready, {}
         taken = [delivery for partition in ready for delivery in partition.take()]
-        if any(partition.is_suspicious for partition in ready):
-            random.shuffle(taken)
+        if any(partition.held.is_suspicious for partition in ready):
+            taken = self._carefully(taken)
+        return taken
+
+    def _carefully(self, taken: list[KeyedDelivery]) -> list[KeyedDelivery]:
+        """Start keys in any order, and of none what is hopeless: see SUSPICIOUS, HOPELESS."""
+        random.shuffle(taken)
+        for delivery in [each for each in taken if each.is_hopeless]:
+            taken.remove(delivery)
+            self.handler_ended(delivery)
+            self._on_hopeless(delivery)
         return taken
 
     def is_current(self, delivery: KeyedDelivery) -> bool:
         """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
-        return delivery.partition.is_current(delivery)
+        return self._partitions[delivery.partition].held.is_current(delivery)
 
     def handler_ended(self, delivery: KeyedDelivery) -> None:
         """Note that a handler has ended."""
-        delivery.partition.handler_ended(delivery)
+        partition = self._partitions[delivery.partition]
+        partition.held.handler_ended(delivery)
+        self._ready[partition] = None
 
     def put_back(self, delivery: KeyedDelivery) -> None:
         """Take back what no handler has started, or what is to have its next attempt."""
-        delivery.partition.put_back(delivery)
+        partition = self._partitions[delivery.partition]
+        partition.held.put_back(delivery)
+        self._ready[partition] = None
 
     def wait_for_retry(self, delivery: KeyedDelivery) -> None:
         """Let a delivery that has failed wait: it keeps its key until it is `put_back`."""
-        delivery.partition.wait_for_retry(delivery)
+        self._partitions[delivery.partition].held.wait_for_retry(delivery)
 
     def expect(self, delivery: KeyedDelivery, outputs: int) -> bool:
         """Note that the work on a delivery is done: it is acked after so many confirms."""
-        self._changed.add(delivery.partition)
-        return delivery.partition.expect(delivery, outputs)
+        partition = self._partitions[delivery.partition]
+        self._changed.add(partition)
+        return partition.held.expect(delivery, outputs)
 
     def output_confirmed(self, delivery: KeyedDelivery) -> bool:
         """Note that an output is confirmed; tell whether the delivery may be acked by that."""
-        self._changed.add(delivery.partition)
-        return delivery.partition.confirmed(delivery)
+        partition = self._partitions[delivery.partition]
+        self._changed.add(partition)
+        return partition.held.output_confirmed(delivery)
 
     def withdraw(self, delivery: KeyedDelivery) -> bool:
         """Expect no more outputs of a delivery; tell whether some were."""
-        return delivery.partition.withdraw(delivery)
+        return self._partitions[delivery.partition].held.withdraw(delivery)
 
     def may_ack(self, delivery: KeyedDelivery) -> bool:
         """Ack a delivery with the next flush; return False when it is not current any more."""
@@ -183,19 +197,16 @@ class OrderedConsumer:
 
     def requeue(self, delivery: KeyedDelivery) -> None:
         """Do no more about a delivery: it comes again when its channel has ended."""
-        delivery.partition.let_go(delivery)
+        partition = self._partitions[delivery.partition]
+        self._changed.add(partition)
+        partition.held.let_go(delivery)
 
-    def dead_letter(self, delivery: KeyedDelivery, error: TooLargeError) -> None:
-        """Have the broker dead-letter what it lets nobody publish; the log says why."""
+    def dead_letter(self, delivery: KeyedDelivery) -> None:
+        """Have the broker dead-letter a delivery as it is, if it is current."""
         if self.is_current(delivery):
-            self._log.warning(
-                "left to the broker to dead-letter: without a reason, and with no other attempt",
-                message_id=delivery.id,
-                dead_letters=self.edge.dead,
-                reason=str(error),
-            )
-            self._changed.add(delivery.partition)
-            delivery.partition.dead_letter(delivery)
+            partition = self._partitions[delivery.partition]
+            self._changed.add(partition)
+            partition.dead_letter(delivery)
 
     def send_settlements(self) -> None:
         """Send the acks of this turn, and see to the partitions that are left."""
@@ -256,7 +267,9 @@ class OrderedConsumer:
             return
         share = -(-len(self._partitions) // self._replicas)
         kept = [each for each in self._partitions if each.is_active and not each.is_leaving]
-        movable = sorted((each for each in kept if each.may_move), key=lambda each: each.in_flight)
+        movable = sorted(
+            (each for each in kept if each.may_move), key=lambda each: each.held.in_flight
+        )
         for partition in movable[: max(0, len(kept) - share)]:
             self._log.debug("partition passed on", partition=partition.number, share=share)
             partition.leave(comes_back=True)

@@ -11,31 +11,14 @@ from enum import Enum, auto
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TopologyError
-from rabbit.message import delivered_in_vain
-from rabbit.messaging.delivery import Delivery
-from rabbit.messaging.lanes import Lanes
-from rabbit.messaging.pace import SettlementPace
-from rabbit.messaging.unsettled import UnackedDeliveries
+from rabbit.messaging.held import DEPTH, HeldDeliveries, KeyedDelivery, Room
 from rabbit.topology import Edge
-
-#: How many messages each replica holds (basic.qos); only the active one is given any, so that takes
-#: them from nobody. It must be the same for all, always: RabbitMQ puts what goes back behind what
-#: went back before. So whoever is next has to take all that the one before him has held.
-DEPTH = 100
-
-#: So many are kept in memory, however large they are.
-KEPT_AT_LEAST = 10
-
-#: What has been delivered in vain so often may be what ends processes, and takes others along that
-#: have had no turn before it: so keys are handled in any order then. The partition is not passed on
-#: either, which counts as well. At its delivery limit the broker gives a message up.
-SUSPICIOUS = 10
 
 #: Before a channel ends, its queue is asked so often, one question after the other; and how long
 #: that may take, in seconds.
@@ -46,49 +29,11 @@ END_SECONDS = 2.0
 KEEP_SECONDS = 30.0
 
 
-class KeyedDelivery(Delivery):
-    """One delivery of a partition.
-
-    Attributes:
-        partition: where it came from.
-        failed_here: how often a handler of this process has failed with it.
-        is_running: whether it is with the handlers.
-    """
-
-    __slots__ = ("failed_here", "is_running", "partition")
-
-    def __init__(self, partition: "Partition", generation: int, *arrival: Any) -> None:  # noqa: ANN401
-        """Note what an `Arrival` brings; see `Delivery`."""
-        super().__init__(generation, *arrival)
-        self.partition = partition
-        self.failed_here = 0
-        self.is_running = False
-
-    @property
-    def failures(self) -> int:
-        """How many times a handler has failed with it here: nothing else counts it."""
-        return self.failed_here
-
-    @property
-    def in_vain(self) -> int:
-        """How often the broker has counted it as delivered in vain."""
-        return delivered_in_vain(self) if self.redelivered else 0
-
-    def count_in_vain(self) -> None:
-        """Count what the broker has counted as failures here, too."""
-        self.failed_here += self.in_vain
-
-
 class Reader(Protocol):
     """What consumes all partitions; see `OrderedConsumer`."""
 
     requeued: int
-    held_bytes: int
     stands_aside: bool
-
-    @property
-    def is_overfull(self) -> bool:
-        """Whether more bytes are held than should be."""
 
     def note_ready(self, partition: "Partition") -> None:
         """A delivery may be handled now."""
@@ -121,7 +66,7 @@ class Partition(ChannelListener):
 
     Attributes:
         number: which it is.
-        lanes: what is held, by key.
+        held: what it has been given and is not settled.
         is_active: whether it is the single active consumer, as far as it can know: it was given
             something.
     """
@@ -133,6 +78,7 @@ class Partition(ChannelListener):
         number: int,
         tag: str,
         reader: Reader,
+        room: Room,
         on_failed: Callable[[TopologyError], None],
     ) -> None:
         """Live on `connection`, on a channel of its own.
@@ -143,13 +89,12 @@ class Partition(ChannelListener):
             number: which of its partitions.
             tag: what the broker tells the consumer as.
             reader: told what happens here.
+            room: for what is held.
             on_failed: called when the broker refuses the edge or the consumer.
         """
         self.number = number
-        self.lanes: Lanes[KeyedDelivery] = Lanes()
+        self.held = HeldDeliveries(number, room)
         self.is_active = False
-        self._held_bytes = 0
-        self._kept = 0  # deliveries that are in a lane, or out of it and not settled
         self._edge = edge
         self._queue = edge.queues[number]
         self._tag = tag
@@ -158,16 +103,8 @@ class Partition(ChannelListener):
         self._connection = connection
         self._channel = connection.channel(self, f"consume {self._queue!r}")
         self._state = _State.OFF
-        self._generation = 0
-        self._unacked = UnackedDeliveries()
-        self._started: set[KeyedDelivery] = set()  # until they are settled
-        self._retrying: set[KeyedDelivery] = set()  # they wait for their next attempt
-        self._settled: list[KeyedDelivery] = []  # since the last flush
-        self._pace = SettlementPace()
         self._is_waiting_to_ack = False
-        self._suspects: set[int] = set()  # tags of what has often been delivered in vain
         self._comes_back = False  # it is left only to be consumed again
-        self._is_given_away = False  # what is not in a lane comes again with the channel
         self._since = 0.0  # when it began to leave
         self._kept_until = 0.0
 
@@ -189,35 +126,15 @@ class Partition(ChannelListener):
         return self._state in {_State.LEAVING, _State.ENDING}
 
     @property
-    def is_busy(self) -> bool:
-        """Whether something has been started and is not settled."""
-        return bool(self._started)
-
-    @property
     def is_gone(self) -> bool:
         """Whether it is left for good, and the broker has closed the channel, or is gone."""
         return self._state is _State.GONE
 
     @property
-    def in_flight(self) -> int:
-        """Count what is not settled."""
-        return len(self._unacked)
-
-    @property
-    def outstanding(self) -> int:
-        """Count what the broker awaits an ack for."""
-        return len(self._unacked) + self._unacked.to_ack
-
-    @property
     def may_move(self) -> bool:
         """Whether it can be passed on to another replica now: see SUSPICIOUS, KEEP_SECONDS."""
         is_settled = self._state is _State.CONSUMING and monotonic() > self._kept_until
-        return is_settled and not self.is_suspicious
-
-    @property
-    def is_suspicious(self) -> bool:
-        """Whether something is held that may end this process."""
-        return bool(self._suspects)
+        return is_settled and not self.held.is_suspicious
 
     def forget_moves(self) -> None:
         """Let it be passed on again at once: there are more replicas, or fewer, than before."""
@@ -250,48 +167,17 @@ class Partition(ChannelListener):
         if self._channel.is_lost:
             return
         was_active, self.is_active = self.is_active, True
-        self._unacked.receive([each[0] for each in arrivals], [len(each[3]) for each in arrivals])
-        for arrival in arrivals:
-            self._keep(KeyedDelivery(self, self._generation, *arrival))
+        self.held.receive(arrivals)
         self._reader.note_ready(self)
         if not was_active:
             self._reader.note_active()
 
-    def _keep(self, delivery: KeyedDelivery) -> None:
-        """Put a delivery into its lane; or let it come again, with all that follows: too much."""
-        if self._reader.is_overfull and self._kept >= KEPT_AT_LEAST:
-            self._is_given_away = True
-        if self._is_given_away or self._state is _State.ENDING:
-            return
-        self._kept += 1
-        self._hold(len(delivery.body))
-        self.lanes.add(delivery)
-        if delivery.in_vain >= SUSPICIOUS:
-            self._suspects.add(delivery.tag)
-
-    def _hold(self, size: int) -> None:
-        self._held_bytes += size
-        self._reader.held_bytes += size
-
     def lost(self) -> None:
-        """Forget what was held: the broker gives it out again, in order.
-
-        What a handler works on keeps its key until it returns: nothing of that key runs beside it.
-        """
-        self._generation += 1
-        self._unacked = UnackedDeliveries()
-        self._pace = SettlementPace()
-        for delivery in self._started | self._retrying:
-            if not delivery.is_running:
-                self.lanes.release(delivery)
-        self.lanes.clear()
-        for several in (self._started, self._retrying, self._suspects, self._settled):
-            several.clear()
-        self._hold(-self._held_bytes)
-        self._kept = 0
+        """Forget what was held: the broker gives it out again, in order."""
+        self.held.lost()
         is_for_good = self.is_gone or (self.is_leaving and not self._comes_back)
         self._state = _State.GONE if is_for_good else _State.OFF
-        self.is_active = self._is_given_away = self._comes_back = False
+        self.is_active = self._comes_back = False
         self._reader.note_lost()
 
     def consumer_cancelled(self) -> None:
@@ -309,100 +195,30 @@ class Partition(ChannelListener):
 
     # Its deliveries
 
-    def is_current(self, delivery: KeyedDelivery) -> bool:
-        """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
-        return delivery.generation == self._generation and delivery.tag in self._unacked
-
     def take(self) -> list[KeyedDelivery]:
-        """Start the first of each key that nothing else is under way of."""
-        if self._state is not _State.CONSUMING:
-            return []
-        taken = self.lanes.take()
-        self._started.update(taken)
-        for delivery in taken:
-            delivery.is_running = True
-        return taken
-
-    def handler_ended(self, delivery: KeyedDelivery) -> None:
-        """Note that a handler has ended."""
-        delivery.is_running = False
-        if not self.is_current(delivery):
-            self.lanes.release(delivery)
-            self._reader.note_ready(self)
-
-    def put_back(self, delivery: KeyedDelivery) -> None:
-        """Take back what no handler has started, or what is to have another attempt."""
-        delivery.is_running = False
-        self._started.discard(delivery)
-        self._retrying.discard(delivery)
-        if self.is_current(delivery):
-            self.lanes.put_back(delivery)
-        else:
-            self.lanes.release(delivery)
-        self._reader.note_ready(self)
-
-    def wait_for_retry(self, delivery: KeyedDelivery) -> None:
-        """Let it keep its key while it waits for its next attempt, and nothing else wait for it."""
-        delivery.failed_here += 1
-        self._started.discard(delivery)
-        self._retrying.add(delivery)
-
-    def expect(self, delivery: KeyedDelivery, outputs: int) -> bool:
-        """Note that the work is done; tell whether the delivery is ours still."""
-        if not self.is_current(delivery):
-            return False
-        self._unacked.expect(delivery.tag, outputs)
-        if not outputs:
-            self._settled.append(delivery)
-        return True
-
-    def confirmed(self, delivery: KeyedDelivery) -> bool:
-        """Note that an output is confirmed; tell whether the delivery may be acked by that."""
-        is_last = delivery.generation == self._generation and self._unacked.confirmed(delivery.tag)
-        if is_last:
-            self._settled.append(delivery)
-        return is_last
-
-    def withdraw(self, delivery: KeyedDelivery) -> bool:
-        """Expect no more outputs of a delivery; tell whether some were."""
-        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
-
-    def let_go(self, delivery: KeyedDelivery) -> None:
-        """Do no more about a delivery: it comes again when the channel has ended."""
-        if self.is_current(delivery):
-            self._unacked.withdraw(delivery.tag)
-            self._started.discard(delivery)
+        """Start what may be handled now."""
+        return self.held.take() if self._state is _State.CONSUMING else []
 
     def dead_letter(self, delivery: KeyedDelivery) -> None:
         """Have the broker dead-letter it as it is (basic.reject)."""
-        if not self._channel.is_open:
-            return  # it comes again
-        self._unacked.drop(delivery.tag)
-        self._channel.reject(delivery.tag, requeue=False)
-        self._settled.append(delivery)
+        if self._channel.is_open:  # else it comes again
+            self.held.drop(delivery)
+            self._channel.reject(delivery.tag, requeue=False)
 
     def flush(self) -> None:
         """Let the next of each key that was settled be started, and send the acks that are due."""
-        for delivery in self._settled:
-            self._started.discard(delivery)
-            self._suspects.discard(delivery.tag)
-            self._hold(-len(delivery.body))
-            self._kept -= 1
-            self.lanes.release(delivery)
-        self._settled.clear()
-        if self.lanes.is_ready:
+        self.held.clear_settled()
+        if self.held.is_ready:
             self._reader.note_ready(self)
-        self._send_acks()
-        if self._is_given_away and not self._kept and self._state is _State.CONSUMING:
+        self._send_acks(at_once=self.is_leaving)
+        if self.held.is_used_up and self._state is _State.CONSUMING:
             self.leave(comes_back=True)
 
-    def _send_acks(self, *, at_once: bool = False) -> None:
-        if not self._channel.is_open:
+    def _send_acks(self, *, at_once: bool) -> None:
+        if not self.held.to_ack or not self._channel.is_open:
             return
         now = monotonic()
-        is_short = 2 * self._unacked.to_ack >= DEPTH
-        at_once = at_once or is_short or self.is_leaving or self.is_suspicious
-        due = self._pace.take_due(self._unacked, now, acks_at_once=at_once)
+        due = self.held.due(now, at_once=at_once)
         for ack in due.acks:
             self._channel.ack(ack.tag, multiple=ack.multiple)
         if due.next_at < inf and not self._is_waiting_to_ack:
@@ -431,17 +247,7 @@ class Partition(ChannelListener):
             self._state, self._since = _State.LEAVING, monotonic()
             self._reader.withdraw_unstarted()
         if not comes_back:
-            self._give_away()
-
-    def _give_away(self) -> None:
-        """Keep nothing of what has not been started: it comes again, here or elsewhere."""
-        self._is_given_away = True
-        self.lanes.clear()
-        for delivery in self._retrying:
-            self.lanes.release(delivery)
-        self._retrying.clear()
-        self._hold(sum(len(each.body) for each in self._started) - self._held_bytes)
-        self._kept = len(self._started)
+            self.held.give_away()
 
     def go_on_leaving(self, patience_seconds: float) -> None:
         """End the channel once all that was started is settled; do not wait for that for ever.
@@ -450,11 +256,11 @@ class Partition(ChannelListener):
         """
         if self._state is not _State.LEAVING:
             return
-        if not self._started:
-            self._send_acks()  # none waits for its step any more
+        if not self.held.started:
+            self._send_acks(at_once=True)  # none waits for its step any more
             self._state = _State.ENDING
-            self._await_acks(self._generation, ACK_ROUNDS)
-            end = partial(self._await_acks, self._generation, 0)
+            self._await_acks(self.held.generation, ACK_ROUNDS)
+            end = partial(self._await_acks, self.held.generation, 0)
             self._connection.call_later(END_SECONDS, end)
         elif self._is_only_passed_on and monotonic() > self._since + patience_seconds:
             self._state, self._comes_back = _State.CONSUMING, False
@@ -471,7 +277,7 @@ class Partition(ChannelListener):
         It confirms none, and buffers some in the channel (see `pace`), to be lost with it. So it is
         given time: as long as its queue takes to answer a few questions.
         """
-        if generation != self._generation:
+        if generation != self.held.generation:
             return
         if rounds:
             again = partial(self._await_acks, generation, rounds - 1)
@@ -480,7 +286,7 @@ class Partition(ChannelListener):
             self._end()
 
     def _end(self, reason: str | None = None) -> None:
-        self._reader.requeued += len(self._unacked)
+        self._reader.requeued += self.held.in_flight
         self._kept_until = monotonic() + KEEP_SECONDS
         self._channel.forget_consumer()
         if self.is_leaving and not self._comes_back:

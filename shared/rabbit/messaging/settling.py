@@ -6,7 +6,6 @@ from time import monotonic
 from rabbit.amqp.channel import Channel
 from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
-from rabbit.errors import TooLargeError
 from rabbit.logs import Logger
 from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.pace import SettlementPace
@@ -32,7 +31,7 @@ class SettlingConsumer(ChannelListener):
             connection: a connection that nothing is published on.
             edge: what to consume.
             purpose: what the channel is for, as in "cannot ...".
-            log: told of what is left to the broker.
+            log: told when the broker cancels the consumer.
         """
         self.edge = edge
         self.requeued = 0
@@ -127,24 +126,12 @@ class SettlingConsumer(ChannelListener):
             self._unacked.drop(delivery.tag)
             self._channel.reject(delivery.tag, requeue=requeue)
 
-    def dead_letter(self, delivery: Delivery, error: TooLargeError) -> None:
-        """Have the broker dead-letter what it lets nobody publish; the log says why.
+    def dead_letter(self, delivery: Delivery) -> None:
+        """Have the broker dead-letter a delivery as it is (basic.reject), if it is current.
 
-        Its queue does that byte for byte, whatever the size, and so without a reason of ours. It
-        has a dead-letter exchange: nothing else is sent to dead letters (`Edge.dead`).
-
-        Args:
-            delivery: nothing is done unless it is current.
-            error: why it could not be sent there.
+        Its queue has a dead-letter exchange: nothing else is sent to dead letters (`Edge.dead`).
         """
-        if self.is_current(delivery):
-            self._log.warning(
-                "left to the broker to dead-letter: without a reason, and with no other attempt",
-                message_id=delivery.id,
-                dead_letters=self.edge.dead,
-                reason=str(error),
-            )
-            self.reject(delivery, requeue=False)
+        self.reject(delivery, requeue=False)
 
     # Its channel
 

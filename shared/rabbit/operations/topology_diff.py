@@ -148,20 +148,26 @@ class TopologyDiff:
                 elif (there.type, there.auto_delete) != (type_, auto_delete):
                     detail = f"declared {_shown(item)}, there is {_shown(there)}"
                     yield Finding("differs", "exchange", name, detail, stages)
-            case Queue(name, arguments):
-                if name not in broker.queues:
-                    yield Finding("missing", "queue", name, start, stages)
-                    return
-                if name.endswith(CENSUS_SUFFIX):
-                    yield from _partitions_differ(item, broker.queues[name], stages)
-                    return
-                for detail in _differences(dict(arguments), broker.queues[name]):
-                    yield Finding("differs", "queue", name, detail, stages)
+            case Queue():
+                yield from self._compare_queue(item, start, stages)
             case Binding(exchange, queue, key):
                 ends = exchange in broker.exchanges and queue in broker.queues
                 if ends and item not in broker.bindings:
                     name = f"{exchange} → {queue}"
                     yield Finding("missing", "binding", name, f"key {key!r}; {start}", stages)
+
+    def _compare_queue(
+        self, queue: Queue, start: str, stages: tuple[str, ...]
+    ) -> Iterator[Finding]:
+        there = self._broker.queues.get(queue.name)
+        if there is None:
+            if not self._is_beyond_partitions(queue.name):
+                yield Finding("missing", "queue", queue.name, start, stages)
+        elif queue.name.endswith(CENSUS_SUFFIX):
+            yield from _partitions_differ(queue, there, stages)
+        else:
+            for detail in _differences(dict(queue.arguments), there):
+                yield Finding("differs", "queue", queue.name, detail, stages)
 
     def _contradictions(self) -> Iterator[Finding]:
         """Find what two stages declare in different ways: the second one cannot start."""
@@ -173,8 +179,11 @@ class TopologyDiff:
             if first != item:
                 both = (*by, *stages)
                 detail = f"{_shown(first)} by {both[0]}, {_shown(item)} by {stages[0]}"
-                kind = type(item).__name__.lower()
-                yield Finding("contradiction", kind, item.name, detail, both)
+                kind, name = type(item).__name__.lower(), item.name
+                if name.endswith(CENSUS_SUFFIX):
+                    kind, name = "edge", name.removesuffix(CENSUS_SUFFIX)
+                    detail += ": set the same for all who write or read it"
+                yield Finding("contradiction", kind, name, detail, both)
 
     def _losing(self) -> Iterator[Finding]:
         """Find policies that take from a queue of ours what is to be kept: each effect once."""
@@ -236,6 +245,8 @@ class TopologyDiff:
     def _orphaned(self) -> Iterator[Finding]:
         known = self._own | {each.name for each, _ in self._declared if isinstance(each, Queue)}
         for name in sorted(self._broker.queues.keys() - known):
+            if f"{_edge_of_partition(name)}{CENSUS_SUFFIX}" in known:
+                continue  # of another number of partitions, which is told: see `_partitions_differ`
             if self._looks_like_ours(name):
                 number = self._broker.messages.get(name, 0)
                 detail = (
@@ -280,13 +291,18 @@ class TopologyDiff:
                 detail = "no command reaches this replica: make halt binds it again, and halts it"
                 yield Finding("missing", "binding", f"{CONTROL_EXCHANGE} → {name}", detail)
 
+    def _is_beyond_partitions(self, name: str) -> bool:
+        """Tell whether an ordered edge has fewer partitions than that, which is told."""
+        edge = _edge_of_partition(name)
+        there = self._broker.queues.get(f"{edge}{CENSUS_SUFFIX}", {}).get("x-max-length")
+        return there is not None and int(name.removeprefix(f"{edge}.")) >= there
+
     def _looks_like_ours(self, name: str) -> bool:
         """Tell by the exchanges beside it whether a queue is of a stage that there was."""
         if name.startswith(f"{CONTROL_EXCHANGE}."):
             return False
         exchanges = self._broker.exchanges
-        edge, _, number = name.rpartition(".")
-        if f"{edge}{CENSUS_SUFFIX}" in self._broker.queues and number.isdigit():
+        if f"{_edge_of_partition(name)}{CENSUS_SUFFIX}" in self._broker.queues:
             return True
         return Edge(name).dead in exchanges or (bool(PARTS.search(name)) and name in exchanges)
 
@@ -301,6 +317,12 @@ def _differences(declared: Mapping[str, Any], there: Mapping[str, Any]) -> Itera
         one, other = declared.get(name), there.get(name)
         if one != other:
             yield f"{name}: declared {_value(one)}, there is {_value(other)}"
+
+
+def _edge_of_partition(name: str) -> str:
+    """Return the ordered edge that a queue may be a partition of, by its name; "" otherwise."""
+    edge, _, number = name.rpartition(".")
+    return edge if number.isdecimal() else ""
 
 
 def _partitions_differ(
@@ -324,6 +346,8 @@ def _shown(item: Declaration) -> str:
     match item:
         case Exchange(_, type_, auto_delete):
             return f"{type_}{', auto-delete' if auto_delete else ''}"
+        case Queue(name, arguments) if name.endswith(CENSUS_SUFFIX):
+            return f"PARTITIONS={arguments['x-max-length']}"
         case Queue(_, arguments):
             return ", ".join(f"{name}={value}" for name, value in sorted(arguments.items()))
     return str(item)

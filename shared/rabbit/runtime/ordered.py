@@ -1,9 +1,10 @@
 """A message's way through a replica that reads an ordered edge: of each key one at a time."""
 
 from rabbit.amqp.connection import Connection
+from rabbit.errors import Reject
 from rabbit.messaging.delivery import Delivery
+from rabbit.messaging.held import KeyedDelivery
 from rabbit.messaging.ordered_consumer import OrderedConsumer
-from rabbit.messaging.partition import KeyedDelivery
 from rabbit.messaging.prefetch import FixedPrefetch
 from rabbit.runtime.dispatcher import Dispatcher
 from rabbit.runtime.handler import Call
@@ -12,10 +13,10 @@ from rabbit.topology import Edge
 
 
 class OrderedDispatcher(Dispatcher):
-    """Takes messages through `work`; the next of a key begins when the one before is settled.
+    """Takes messages through `work`; the next of a key begins after the one before.
 
-    That is when its outputs are confirmed, so that it may be acked; or when it is confirmed as a
-    dead letter. What has failed is tried again here, and keeps its key until then.
+    That is when `work` has returned, or it is confirmed as a dead letter. What has failed is tried
+    again here, and keeps its key until then.
     """
 
     _consumer: OrderedConsumer
@@ -28,6 +29,7 @@ class OrderedDispatcher(Dispatcher):
             self._log,
             put_back_unstarted=self._requeue_unstarted,
             on_lost=self._drop_void,
+            on_hopeless=self._give_up_hope,
             on_failed=self.fail,
         )
 
@@ -42,6 +44,7 @@ class OrderedDispatcher(Dispatcher):
 
     def pause(self, *, alone: bool) -> None:
         """Start nothing, and hold what there is; who is paused alone lets the others have it."""
+        self._is_to_pause = alone  # then what the broker does not take now goes, too
         self._consumer.pause()
         if alone:
             self._consumer.stand_aside()
@@ -73,6 +76,14 @@ class OrderedDispatcher(Dispatcher):
         """Count what the broker counts, too: with this process our own count of attempts ends."""
         _keyed(delivery).count_in_vain()
         super()._time_out(delivery)
+
+    def _give_up_hope(self, delivery: KeyedDelivery) -> None:
+        """Make a dead letter of what ends each process, and let its key go on."""
+        error = Reject(
+            f"delivered {delivery.in_vain} times, and each time the process ended before it was "
+            "handled: it is not tried again"
+        )
+        self._message_failed(delivery, error)
 
     def _requeue_unstarted(self) -> None:
         """Put it back into its lane: it goes back to its queue when its channel ends."""

@@ -1,7 +1,9 @@
-"""Print when the handling of each message begins and ends; fail, or wait, where a text says so."""
+"""Print when the handling of each message begins and ends; fail, or die, where a text says so."""
 
 import json
+import os
 import random
+import signal
 import sys
 import time
 
@@ -17,20 +19,20 @@ class KeyedSettings(Settings):
     failing: NonNegativeFloat = Field(0.0, le=1, description="how many calls fail, 0 to 1")
 
 
-class Keyed(Consumer):
-    """Tell of each message."""
+class Telling(Consumer):
+    """Tells of each message."""
 
     Settings = KeyedSettings
     settings: KeyedSettings
 
-    def work(self, message: str) -> None:
-        """Say that it begins, take the time, say how it ends."""
-        begun = time.monotonic()
-        time.sleep(self.settings.delay)
+    def tell(self, message: str, begun: float) -> None:
+        """Say when it began and how it ends, and have it end so: `!` fails, `#` kills."""
+        if message.endswith("#"):
+            os.kill(os.getpid(), signal.SIGKILL)
         is_bad = message.endswith("!") or random.random() < self.settings.failing  # noqa: S311
         known = {
             "key": self.message.routing_key,
-            "text": message,
+            "text": message[:20],
             "attempt": self.message.attempt,
             "began": begun,
             "ended": time.monotonic(),
@@ -41,6 +43,16 @@ class Keyed(Consumer):
         if is_bad:
             msg = "it is bad"
             raise ValueError(msg)
+
+
+class Keyed(Telling):
+    """Takes its time in a thread."""
+
+    def work(self, message: str) -> None:
+        """Say that it begins, take the time, say how it ends."""
+        begun = time.monotonic()
+        time.sleep(self.settings.delay)
+        self.tell(message, begun)
 
 
 if __name__ == "__main__":

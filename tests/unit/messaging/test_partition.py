@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rabbit.messaging import ordered_consumer, partition
+from rabbit.messaging import held, ordered_consumer
+from rabbit.messaging.held import DEPTH, HOPELESS, KeyedDelivery
 from rabbit.messaging.ordered_consumer import OrderedConsumer
-from rabbit.messaging.partition import KeyedDelivery
 from rabbit.topology import Edge
 from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, log
 
@@ -19,6 +19,7 @@ class Desk:
         self.loop = ScriptedLoop()
         connection = ScriptedConnection(self.loop)
         self.running: list[KeyedDelivery] = []
+        self.hopeless: list[KeyedDelivery] = []
         self.consumer = OrderedConsumer(
             as_connection(connection),
             Edge("orders", "ordered", partitions=1),
@@ -26,6 +27,7 @@ class Desk:
             log,
             put_back_unstarted=lambda: None,
             on_lost=lambda: None,
+            on_hopeless=self.hopeless.append,
             on_failed=lambda error: pytest.fail(str(error)),
         )
         self.census, self.channel = connection.users
@@ -126,7 +128,7 @@ def test_a_consumer_that_is_cancelled_is_told_of_and_waited_for(desk: Desk) -> N
     assert str(reason).startswith("'orders.0' is consumed no more")
     assert "make doctor" in str(reason)
     desk.pass_time()
-    assert ("consume", partition.DEPTH) in desk.take_sent()
+    assert ("consume", DEPTH) in desk.take_sent()
 
 
 @pytest.mark.usefixtures("an_ack_is_due")
@@ -142,7 +144,7 @@ def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have what is slow be waited for not at all, and much be too much soon."""
     monkeypatch.setattr(ordered_consumer, "PATIENCE_SECONDS", -1.0)
     monkeypatch.setattr(ordered_consumer, "MOST_BYTES", 5)
-    monkeypatch.setattr(partition, "KEPT_AT_LEAST", 3)
+    monkeypatch.setattr(held, "KEPT_AT_LEAST", 3)
     yield  # noqa: PT022
 
 
@@ -183,7 +185,7 @@ def test_who_is_paused_alone_lets_the_others_have_it(desk: Desk) -> None:
     assert desk.consumer.in_flight == 0
 
     desk.consumer.resume()
-    assert desk.take_sent() == [("consume", partition.DEPTH)]
+    assert desk.take_sent() == [("consume", DEPTH)]
     assert desk.census.sent[-1] == ("consume", 1)
     assert desk.consumer.is_consuming
 
@@ -200,3 +202,46 @@ def test_who_is_paused_with_its_stage_holds_what_it_has(desk: Desk) -> None:
     desk.consumer.resume()
     desk.turn()
     assert desk.texts == ["a2"]
+
+
+def test_the_next_of_a_key_begins_when_work_has_returned(desk: Desk) -> None:
+    """It does not wait for the confirms; each is acked with its own."""
+    desk.deliver("a1", "a2", key="a")
+    [first] = desk.running
+    desk.consumer.handler_ended(first)
+    desk.consumer.expect(first, 1)
+    desk.turn()
+    assert desk.texts == ["a1", "a2"]
+    assert desk.take_sent() == []
+
+    assert desk.consumer.output_confirmed(first)
+    desk.turn()
+    assert desk.take_sent() == [("ack", 1)]
+
+
+def test_what_ends_each_process_is_given_up_and_what_is_behind_it_is_not(desk: Desk) -> None:
+    """The first of its key is: all other keys have had their turn before it by now."""
+    desk.deliver("it kills", "innocent", key="k", in_vain=HOPELESS)
+    desk.deliver("another", key="other", in_vain=HOPELESS - 1)
+    assert [each.text for each in desk.hopeless] == ["it kills"]
+    assert desk.texts == ["another"]
+
+    desk.consumer.may_ack(desk.hopeless[0])
+    desk.turn()
+    assert desk.texts == ["another", "innocent"]
+    assert len(desk.hopeless) == 1
+
+
+def test_what_is_let_go_of_comes_again_though_the_partition_is_kept(desk: Desk) -> None:
+    """It was to be passed on, or paused; then all the rest is handled, and the channel replaced."""
+    desk.deliver("stuck", key="a")
+    desk.deliver("b", key="b")
+    desk.consumer.requeue(desk.running.pop(0))
+    desk.turn()
+    desk.settle("b")
+    desk.turn()
+    desk.turn()
+
+    assert [what for what, _ in desk.take_sent()] == [
+        *("ack", "forget the consumer", "replace", "consume")
+    ]

@@ -195,3 +195,55 @@ def test_replicas_that_no_command_reaches_are_told() -> None:
     [found] = TopologyDiff([], alone).findings()
     assert (found.problem, found.name) == ("missing", "control → control.stage.r")
     assert "make halt binds it again" in found.detail
+
+
+def ordered(**partitions: int) -> list[DeclaredStage]:
+    """Return a writer and a reader of an ordered edge, each with so many partitions."""
+    edges = {"writer": "OUTPUT", "reader": "INPUT"}
+    return pipeline(
+        **{
+            name: {f"{side}_QUEUE": "orders", f"{side}_KIND": "ordered", "PARTITIONS": number}
+            for (name, side), number in zip(edges.items(), partitions.values(), strict=True)
+        }
+    )
+
+
+@pytest.mark.parametrize("declared", [1, 3])
+def test_another_number_of_partitions_is_one_finding(declared: int) -> None:
+    """It says how to change it; queues that are too few or too many are not told of beside it."""
+    there = broker(Edge("orders", "ordered", partitions=2))
+    there.consumers["orders.0"] += 1
+
+    [found] = TopologyDiff(ordered(writer=declared, reader=declared), there).findings()
+
+    assert (found.problem, found.what, found.name) == ("differs", "edge", "orders")
+    assert found.detail.startswith(f"PARTITIONS: declared {declared}, there are 2; set it as it is")
+    assert "make repartition ARGS=orders" in found.detail
+    assert found.stages == ("writer", "reader")
+
+
+def test_two_stages_with_different_partitions_contradict_each_other() -> None:
+    """Whichever comes second cannot start; who differs from the broker is told as well."""
+    there = broker(Edge("orders", "ordered", partitions=2))
+    there.consumers["orders.0"] += 1
+
+    contradiction, differs = TopologyDiff(ordered(writer=2, reader=3), there).findings()
+
+    assert (contradiction.problem, contradiction.name) == ("contradiction", "orders")
+    assert contradiction.detail == (
+        "PARTITIONS=2 by writer, PARTITIONS=3 by reader: set the same for all who write or read it"
+    )
+    assert (differs.problem, differs.stages) == ("differs", ("reader",))
+
+
+def test_a_partition_that_is_gone_is_missing() -> None:
+    """Keys go nowhere then."""
+    there = broker(Edge("orders", "ordered", partitions=2))
+    there.consumers["orders.0"] += 1
+    there = replace(
+        there, queues={name: a for name, a in there.queues.items() if name != "orders.1"}
+    )
+
+    found = TopologyDiff(ordered(writer=2, reader=2), there).findings()
+
+    assert ("missing", "orders.1") in {(each.problem, each.name) for each in found}

@@ -20,8 +20,8 @@ PATIENCE_SECONDS = 30
 class Desk:
     """A dispatcher of one partition, with both ends in the test's hands."""
 
-    def __init__(self, work: Callable[["Desk", str], None]) -> None:
-        """Be in line; what fails is tried three times."""
+    def __init__(self, work: Callable[["Desk", str], None], output: Edge | None = None) -> None:
+        """Be in line; what fails is tried three times, and outputs go to `output`."""
         self.loop = ScriptedLoop()
         self.consuming, self.publishing = (ScriptedConnection(self.loop) for _ in range(2))
         edge = Edge("in", "ordered", partitions=1, delays=(1.0, 1.0))
@@ -31,7 +31,7 @@ class Desk:
                 as_loop(self.loop), as_connection(self.consuming), as_connection(self.publishing)
             ),
             edge,
-            Edge("out"),
+            output or Edge("out"),
             Settings.load(handler_timeout=0.01),
             self.handler,
             RetryPolicy(edge, "stage", "replica"),
@@ -111,3 +111,41 @@ def test_outputs_of_what_comes_again_are_not_published_again(writing: Desk, firs
     writing.turn()
 
     assert len(writing.output.published) == 1
+
+
+def test_outputs_keep_their_order_though_work_goes_ahead() -> None:
+    """On an ordered edge the second one of a key is published when a queue has the first."""
+    output = Edge("out", "ordered", partitions=1)
+    desk = Desk(lambda desk, text: desk.handler.write(text, "k"), output)
+    desk.input.deliver("a", "b", key="k")
+    desk.settle_work()
+    desk.turn()
+    desk.settle_work()
+    before = [each.body for each in desk.output.published]
+
+    desk.output.listener.nacked(1, multiple=False)
+    desk.turn()
+    desk.output.listener.acked(2, multiple=False)
+    desk.turn()
+
+    assert before == ["a"]
+    assert [each.body for each in desk.output.published] == ["a", "a", "b"]
+    assert ("ack", 1) in desk.input.sent
+    desk.dispatcher.release()
+
+
+def test_who_is_paused_alone_lets_go_of_what_the_broker_does_not_take(writing: Desk) -> None:
+    """Its partition is another's then, who handles it anew; a stage that is paused waits."""
+    writing.input.deliver("a", key="k")
+    writing.settle_work()
+    writing.publishing.blocked = True
+
+    writing.dispatcher.pause(alone=False)
+    writing.turn()
+    assert not writing.dispatcher.is_paused
+
+    writing.dispatcher.pause(alone=True)
+    writing.turn()
+    assert writing.dispatcher.is_paused
+    assert writing.dispatcher.in_flight == 0
+    assert ("ack", 1) not in writing.input.sent

@@ -1,0 +1,305 @@
+"""What a replica holds of one partition: keys side by side, the messages of each key in order.
+
+Book-keeping without a network, as `unsettled` is, which it stands on; `Partition` has the channel.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rabbit.amqp.frames import Arrival
+from rabbit.message import delivered_in_vain
+from rabbit.messaging.delivery import Delivery
+from rabbit.messaging.lanes import Lanes
+from rabbit.messaging.pace import Due, SettlementPace
+from rabbit.messaging.unsettled import UnackedDeliveries
+
+#: How many messages each replica holds (basic.qos); only the active one is given any, so that takes
+#: them from nobody. It must be the same for all, always: RabbitMQ puts what goes back behind what
+#: went back before. So whoever is next has to take all that the one before him has held.
+DEPTH = 100
+
+#: So many are kept in memory, however large they are.
+KEPT_AT_LEAST = 10
+
+#: What has been delivered in vain so often may be what ends processes, and takes others along that
+#: have had no turn before it: so keys are handled in any order then. The partition is not passed on
+#: either, which counts as well.
+SUSPICIOUS = 10
+
+#: The first of a key that has been delivered in vain so often does end them: by now every other key
+#: has had its turn before it. It is given up, unhandled, so that what is behind it is not. Many
+#: replicas that are killed at once count as well, each of them: see PARTITION_DELIVERY_LIMIT.
+HOPELESS = 90
+
+
+class KeyedDelivery(Delivery):
+    """One delivery of a partition.
+
+    Attributes:
+        partition: the number of its partition.
+        failed_here: how often a handler of this process has failed with it.
+        is_running: whether it is with the handlers.
+        is_hopeless: whether it is to be given up; see HOPELESS.
+    """
+
+    __slots__ = ("failed_here", "is_hopeless", "is_running", "partition")
+
+    def __init__(self, partition: int, generation: int, *arrival: Any) -> None:  # noqa: ANN401
+        """Note what an `Arrival` brings; see `Delivery`."""
+        super().__init__(generation, *arrival)
+        self.partition = partition
+        self.failed_here = 0
+        self.is_running = self.is_hopeless = False
+
+    @property
+    def failures(self) -> int:
+        """How many times a handler has failed with it here: nothing else counts it."""
+        return self.failed_here
+
+    @property
+    def in_vain(self) -> int:
+        """How often the broker has counted it as delivered in vain."""
+        return delivered_in_vain(self) if self.redelivered else 0
+
+    def count_in_vain(self) -> None:
+        """Count what the broker has counted as failures here, too."""
+        self.failed_here += self.in_vain
+
+
+class Room:
+    """How many bytes a replica may hold in memory, of all partitions together.
+
+    Attributes:
+        left: how many more; less than none: that many too much are held.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        """Begin with all of it."""
+        self.left = most_bytes
+
+
+class HeldDeliveries:
+    """The deliveries of one partition, on one channel after the other.
+
+    A key's next message may be started once its handler has returned: see `expect`.
+
+    Attributes:
+        generation: which channel it is.
+        is_given_away: whether nothing more is kept: it comes again with the channel.
+        started: what is with the handlers, or has been and is not settled.
+    """
+
+    def __init__(self, partition: int, room: Room) -> None:
+        """Hold nothing yet of this partition; `room` is shared with the others."""
+        self.generation = 0
+        self.is_given_away = False
+        self.started: set[KeyedDelivery] = set()
+        self._room = room
+        self._kept = 0  # deliveries that are in a lane, or out of it and not settled
+        self._kept_bytes = 0
+        self._partition = partition
+        self._lanes: Lanes[KeyedDelivery] = Lanes()
+        self._unacked = UnackedDeliveries()
+        self._pace = SettlementPace()
+        self._retrying: set[KeyedDelivery] = set()  # they wait for their next attempt
+        self._settled: list[KeyedDelivery] = []  # since the last `clear_settled`
+        self._suspects: set[int] = set()  # tags of what has often been delivered in vain
+
+    # What it is
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to start."""
+        return self._lanes.is_ready
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing that was kept is left, and the rest comes again."""
+        return self.is_given_away and not self._kept
+
+    @property
+    def in_flight(self) -> int:
+        """Count what is not settled."""
+        return len(self._unacked)
+
+    @property
+    def to_ack(self) -> int:
+        """Count what may be acked, and is not yet."""
+        return self._unacked.to_ack
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether something is held that may end this process."""
+        return bool(self._suspects)
+
+    def is_current(self, delivery: KeyedDelivery) -> bool:
+        """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
+        return delivery.generation == self.generation and delivery.tag in self._unacked
+
+    # What comes and goes
+
+    def receive(self, arrivals: Sequence[Arrival]) -> None:
+        """Take deliveries into their lanes, in the order in which they came.
+
+        What there is no room for comes again; for some messages there always is.
+        """
+        sizes = [len(arrival[3]) for arrival in arrivals]
+        self._unacked.receive([arrival[0] for arrival in arrivals], sizes)
+        if self.is_given_away:
+            return
+        size = sum(sizes)
+        if size > self._room.left:
+            arrivals = self._fitting(arrivals)
+            size = sum(sizes[: len(arrivals)])
+        self._keep(len(arrivals), size)
+        for arrival in arrivals:
+            delivery = KeyedDelivery(self._partition, self.generation, *arrival)
+            is_first = self._lanes.add(delivery)
+            if delivery.redelivered and delivery.in_vain >= SUSPICIOUS:
+                self._suspects.add(delivery.tag)
+                delivery.is_hopeless = is_first and delivery.in_vain >= HOPELESS
+
+    def _keep(self, count: int, size: int) -> None:
+        """Note so many more messages and bytes, or fewer."""
+        self._kept += count
+        self._kept_bytes += size
+        self._room.left -= size
+
+    def _fitting(self, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """Return those that are kept; the others, and all that follows, come again."""
+        room = self._room.left
+        for number, arrival in enumerate(arrivals):
+            if room < 0 and self._kept + number >= KEPT_AT_LEAST:
+                self.is_given_away = True
+                return arrivals[:number]
+            room -= len(arrival[3])
+        return arrivals
+
+    def give_away(self) -> None:
+        """Keep nothing of what has not been started: it comes again, here or elsewhere."""
+        self.is_given_away = True
+        self._lanes.clear()
+        for delivery in self._retrying:
+            self._lanes.release(delivery)
+        self._retrying.clear()
+        size = sum(len(each.body) for each in self.started)
+        self._keep(len(self.started) - self._kept, size - self._kept_bytes)
+
+    def lost(self) -> None:
+        """Forget all: the broker gives it out again, in order.
+
+        What a handler works on keeps its key until it returns: nothing of that key runs beside it.
+        """
+        self.generation += 1
+        self._unacked = UnackedDeliveries()
+        self._pace = SettlementPace()
+        for delivery in self.started | self._retrying:
+            if not delivery.is_running:
+                self._lanes.release(delivery)
+        self._lanes.clear()
+        for several in (self.started, self._retrying, self._suspects, self._settled):
+            several.clear()
+        self._keep(-self._kept, -self._kept_bytes)
+        self.is_given_away = False
+
+    # What becomes of a delivery
+
+    def take(self) -> list[KeyedDelivery]:
+        """Start the first of each key of which no other is being handled."""
+        taken = self._lanes.take()
+        self.started.update(taken)
+        for delivery in taken:
+            delivery.is_running = True
+        return taken
+
+    def handler_ended(self, delivery: KeyedDelivery) -> None:
+        """Note that a handler has ended."""
+        delivery.is_running = False
+        if delivery.generation != self.generation:
+            self._lanes.release(delivery)
+
+    def put_back(self, delivery: KeyedDelivery) -> None:
+        """Take back what no handler has started, or what is to have another attempt."""
+        delivery.is_running = False
+        self.started.discard(delivery)
+        self._retrying.discard(delivery)
+        if self.is_current(delivery):
+            self._lanes.put_back(delivery)
+        else:
+            self._lanes.release(delivery)
+
+    def wait_for_retry(self, delivery: KeyedDelivery) -> None:
+        """Let it keep its key while it waits for its next attempt, and nothing else wait for it."""
+        delivery.failed_here += 1
+        self.started.discard(delivery)
+        self._retrying.add(delivery)
+
+    def expect(self, delivery: KeyedDelivery, outputs: int) -> bool:
+        """Note that the work is done, so the next of its key may begin; it is acked by confirms.
+
+        Should these not come, because this process ends, say, it is handled again, and so is the
+        next one behind it: the first time they were handled in order.
+
+        Returns:
+            whether the delivery is ours still.
+        """
+        if delivery.generation != self.generation:
+            return False
+        try:
+            self._unacked.expect(delivery.tag, outputs)
+        except KeyError:
+            return False
+        if outputs:
+            self._lanes.release(delivery)
+        else:
+            self._settled.append(delivery)
+        return True
+
+    def output_confirmed(self, delivery: KeyedDelivery) -> bool:
+        """Note that an output is confirmed; tell whether the delivery may be acked by that."""
+        is_last = delivery.generation == self.generation and self._unacked.confirmed(delivery.tag)
+        if is_last:
+            self._settled.append(delivery)
+        return is_last
+
+    def withdraw(self, delivery: KeyedDelivery) -> bool:
+        """Expect no more outputs of a delivery; tell whether some were."""
+        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
+
+    def let_go(self, delivery: KeyedDelivery) -> None:
+        """Do no more about a delivery that was started: it comes again with the channel."""
+        if self.is_current(delivery) and delivery in self.started:
+            self._unacked.withdraw(delivery.tag)
+            self.started.discard(delivery)
+            self._keep(-1, -len(delivery.body))
+            self.is_given_away = True
+
+    def drop(self, delivery: KeyedDelivery) -> None:
+        """Note that the broker is told of a delivery otherwise, before the next acks."""
+        self._unacked.drop(delivery.tag)
+        self._settled.append(delivery)
+
+    def clear_settled(self) -> None:
+        """Forget what is settled, and let the next of each of these keys be started."""
+        if not self._settled:
+            return
+        settled, self._settled = self._settled, []
+        size = 0
+        for delivery in settled:
+            size += len(delivery.body)
+            self._lanes.release(delivery)
+        self._keep(-len(settled), -size)
+        self.started.difference_update(settled)
+        if self._suspects:
+            self._suspects.difference_update(delivery.tag for delivery in settled)
+
+    def due(self, now: float, *, at_once: bool) -> Due:
+        """Return the acks to send.
+
+        Args:
+            now: the time in seconds.
+            at_once: do not wait for more.
+        """
+        is_short = 2 * self._unacked.to_ack >= DEPTH
+        at_once = at_once or is_short or self.is_suspicious
+        return self._pace.take_due(self._unacked, now, acks_at_once=at_once)
