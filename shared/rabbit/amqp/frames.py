@@ -78,6 +78,10 @@ class _Pattern(NamedTuple):
         head: its bytes from the first one to the end of the consumer's tag.
         middle: those behind its own tag and `redelivered`, to the channel of its content header.
         border: the end of that frame, and the type and channel of the body's.
+        start: of the head, the type and the channel.
+        method: of the head, what is behind the frame's size.
+        name: of the middle, the name of the exchange, with its length.
+        behind_key: of the middle, what is behind the routing key.
         exchange: by which they came to their queue, as text.
         routing_key: as text.
     """
@@ -86,12 +90,33 @@ class _Pattern(NamedTuple):
     head: bytes
     middle: bytes
     border: bytes
+    start: bytes
+    method: bytes
+    name: bytes
+    behind_key: bytes
     exchange: str
     routing_key: str
 
+    def another_key(self, data: bytes, at: int) -> tuple[str, int] | None:
+        """Return the routing key of a delivery that differs in nothing else, and the middle's end.
+
+        Raises:
+            IndexError, struct.error: it is not all there.
+        """
+        name_at = at + len(self.head) + _deliver.size
+        if not (data.startswith(self.method, at + 7) and data.startswith(self.name, name_at)):
+            return None
+        key_at = name_at + len(self.name)
+        key_end = key_at + 1 + data[key_at]
+        (size,) = _size.unpack_from(data, at + 3)
+        if key_end - at - 7 != size or not data.startswith(self.behind_key, key_end):
+            return None
+        key = data[key_at + 1 : key_end].decode(errors="surrogateescape")
+        return key, key_end + len(self.behind_key)
+
 
 #: No delivery looks like this.
-_NO_PATTERN = _Pattern(0, b"no frame begins so", b"", b"", "", "")
+_NO_PATTERN = _Pattern(0, b"", b"", b"", b"no frame begins so", b"", b"", b"", "", "")
 
 
 class _Incomplete(Exception):  # noqa: N818 - no error
@@ -195,7 +220,7 @@ class Decoder:
         at, end = 0, len(data)
         self._needed = _FRAME_BYTES
         while end - at >= _FRAME_BYTES:
-            if data.startswith(self._pattern.head, at) and (after := self._read_alike(data, at)):
+            if data.startswith(self._pattern.start, at) and (after := self._read_alike(data, at)):
                 at = after
                 continue
             kind, channel, size = _frame.unpack_from(data, at)
@@ -228,18 +253,25 @@ class Decoder:
     def _read_alike(self, data: bytes, at: int) -> int:
         """Give out the deliveries that look like the last one; return where others begin, or 0.
 
-        What this leaves, incomplete or unexpected, `_take` looks at more closely.
+        They may have other routing keys. What this leaves, incomplete or unexpected, `_take` looks
+        at more closely.
         """
-        channel, head, middle, border, exchange, key = self._pattern
-        listener = self._listeners.get(channel)
+        pattern = self._pattern
+        _, head, middle, border, start, *_, routing_key = pattern
+        listener = self._listeners.get(pattern.channel)
         if listener is None:
             return 0
         arrivals: list[Arrival] = []
         skipped = len(head) + _deliver.size
         try:
-            while data.startswith(head, at) and data.startswith(middle, at + skipped):
+            while data.startswith(start, at):
+                if data.startswith(head, at) and data.startswith(middle, at + skipped):
+                    key, begin = routing_key, at + skipped + len(middle)
+                elif other := pattern.another_key(data, at):
+                    key, begin = other
+                else:
+                    break
                 tag, redelivered = _deliver.unpack_from(data, at + len(head))
-                begin = at + skipped + len(middle)
                 size, basic, _, body_size = _sizes.unpack_from(data, begin)
                 header_end = begin + 4 + size
                 (length,) = _size.unpack_from(data, header_end + 4)
@@ -258,7 +290,7 @@ class Decoder:
         except (IndexError, struct.error):
             pass  # it is not all there
         if arrivals:
-            listener.delivered(exchange, arrivals)
+            listener.delivered(pattern.exchange, arrivals)
         return at if arrivals else 0
 
     def _take(self, listener: FrameListener, data: bytes, at: int, stop: int, channel: int) -> int:
@@ -385,8 +417,18 @@ def _read_delivery(
     exchange = data[middle + 1 : at].decode(errors="surrogateescape")
     key = data[at + 1 : key_end].decode(errors="surrogateescape")
     border = _END_BYTE + _frame.pack(_BODY, channel, 0)[:3]
-    head, alike = data[begin:head_end], data[middle : method_end + 3]
-    pattern = _Pattern(channel, head, alike, border, exchange, key)
+    pattern = _Pattern(
+        channel,
+        head=data[begin:head_end],
+        middle=data[middle : method_end + 3],
+        border=border,
+        start=data[begin : begin + 3],
+        method=data[begin + 7 : head_end],
+        name=data[middle:at],
+        behind_key=data[key_end : method_end + 3],
+        exchange=exchange,
+        routing_key=key,
+    )
     return stop, missing, pattern, (tag, key, properties, body, redelivered & 1 == 1)
 
 

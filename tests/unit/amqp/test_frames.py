@@ -248,6 +248,25 @@ def test_deliveries_are_read_the_same_whatever_comes_before_them(
     ] == decode(sent, cuts, channels=(1, 3))
 
 
+def test_deliveries_with_other_keys_come_together() -> None:
+    """Those of an ordered edge, whose keys take turns: else each would take long."""
+    runs: list[list[str]] = []
+
+    class Runs(ChannelListener):
+        def delivered(self, _exchange: str, arrivals: list[frames.Arrival]) -> None:
+            runs.append([routing_key for _, routing_key, *_ in arrivals])
+
+    keys = ["customer-1", "customer-20", "", "customer-1"]
+    frames.Decoder({1: Runs()}, lambda frame: pytest.fail(repr(frame))).feed(
+        b"".join(
+            deliver(1, tag, b"body", spec.BasicProperties(), key=key)
+            for tag, key in enumerate(keys, 1)
+        )
+    )
+
+    assert runs == [keys[:1], keys[1:]]
+
+
 def test_deliveries_for_a_lane_that_is_gone_go_to_pika() -> None:
     """Also when they resemble those before, which had a listener."""
     heard: list[Any] = []
