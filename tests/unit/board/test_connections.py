@@ -1,5 +1,6 @@
 """Clients that keep the server waiting: real sockets, and uvicorn as the board runs it."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -23,8 +24,10 @@ LARGE = b"x" * 32 * 1024 * 1024
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with little, or with much."""
+    """Answer with little, with much, or late."""
     del receive
+    if scope["path"] == "/late":
+        await asyncio.sleep(2 * QUICK.ask_seconds)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     body = LARGE if scope["path"] == "/large" else b"here"
     await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -131,6 +134,11 @@ def test_who_reads_is_served(serve: Serve) -> None:
     served = serve(QUICK)
 
     assert len(httpx.get(f"http://127.0.0.1:{served.port}/large").content) == len(LARGE)
+
+
+def test_who_has_asked_may_wait_for_the_answer(serve: Serve) -> None:
+    """Longer than it may take to ask."""
+    assert httpx.get(f"http://127.0.0.1:{serve(QUICK).port}/late").text == "here"
 
 
 def test_one_address_has_so_many_connections(serve: Serve) -> None:
