@@ -154,7 +154,7 @@ def test_headers_keep_their_numbers(
     expected = {"price": 1.5, "deep": {"a": -0.25}, "short": 2}
     for seen in [*worker.objects, letter.headers]:
         assert {name: value for name, value in seen.items() if name in expected} == expected
-    assert "setting it up again" in worker.log
+    assert "channel is set up again" in worker.log
     assert "unavailable" not in worker.log
     assert worker.halt() == 0
 
