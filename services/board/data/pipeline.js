@@ -81,7 +81,7 @@ class Queue {
     setText(this.path, `queue${row.writers.length ? `, from ${row.writers.join(", ")}` : ""}${row.reader ? "" : ", read by nobody"}`);
     setChildren(this.depth, number(row.waiting), h("small", null, row.waiting === 1 ? " message" : " messages"));
     setText(this.pace, `in ${rate(row.in)} · out ${rate(row.out)}${row.waiting ? ` · ${eta(row.eta)}` : ""}`);
-    setText(this.others, row.waiting ? `${number(row.ready)} ready${oldest(row)} · ${number(row.in_flight)} in flight · ${number(row.retrying)} retrying` : "");
+    setText(this.others, row.waiting ? `${number(row.ready)} ready${oldest(row)} · ${number(row.in_flight)} in flight${row.retrying ? ` · ${number(row.retrying)} retrying` : ""}` : "");
     this.fill.style.height = `${row.waiting ? Math.min(100, 8 + 18 * Math.log10(row.waiting)) : 0}%`;
     this.tube.classList.toggle("moving", row.out > 0 && row.waiting > 0);
     this.line.update(row.line);
