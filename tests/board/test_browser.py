@@ -95,7 +95,7 @@ def test_on_a_phone_in_the_dark_with_the_keyboard(line: Line, window: Windows) -
     assert page.run("return document.documentElement.scrollWidth") == 360
     buttons = page.run("return [...document.querySelectorAll('button')].map(b => b.innerText)")
     assert {"Halt", "Drain", "Replay all", "Halt all"} & set(buttons) == set()
-    _watch(page, 10)
+    page.see("All is caught up in about", seconds=60)
     page.run("window.scrollTo(0, 0)")
     page.picture("phone", whole=False)
     page.press("Show Reject of my_queue")
