@@ -249,9 +249,8 @@ class HeldDeliveries:
             self._unacked.expect(delivery.tag, outputs)
         except KeyError:
             return False
-        if outputs:
-            self._lanes.release(delivery)
-        else:
+        self._lanes.release(delivery)
+        if not outputs:
             self._settled.append(delivery)
         return True
 
@@ -277,21 +276,17 @@ class HeldDeliveries:
     def drop(self, delivery: KeyedDelivery) -> None:
         """Note that the broker is told of a delivery otherwise, before the next acks."""
         self._unacked.drop(delivery.tag)
+        self._lanes.release(delivery)
         self._settled.append(delivery)
 
     def clear_settled(self) -> None:
-        """Forget what is settled, and let the next of each of these keys be started."""
-        if not self._settled:
-            return
-        settled, self._settled = self._settled, []
-        size = 0
-        for delivery in settled:
-            size += len(delivery.body)
-            self._lanes.release(delivery)
-        self._keep(-len(settled), -size)
-        self.started.difference_update(settled)
-        if self._suspects:
-            self._suspects.difference_update(delivery.tag for delivery in settled)
+        """Forget what is settled."""
+        if settled := self._settled:
+            self._settled = []
+            self._keep(-len(settled), -sum([len(delivery.body) for delivery in settled]))
+            self.started.difference_update(settled)
+            if self._suspects:
+                self._suspects.difference_update([delivery.tag for delivery in settled])
 
     def due(self, now: float, *, at_once: bool) -> Due:
         """Return the acks to send.

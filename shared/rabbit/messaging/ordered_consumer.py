@@ -224,7 +224,7 @@ class OrderedConsumer:
 
     def stand_aside(self) -> None:
         """Be in line for nothing: the others go on, with this replica's share."""
-        if not self.stands_aside:
+        if not (self.stands_aside or self._is_leaving):
             self.stands_aside = True
             self._census.stand_aside()
             for partition in self._partitions:

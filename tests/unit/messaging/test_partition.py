@@ -245,3 +245,17 @@ def test_what_is_let_go_of_comes_again_though_the_partition_is_kept(desk: Desk) 
     assert [what for what, _ in desk.take_sent()] == [
         *("ack", "forget the consumer", "replace", "consume")
     ]
+
+
+def test_who_is_paused_while_it_halts_halts(desk: Desk) -> None:
+    """It does not stand by for a line that it has left."""
+    desk.deliver("a")
+    desk.consumer.cancel()
+    desk.consumer.pause()
+    desk.consumer.stand_aside()
+
+    desk.settle("a")
+    desk.turn()
+
+    assert desk.consumer.is_cancelled
+    assert desk.take_sent()[-1] == ("close", None)
