@@ -14,6 +14,7 @@ from tests.benchmarks.workloads import (
     latency,
     memory,
     observed,
+    ordered,
     payloads,
     pipeline,
     prefetch,
@@ -110,6 +111,7 @@ def goals(runs: Runs) -> Iterator[Goal]:
         f"handler of 100 ms, {_MOST_PRINTERS} printers, against linear",
         runs.figure(slow_handler.name(_MOST_PRINTERS), "ours", "of_linear"),
     )
+    yield from _of_order(runs)
     yield _at_most(
         5,
         "ms",
@@ -148,6 +150,20 @@ def _of_memory(runs: Runs) -> Iterator[Goal]:
         "MiB",
         "memory above idle in a burst of messages of 4 MiB, at most",
         runs.figure(burst.NAME, "ours", "above_idle_mebibytes"),
+    )
+
+
+def _of_order(runs: Runs) -> Iterator[Goal]:
+    name = ordered.name(_MOST_PRINTERS)
+    yield _at_least(
+        0.9,
+        f"{name}, against what the busiest one lets through",
+        runs.figure(name, "ours", "of_possible"),
+    )
+    yield _at_least(
+        0.7,
+        "to_upper from an ordered edge, against a work queue",
+        runs.ratio(ordered.FAST, "ordered", "work", _RATE),
     )
 
 
