@@ -14,6 +14,7 @@ from tests.process import Process
 from tests.waiting import wait_until
 
 KEYED = ("-m", "tests.integration.stages.keyed")
+RELAY = ("-m", "tests.integration.stages.relay")
 SOURCE = ("-m", "tests.integration.stages.keyed_source")
 
 KEYS = [f"customer-{number}" for number in range(50)]
@@ -143,6 +144,45 @@ def test_order_over_all_that_may_happen(
     assert disorder(crowd.handlings) == []
     assert crowd.unexplained() == []
     assert broker.depth(f"{unique('edge')}.dead") == 0
+
+
+@pytest.mark.timeout(300)
+def test_order_through_a_worker(broker: Broker, unique: Unique, start: Start) -> None:
+    """From one ordered edge to the next: relays killed and cut off, outputs nacked, a restart.
+
+    `work` goes ahead of the confirms; what it writes does not.
+    """
+    kind: dict[str, Any] = {"PARTITIONS": PARTITIONS, "RABBITMQ_HEARTBEAT": 2}
+    first: dict[str, Any] = {"OUTPUT_QUEUE": unique("first"), "OUTPUT_KIND": "ordered", **kind}
+    through = {"INPUT_QUEUE": unique("first"), "INPUT_KIND": "ordered", "SAME_KEY": 1, **first}
+    through |= {"OUTPUT_QUEUE": unique("second"), "STAGE": "relay", "CONCURRENCY": 4}
+    writer = start(*SOURCE, **first, KEYS=",".join(KEYS), COUNT=COUNT // 5, ready=False)
+    assert writer.wait(HEAL_SECONDS) == 0  # so there is enough to go ahead with
+    reader = start(*KEYED, INPUT_QUEUE=unique("second"), INPUT_KIND="ordered", **kind)
+    relays = [start(*RELAY, **through, REPLICA=f"r{number}") for number in range(3)]
+    found: list[Handling] = []
+
+    def wait_handled(count: int) -> None:
+        def is_handled() -> bool:
+            found.extend(more_handlings([reader]))
+            numbers = handled(found)
+            return all(numbers[key].issuperset(range(count)) for key in KEYS)
+
+        wait_until(is_handled, HEAL_SECONDS, lambda: f"{count} of each key are handled")
+
+    wait_handled(COUNT // 40)
+    relays[0].kill()
+    relays[0] = start(*RELAY, **through, REPLICA="r0")
+    wait_handled(COUNT // 20)
+    wait_until(lambda: broker.close_connections("relay/r1 "), 20, "its connections are cut")
+    with broker.limited(f"{unique('second')}.0", 1, "%2F"):
+        wait_handled(COUNT // 10)
+    broker.restart()
+    wait_handled(COUNT // 5)
+
+    assert disorder(found) == []
+    assert any("output refused" in relay.log for relay in relays)
+    assert [each.halt() for each in relays] == [0, 0, 0]
 
 
 def cut(broker: Broker, crowd: Crowd) -> None:

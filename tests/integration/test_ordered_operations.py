@@ -47,6 +47,7 @@ def publish(broker: Broker, vhost: str, *texts: str, partitions: int = PARTITION
                 queue.publish(text, key=key)
 
 
+@pytest.mark.thorough
 def test_who_is_paused_alone_is_stood_in_for(
     broker: Broker, vhost: str, control: Control, read: Callable[..., Process]
 ) -> None:
