@@ -136,6 +136,33 @@ def test_three_members(cluster: Cluster, stream: Stream) -> None:
     assert set(members.values()) == {len(_NODES)}
 
 
+@pytest.mark.timeout(600)
+def test_a_stage_does_not_reach_what_brokers_say_to_each_other(
+    cluster: Cluster, stream: Stream
+) -> None:
+    """Erlang's ports are closed to it at each broker, at every address that it can get at."""
+    stream.start()
+    worker = stream.replicas[0]
+    scan = (
+        "import json, socket\n"
+        "hosts = [name + end for name in {nodes} for end in ('', '.distribution')]\n"
+        "def opens(host, port):\n"
+        "    try:\n"
+        "        socket.create_connection((host, port), 2).close()\n"
+        "    except OSError:\n"
+        "        return False\n"
+        "    return True\n"
+        "found = [port for host in hosts for port in (4369, 5672, 25672) if opens(host, port)]\n"
+        "print(json.dumps(found))"
+    ).replace("{nodes}", repr(_NODES))
+    for node in cluster.nodes.values():  # where they are open, and the scan would find them
+        listens = "</dev/tcp/$HOSTNAME.distribution/{}"
+        for port in (4369, 25672):
+            assert node.raw.exec_run(["bash", "-c", listens.format(port)]).exit_code == 0
+
+    assert json.loads(worker.raw.exec_run(["python3", "-c", scan]).output) == [5672] * len(_NODES)
+
+
 @pytest.mark.runs("docker compose kill rabbitmq2", "docker compose start rabbitmq2")
 @pytest.mark.timeout(600)
 def test_leader_killed(cluster: Cluster, stream: Stream) -> None:
@@ -169,14 +196,19 @@ def test_partition(cluster: Cluster, stream: Stream) -> None:
     stream.start()
     leader = cluster.leader(stream.input)
     (name,) = (name for name, node in cluster.nodes.items() if node is leader)
-    network = cluster.containers.client.networks.get(cluster.containers.network)
+    networks = cluster.containers.client.networks
+    clients, others = (
+        networks.get(f"{cluster.pipeline.name}_{each}") for each in ("default", "distribution")
+    )
 
     with stream.fault("cluster: partition", **_ONE_NODE):
-        network.disconnect(leader.id)
+        others.disconnect(leader.id)
+        clients.disconnect(leader.id)
         try:
             stream.wait_flowing(_ELECTION_SECONDS)
         finally:
-            network.connect(leader.id, aliases=[name])
+            others.connect(leader.id, aliases=[f"{name}.distribution"])
+            clients.connect(leader.id, aliases=[name])
         cluster.wait_whole()
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 SECURED = (ROOT / "deploy/secured/brokers.yml").read_text()
-COMPOSE_CLUSTER = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
+DISTRIBUTION = (ROOT / "deploy/cluster/rabbitmq-env.conf").read_text()
 
 #: Kubernetes of today, and the oldest one that may still be about.
 VERSIONS = ("1.37", "1.29")
@@ -328,7 +328,7 @@ def test_brokers_are_those_of_compose() -> None:
     (broker,) = _of_kind("StatefulSet").values()
     spec, container = _pod(broker)
     (start,) = re.findall(r"- >-\n(.*?)  volumes:", SECURED, re.DOTALL)
-    (ticks,) = set(re.findall(r"-kernel net_ticktime \d+", COMPOSE_CLUSTER))
+    (ticks,) = re.findall(r"-kernel net_ticktime \d+", DISTRIBUTION)
     written = {e["name"]: e["data"]["rabbitmq.conf"] for e in _configurations()}
 
     assert container["command"][:2] == ["bash", "-c"]

@@ -14,6 +14,10 @@ SECURED = (ROOT / "deploy/secured/brokers.yml").read_text()
 COMPOSE_CLUSTER = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
 STACK = (ROOT / "deploy/swarm/stack.yml").read_text()
 CLUSTER = (ROOT / "deploy/swarm/cluster.yml").read_text()
+ENCRYPTED = (ROOT / "deploy/swarm/encrypted.yml").read_text()
+
+#: How brokers find each other, on a network of their own.
+FILES = ("distribution", "names")
 
 #: What `docker stack deploy` refuses, ignores, or takes for something else; and health checks, by
 #: which Swarm ends a stage that then does not come back.
@@ -99,13 +103,33 @@ def test_brokers_are_those_of_make_secure() -> None:
 
 
 def test_the_cluster_is_that_of_compose() -> None:
-    """The same nodes and the same time until one is given up, for every stage that there is."""
+    """The same nodes for every stage that there is, and what makes them find each other."""
     hosts = re.compile(r"RABBITMQ_HOST: (\S+)\n")
-    ticks = re.compile(r"-kernel net_ticktime (\d+)\n")
+    own = re.compile(r"networks: \{.*(distribution: \{ aliases: \[\w+\.distribution\] \})")
+    files = re.compile(r"source: (\w+), target: (?:/etc/rabbitmq/(?:conf.d/20|rabbitmq-env|erl))")
 
     assert _services(CLUSTER).keys() == _services(STACK).keys() - {"rabbitmq"}
     assert hosts.findall(CLUSTER) == hosts.findall(COMPOSE_CLUSTER)
-    assert ticks.findall(STACK) == ticks.findall(COMPOSE_CLUSTER)
+    assert len(own.findall(STACK)) == len(set(own.findall(STACK))) == 3
+    assert own.findall(STACK) == own.findall(COMPOSE_CLUSTER)
+    assert files.findall(STACK) == files.findall(COMPOSE_CLUSTER) == ["cluster", *FILES]
+    for name in FILES:
+        (path,) = re.findall(
+            rf"^  {name}: {{ file: ./deploy/(\S+) }}$", COMPOSE_CLUSTER, re.MULTILINE
+        )
+        assert f"file: ../{path} }}" in STACK
+
+
+def test_only_brokers_hear_what_brokers_say() -> None:
+    """It is a network without a way out, encrypted between nodes, and no stage is on it."""
+    (network,) = re.findall(r"^  distribution: (\{ driver.*\})$", STACK, re.MULTILINE)
+    (encrypted,) = re.findall(r"^  distribution: (\{.*\})$", ENCRYPTED, re.MULTILINE)
+
+    assert network == "{ driver: overlay, internal: true }"
+    assert encrypted == network[:-2] + ', driver_opts: { encrypted: "true" } }'
+    for text in (STACK, COMPOSE_CLUSTER):
+        on_it = [name for name, entry in _services(text).items() if "distribution:" in entry]
+        assert on_it == ["rabbitmq", "rabbitmq2", "rabbitmq3"]
 
 
 def test_a_stage_is_not_killed_in_its_drain() -> None:
