@@ -19,7 +19,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 from testcontainers.core.container import DockerContainer
 
 from rabbit.amqp.channel import declare
-from rabbit.topology import Edge, QueueType
+from rabbit.topology import CONTROL_EXCHANGE, Edge, QueueType
 from tests.ports import free_ports
 from tests.support.images import broker_image
 from tests.waiting import wait_until
@@ -301,6 +301,17 @@ class Operator:
         body = text.encode() if isinstance(text, str) else text
         given = pika.BasicProperties(**properties)  # type: ignore[no-untyped-call]
         channel.basic_publish(exchange, key, body, given)
+
+    def command(self, vhost: str, *bodies: str | bytes) -> None:
+        """Publish to the control exchange, which a replica has declared, perhaps just now.
+
+        Other connections see it a moment later than the one that has declared it.
+        """
+        path = f"exchanges/{quote(vhost, safe='')}/{CONTROL_EXCHANGE}"
+        wait_until(lambda: self.api("GET", path), 20, "there is a control exchange")
+        with self.channel(vhost) as channel:
+            for body in bodies:
+                self.send(channel, CONTROL_EXCHANGE, "", body)
 
     def take(self, queue: str, count: int, seconds: float = 30.0, vhost: str = "/") -> list[Taken]:
         """Take exactly `count` messages off a queue, in order; fail when they do not come."""

@@ -420,10 +420,7 @@ def test_malformed_commands_are_ignored_and_logged(
 ) -> None:
     """What is no command of this version changes nothing; the first is told, the others counted."""
     sink = start(*RECORDER, INPUT_QUEUE=unique("in"), RABBITMQ_VHOST=vhost)
-    with broker.channel(vhost) as channel:
-        for body in IGNORED:
-            broker.send(channel, "control", "", body)
-        broker.send(channel, "control", "", b'{"command": "halt", "target": "other"}')
+    broker.command(vhost, *IGNORED, b'{"command": "halt", "target": "other"}')
 
     sink.wait_log(f"ignored={len(IGNORED)}")
     broker.put(unique("in"), ["a"], vhost)
@@ -439,9 +436,7 @@ def test_a_flood_of_malformed_commands_is_told_in_a_few_lines(
     """The count in the log goes up to all of them, and the replica works on."""
     sink = start(*RECORDER, INPUT_QUEUE=unique("in"), RABBITMQ_VHOST=vhost)
     count = 3000
-    with broker.channel(vhost) as channel:
-        for _ in range(count):
-            broker.send(channel, "control", "", b"HALT")
+    broker.command(vhost, *[b"HALT"] * count)
     broker.put(unique("in"), ["a"], vhost)
     wait_until(lambda: sink.lines, 60, "it goes on")
 
@@ -456,8 +451,7 @@ def test_commands_for_an_earlier_process_are_forgotten(
     """A halt that waits for a killed process does not end its successor of the same name."""
     edge: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "REPLICA": "same"}
     start(*RECORDER, RABBITMQ_VHOST=vhost, **edge).kill()
-    with broker.channel(vhost) as channel:
-        broker.send(channel, "control", "", b'{"command": "halt"}')
+    broker.command(vhost, b'{"command": "halt"}')
     wait_until(lambda: broker.depth("control.recorder.same", vhost) == 1, 20, "a command waits")
 
     successor = start(*RECORDER, RABBITMQ_VHOST=vhost, **edge)
