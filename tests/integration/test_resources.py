@@ -323,11 +323,10 @@ def test_a_pool_and_a_connection_for_each_thread(
 
     expected = {"pool", *(f"handler-{slot}" for slot in range(3))}
     wait_until(lambda: connected() == expected, 20, lambda: f"all are there\n{stage.log}")
-    wait_until(lambda: broker.depth(unique("in")) == 0, 20, "all is taken")
+    stored = "SELECT by, count(*) FROM texts GROUP BY by"
+    wait_until(lambda: postgres.rows(stored, url) == [("pool", len(texts))], 20, "all is stored")
     assert stage.halt() == 0, stage.log
     wait_until(lambda: not connected(), 20, "all are gone")
-    stored = postgres.rows("SELECT by, count(*) FROM texts GROUP BY by", url)
-    assert stored == [("pool", len(texts))]
     assert "message failed" not in stage.log
 
 

@@ -148,6 +148,8 @@ class Channel:
         """Close it for good (channel.close); `is_lost` tells when that is done."""
         self.is_wanted = False
         if self._raw is not None and self._raw.is_open:
+            if self._is_on_trial:
+                self._has_lasted()  # for as long as it was needed
             self._raw.add_on_close_callback(lambda *_: self.lost())
             self._connection.close_channel(self._raw)
 

@@ -213,6 +213,22 @@ class Opened:
     def add_on_cancel_callback(self, _function: object) -> None:
         """Cancel nothing."""
 
+    add_on_close_callback = add_on_cancel_callback
+
+
+def test_a_channel_that_is_not_needed_any_more_has_lasted(host: Host) -> None:
+    """As that of a name's lock, which does one thing and is closed."""
+    channel = channel_of(host, Listener())
+    channel.open()
+    host.asked[-1](*TOO_MANY)
+    host.pass_time()
+
+    host.on_open[-1](Opened())
+    channel.close()
+
+    assert host.said == [REFUSED, "broker takes the channel again"]
+    assert host.outage_log.reason is None
+
 
 def test_a_reason_counts_until_a_channel_has_lasted(host: Host) -> None:
     """One that was lost with its connection has not; the next one that lasts ends the trouble."""
