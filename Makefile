@@ -8,7 +8,7 @@
 .PHONY: upgrade preflight ours running
 
 # How many processes run tests: those mostly wait.
-WORKERS ?= 4
+WORKERS ?= 5
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with
 # what it exports from its command line by itself. `given` says which there is: text, file or both.

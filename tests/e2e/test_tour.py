@@ -193,6 +193,7 @@ def test_halt_proves_itself_and_keeps_the_queues(pipeline: Pipeline, broker: Bro
     pipeline.wait_printed(["KEPT"])
 
 
+@pytest.mark.thorough
 def test_halt_twice(pipeline: Pipeline) -> None:
     """A second halt says that nobody is there, and what has become of the containers."""
     first, second = pipeline.make("halt"), pipeline.make("halt", check=False)
@@ -226,6 +227,7 @@ def test_scale_shares_the_work(pipeline: Pipeline) -> None:
     assert all(shares)
 
 
+@pytest.mark.thorough
 def test_slow_case_takes_turns(pipeline: Pipeline) -> None:
     """With a second of work in to_upper and two in the printer, two printers take turns."""
     pipeline.start(printers=2, TO_UPPER_DELAY="1", PRINTER_DELAY="2")
@@ -251,6 +253,7 @@ def test_drain_finishes_everything(pipeline: Pipeline, broker: Broker) -> None:
     assert (broker.messages("my_queue"), broker.messages("upper")) == (0, 0)
 
 
+@pytest.mark.thorough
 def test_foreground(pipeline: Pipeline) -> None:
     """`docker compose up` shows the messages in the foreground, and Ctrl-C stops everything."""
     pipeline.compose("down", "--timeout", "10")
@@ -268,6 +271,7 @@ def test_foreground(pipeline: Pipeline) -> None:
     assert [pipeline.exit_code(each) for each in pipeline.containers("printer")] == [0]
 
 
+@pytest.mark.thorough
 def test_down_keeps_the_data(pipeline: Pipeline) -> None:
     """`make down` removes the containers; what is queued is there after the next start."""
     pipeline.make("halt")

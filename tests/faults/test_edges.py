@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.broker import Broker
 from tests.faults.stream import PREFETCH, Stream
 from tests.waiting import wait_until
@@ -45,6 +47,7 @@ def test_input_queue_deleted(stream: Stream, broker: Broker) -> None:
         source.start()
 
 
+@pytest.mark.quick
 def test_exchanges_deleted(stream: Stream, broker: Broker) -> None:
     """Somebody deletes both exchanges in mid-stream: who publishes makes them again."""
     stream.start()

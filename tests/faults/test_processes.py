@@ -25,6 +25,7 @@ def test_sigterm(stream: Stream) -> None:
             replica.restart()
 
 
+@pytest.mark.quick
 def test_sigkill_of_the_source(stream: Stream) -> None:
     """The source is killed: what it knew to be confirmed arrives."""
     stream.start()

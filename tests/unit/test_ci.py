@@ -23,7 +23,7 @@ def test_the_checks_come_first_and_the_unit_tests_once(tmp_path: Path) -> None:
     assert called == [
         "check",
         "test ARGS=--ignore=tests/unit",
-        "test-faults ARGS=-m thorough",
+        "test-faults ARGS=-m thorough --ignore=tests/faults",
         "test-secured",
         "test-board",
     ]
@@ -43,7 +43,7 @@ def test_without_arguments_all_tests_are_run() -> None:
         for arguments in ([], ["ARGS=--ignore=tests/unit"])
     ]
 
-    always = ["-m", '"not', "thorough", "and", "not", 'board"', "--numprocesses", "4"]
+    always = ["-m", '"not', "thorough", "and", "not", 'board"', "--numprocesses", "5"]
     assert [each.split() for each in planned] == [
         ["deploy/bin/test", "tests", *always],
         ["deploy/bin/test", "tests", *always, "--ignore=tests/unit"],
