@@ -26,6 +26,9 @@ URL_IN_BROWSER = "http://host.docker.internal:{}"
 #: One more, of a proxy with TLS in front of it.
 URL_WITH_TLS = "https://board.example.com"
 
+#: An address of this machine that passes for that proxy's.
+PROXY = "127.0.0.3"
+
 
 @pytest.fixture(scope="session")
 def people(broker: "Broker") -> None:
@@ -105,6 +108,7 @@ def shared_board(
         "PYTHONUNBUFFERED": "1",
         "LISTEN_PORT": str(port),
         "BOARD_URLS": f"{URL_IN_BROWSER.format(port)},{URL_WITH_TLS}",
+        "BOARD_PROXIES": PROXY,
         **broker.environment,
     }
     process = Process(("-m", "services.board"), variables, tmp_path_factory.mktemp("board"))

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.board.conftest import ACTS, LOOKS, PASSWORD, URL_WITH_TLS, Page, RunningBoard
+from tests.board.conftest import ACTS, LOOKS, PASSWORD, PROXY, URL_WITH_TLS, Page, RunningBoard
 from tests.board.crowd import Crowd
 from tests.broker import Broker
 from tests.conftest import Start
@@ -183,6 +183,26 @@ def test_after_a_few_attempts_one_has_to_wait(visit: Visit, broker: Broker) -> N
     ]
 
     assert codes == [403] * 5 + [429]
+
+
+def test_attempts_are_counted_by_the_address_that_a_proxy_tells(
+    visit: Visit, shared_board: RunningBoard, broker: Broker
+) -> None:
+    """And nobody else: who makes up one gains nothing, and locks out nobody who comes that way."""
+    broker.add_user("yve", PASSWORD, tags="monitoring")
+    liar, right = visit(), {"user": "yve", "password": PASSWORD}
+    codes = []
+    for number in range(6):
+        liar.client.headers["x-forwarded-for"] = f"192.0.2.{number}"
+        codes.append(liar.post("/api/login", {"user": "yve", "password": "guessed"}).status_code)
+
+    assert codes == [403] * 5 + [429]
+    by_proxy = httpx.HTTPTransport(local_address=PROXY)
+    with httpx.Client(transport=by_proxy, base_url=shared_board.url) as proxy:
+        told = {"x-forwarded-for": "127.0.0.1"}  # the liar's
+        assert proxy.post("/api/login", json=right, headers=told).status_code == 429
+        told = {"x-forwarded-for": "192.0.2.1"}
+        assert proxy.post("/api/login", json=right, headers=told).status_code == 200
 
 
 def test_logging_out_ends_the_session(visit: Visit) -> None:
