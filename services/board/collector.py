@@ -30,8 +30,10 @@ INTEREST_SECONDS = 30.0
 FRESH_SECONDS = 4.0
 SCRAPE_SECONDS = 8.0
 
-#: How long the broker may take to answer.
+#: How long the broker may take to answer. Each time it has not, it is given twice as long, up to
+#: the second figure: so one that is gone is told soon, and one that is slow is seen after all.
 PATIENCE_SECONDS = 5.0
+MOST_PATIENCE_SECONDS = 30.0
 
 #: After so many that have come and gone, those that are there are learnt anew.
 MOST_GONE = 500
@@ -61,6 +63,7 @@ class Collector:
         self._looked_at = -IDLE_SECONDS
         self._scraped = Scraped(None)
         self._certificates = Certificates(settings)
+        self._patience = PATIENCE_SECONDS
         self._wake = threading.Event()
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
@@ -111,6 +114,7 @@ class Collector:
             try:
                 self._watch()
             except RabbitError as error:
+                self._patience = min(MOST_PATIENCE_SECONDS, 2 * self._patience)
                 self._tell_away(str(error))
             except Exception as error:  # noqa: BLE001 - it looks again, and says so
                 self._log.exception("the look at the pipeline failed: a defect of the board")
@@ -119,8 +123,8 @@ class Collector:
 
     def _watch(self) -> None:
         with ExitStack() as stack:
-            client = stack.enter_context(ControlClient(self._settings, self._log, PATIENCE_SECONDS))
-            management = Management(self._settings, patience_seconds=PATIENCE_SECONDS)
+            client = stack.enter_context(ControlClient(self._settings, self._log, self._patience))
+            management = Management(self._settings, patience_seconds=self._patience)
             replicas = Replicas(client, management)
             looks = Looks(client, management, replicas)
             while not self._is_over:
@@ -132,7 +136,8 @@ class Collector:
                 self._keep(Scraped(look, self._picture["rows"], monotonic() - began, ends))
                 if self._away_since is not None:
                     self._log.info("the broker answers again")
-                self._away_since = None
+                    self._away_since = None
+                self._patience = PATIENCE_SECONDS  # of the next connection
                 self._show(None)
                 if sum(not each.is_there for each in replicas) > MOST_GONE:
                     replicas = Replicas(client, management)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,6 +18,8 @@ from tests.board.conftest import ACTS, LOOKS, PASSWORD, PROXY, URL_WITH_TLS, Pag
 from tests.board.crowd import Crowd
 from tests.broker import Broker
 from tests.conftest import Start
+from tests.integration.proxy import Proxy
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.board
@@ -310,6 +313,29 @@ def test_a_broker_that_stands_still(
         finally:
             broker.container.unpause()
         watch("picture", lambda told: not told["broker"]["why"])
+
+
+def test_a_broker_that_is_slow(visit: Visit, broker: Broker, start: Start, vhost: str) -> None:
+    """Half a second each way: it is seen after all, and a stage is paused with proof."""
+    api = urlsplit(broker.management_url).port
+    assert api
+    start("-m", "services.printer", STAGE="printer", INPUT_QUEUE="upper", RABBITMQ_VHOST=vhost)
+    port = free_port()
+    with Proxy(broker.port) as slow, Proxy(api) as slow_api:
+        slow.delay_seconds = slow_api.delay_seconds = 0.5
+        given: dict[str, Any] = {
+            "RABBITMQ_PORT": slow.port,
+            "RABBITMQ_VHOST": vhost,
+            "LISTEN_PORT": port,
+        }
+        given["RABBITMQ_MANAGEMENT_URL"] = f"http://127.0.0.1:{slow_api.port}"
+        process = start("-m", "services.board", STAGE="board", HALT_TIMEOUT=30, **given)
+        page = visit(ACTS, RunningBoard(port, process))
+        with _watching(page) as watch:
+            watch("picture", lambda told: _count(told) == 1)
+            assert page.post("/api/act", {"verb": "pause", "target": "printer"}).status_code == 200
+            jobs = watch("jobs", lambda told: told and told[0]["ok"] is not None)
+        assert jobs[0]["said"].startswith("paused 1/1")
 
 
 def test_letters_that_are_looked_for_do_not_keep_others_out(

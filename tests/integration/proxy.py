@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import suppress
+from time import sleep
 from typing import Self
 
 from tests.ports import free_port
@@ -17,6 +18,7 @@ class Proxy:
         turned_away: how many there have been while `is_away`.
         cut_after: cut all connections once so many bytes have passed; None: never.
         is_away: whether to close what connects at once, as if there were no broker.
+        delay_seconds: how long everything is held back.
     """
 
     def __init__(self, target_port: int, port: int | None = None) -> None:
@@ -27,6 +29,7 @@ class Proxy:
         self.turned_away = 0
         self.cut_after: int | None = None
         self.is_away = False
+        self.delay_seconds = 0.0
         self._passed = 0
         self._sockets: list[socket.socket] = []
         self._flows = threading.Event()
@@ -72,6 +75,7 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
+                sleep(self.delay_seconds)
                 sink.sendall(data)
                 self._passed += len(data)
                 if self.cut_after is not None and self._passed > self.cut_after:
