@@ -1,0 +1,133 @@
+"""What is held of a partition: any interleaving of what comes, is handled, confirmed and lost."""
+
+from collections import defaultdict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rabbit.amqp.pika_types import Properties, encode_properties
+from rabbit.messaging.held import HeldDeliveries, KeyedDelivery, Room
+
+PROPERTIES = encode_properties(Properties())  # type: ignore[no-untyped-call]
+MOST_BYTES = 1000
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [*3 * ["deliver", "start"], "return", "confirm", "fail", "retry", "ack", "lose"]
+        ),
+        st.integers(0, 9),
+    ),
+    max_size=60,
+)
+
+
+class Replica:
+    """Holds one partition; notes what a broker and a user would see."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.room = Room(MOST_BYTES)
+        self.held = HeldDeliveries(0, self.room)
+        self.running: list[KeyedDelivery] = []
+        self.failed: list[KeyedDelivery] = []
+        self.unconfirmed: list[KeyedDelivery] = []  # once for each output
+        self.void: list[KeyedDelivery] = []  # with a handler when their channel was lost
+        self.begin()
+
+    def begin(self) -> None:
+        """Have a new channel: all that was not acked comes again."""
+        self.count = 0
+        self.done: defaultdict[str, list[int]] = defaultdict(list)  # tags, by key, as they returned
+        self.delivered: defaultdict[str, list[int]] = defaultdict(list)
+        self.acked: set[int] = set()
+
+    def deliver(self, choice: int) -> None:
+        """Be given a message of one of three keys."""
+        self.count += 1
+        key = "abc"[choice % 3]
+        self.delivered[key].append(self.count)
+        self.held.receive([(self.count, key, PROPERTIES, b"body", False)])
+
+    def start(self, _: int) -> None:
+        """Give handlers what may be: the next of each key, and nothing beside it."""
+        for delivery in self.held.take():
+            key = delivery.routing_key
+            busy = [*self.running, *self.failed, *self.void]
+            assert key not in {each.routing_key for each in busy}
+            assert delivery.tag == self.delivered[key][len(self.done[key])]
+            self.running.append(delivery)
+
+    def return_(self, choice: int) -> None:
+        """Have a handler return, with up to two outputs."""
+        delivery = self.ended(choice)
+        if delivery is not None:
+            assert self.held.expect(delivery, choice % 3)
+            self.done[delivery.routing_key].append(delivery.tag)
+            self.unconfirmed += choice % 3 * [delivery]
+
+    def fail(self, choice: int) -> None:
+        """Have a handler fail: its message waits for another attempt."""
+        delivery = self.ended(choice)
+        if delivery is not None:
+            self.held.wait_for_retry(delivery)
+            self.failed.append(delivery)
+
+    def ended(self, choice: int) -> KeyedDelivery | None:
+        """Have a handler end; of what is void, nothing more comes."""
+        several = self.void or self.running
+        if not several:
+            return None
+        delivery = several.pop(choice % len(several))
+        self.held.handler_ended(delivery)
+        return delivery if self.held.is_current(delivery) else None
+
+    def retry(self, choice: int) -> None:
+        """Have one that has failed try again."""
+        if self.failed:
+            self.held.put_back(self.failed.pop(choice % len(self.failed)))
+
+    def confirm(self, choice: int) -> None:
+        """Have an output be confirmed, in any order."""
+        if self.unconfirmed:
+            delivery = self.unconfirmed.pop(choice % len(self.unconfirmed))
+            is_last = delivery not in self.unconfirmed
+            assert self.held.output_confirmed(delivery) is is_last
+
+    def ack(self, _: int) -> None:
+        """Send acks: of nothing but what was done, with all its outputs confirmed."""
+        self.held.clear_settled()
+        waiting = {delivery.tag for delivery in self.unconfirmed}
+        done = {tag for tags in self.done.values() for tag in tags} - waiting
+        for ack in self.held.due(0.0, at_once=True).acks:
+            tags = range(1, ack.tag + 1) if ack.multiple else [ack.tag]
+            self.acked.update(tags)
+        assert self.acked == done
+
+    def lose(self, _: int) -> None:
+        """Lose the channel; what a handler works on goes on."""
+        self.held.lost()
+        self.void += self.running
+        for several in (self.running, self.failed, self.unconfirmed):
+            several.clear()
+        self.begin()
+
+
+@settings(max_examples=200)
+@given(STEPS)
+def test_each_key_is_in_order_and_nothing_is_acked_too_early(steps: list[tuple[str, int]]) -> None:
+    """In the end all is handled and acked, and there is as much room as before."""
+    replica = Replica()
+    for step, choice in steps:
+        getattr(replica, "return_" if step == "return" else step)(choice)
+
+    while replica.running or replica.failed or replica.void or replica.held.is_ready:
+        replica.retry(0)
+        replica.start(0)
+        replica.return_(1)
+    while replica.unconfirmed:
+        replica.confirm(0)
+    replica.ack(0)
+
+    assert replica.done == replica.delivered
+    assert len(replica.acked) == replica.count
+    assert (replica.held.in_flight, replica.room.left) == (0, MOST_BYTES)
