@@ -26,9 +26,9 @@ KEPT_AT_LEAST = 10
 #: either, which counts as well.
 SUSPICIOUS = 10
 
-#: The first of a key that has been delivered in vain so often does end them: by now every other key
-#: has had its turn before it. It is given up, unhandled, so that what is behind it is not. Many
-#: replicas that are killed at once count as well, each of them: see PARTITION_DELIVERY_LIMIT.
+#: If that of one key only has been delivered in vain so often, its first message does end them: by
+#: now every other key has had its turn before it. It is given up, unhandled, so that what is behind
+#: it is not. Where several have, something else ends processes, before they handle anything.
 HOPELESS = 90
 
 
@@ -39,7 +39,8 @@ class KeyedDelivery(Delivery):
         partition: the number of its partition.
         failed_here: how often a handler of this process has failed with it.
         is_running: whether it is with the handlers.
-        is_hopeless: whether it is to be given up; see HOPELESS.
+        is_hopeless: whether it is the first of its key, and has been delivered in vain as often as
+            HOPELESS says.
     """
 
     __slots__ = ("failed_here", "is_hopeless", "is_running", "partition")
@@ -104,6 +105,7 @@ class HeldDeliveries:
         self._retrying: set[KeyedDelivery] = set()  # they wait for their next attempt
         self._settled: list[KeyedDelivery] = []  # since the last `clear_settled`
         self._suspects: set[int] = set()  # tags of what has often been delivered in vain
+        self._hopeless: set[str] = set()  # keys, as far as is known on this channel
 
     # What it is
 
@@ -132,6 +134,10 @@ class HeldDeliveries:
         """Whether something is held that may end this process."""
         return bool(self._suspects)
 
+    def is_to_give_up(self, delivery: KeyedDelivery) -> bool:
+        """Tell whether it is this message that ends processes: see HOPELESS."""
+        return delivery.is_hopeless and len(self._hopeless) == 1
+
     def is_current(self, delivery: KeyedDelivery) -> bool:
         """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
         return delivery.generation == self.generation and delivery.tag in self._unacked
@@ -157,7 +163,9 @@ class HeldDeliveries:
             is_first = self._lanes.add(delivery)
             if delivery.redelivered and delivery.in_vain >= SUSPICIOUS:
                 self._suspects.add(delivery.tag)
-                delivery.is_hopeless = is_first and delivery.in_vain >= HOPELESS
+                if is_first and delivery.in_vain >= HOPELESS:
+                    delivery.is_hopeless = True
+                    self._hopeless.add(delivery.routing_key)
 
     def _keep(self, count: int, size: int) -> None:
         """Note so many more messages and bytes, or fewer."""
@@ -197,7 +205,13 @@ class HeldDeliveries:
             if not delivery.is_running:
                 self._lanes.release(delivery)
         self._lanes.clear()
-        for several in (self.started, self._retrying, self._suspects, self._settled):
+        for several in (
+            self.started,
+            self._retrying,
+            self._suspects,
+            self._hopeless,
+            self._settled,
+        ):
             several.clear()
         self._keep(-self._kept, -self._kept_bytes)
         self.is_given_away = False

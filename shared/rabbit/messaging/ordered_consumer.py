@@ -149,11 +149,14 @@ class OrderedConsumer:
     def _carefully(self, taken: list[KeyedDelivery]) -> list[KeyedDelivery]:
         """Start keys in any order, and of none what is hopeless: see SUSPICIOUS, HOPELESS."""
         random.shuffle(taken)
-        for delivery in [each for each in taken if each.is_hopeless]:
+        for delivery in [each for each in taken if self._is_to_give_up(each)]:
             taken.remove(delivery)
             self.handler_ended(delivery)
             self._on_hopeless(delivery)
         return taken
+
+    def _is_to_give_up(self, delivery: KeyedDelivery) -> bool:
+        return self._partitions[delivery.partition].held.is_to_give_up(delivery)
 
     def is_current(self, delivery: KeyedDelivery) -> bool:
         """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""

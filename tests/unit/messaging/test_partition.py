@@ -232,6 +232,16 @@ def test_what_ends_each_process_is_given_up_and_what_is_behind_it_is_not(desk: D
     assert len(desk.hopeless) == 1
 
 
+def test_where_all_have_come_so_often_it_is_none_of_them(desk: Desk) -> None:
+    """Something else ends the process, before it handles anything: each is tried."""
+    desk.channel.deliver("a", key="a", in_vain=HOPELESS)
+    desk.channel.deliver("b", key="b", in_vain=HOPELESS)
+    desk.start()
+
+    assert sorted(desk.texts) == ["a", "b"]
+    assert desk.hopeless == []
+
+
 def test_what_is_let_go_of_comes_again_though_the_partition_is_kept(desk: Desk) -> None:
     """It was to be passed on, or paused; then all the rest is handled, and the channel replaced."""
     desk.deliver("stuck", key="a")
