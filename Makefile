@@ -87,7 +87,7 @@ test-board: preflight .venv/complete ## the board, in a real browser, and what P
 	@deploy/bin/test tests/board tests/e2e -m board $(ARGS)
 
 test-faults: preflight .venv/complete ## what goes wrong with containers, network and broker, at length
-	@deploy/bin/test tests --ignore=tests/secured --ignore=tests/swarm -m "quick or thorough" $(ARGS)
+	@deploy/bin/test tests --ignore=tests/secured --ignore=tests/swarm --ignore=tests/kubernetes -m "quick or thorough" $(ARGS)
 
 test-secured: preflight .venv/complete ## all tests of a secured pipeline
 	@deploy/bin/test tests/secured $(ARGS)

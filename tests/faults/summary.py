@@ -13,7 +13,12 @@ from tests.faults.account import Account
 PATH = Path(__file__).parent / "results" / "summary.md"
 
 #: The only way of calling pytest that writes the table to a file: `make test-faults`.
-_WHOLE = ("tests", "--ignore=tests/secured", "--ignore=tests/swarm", "-m", "quick or thorough")
+_WHOLE = (
+    "tests",
+    *(f"--ignore=tests/{folder}" for folder in ("secured", "swarm", "kubernetes")),
+    "-m",
+    "quick or thorough",
+)
 
 #: Under this name a row travels in a test's report, from whichever process has run it.
 _PROPERTY = "fault"

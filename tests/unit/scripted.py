@@ -10,11 +10,13 @@ from pika import frame
 
 from rabbit.amqp.channel import Count
 from rabbit.amqp.channel_listener import ChannelListener
+from rabbit.amqp.close_reasons import is_hopeless
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import FRAME_MAX, Arrival
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.pika_types import Properties, encode_properties
+from rabbit.errors import TopologyError
 
 log = structlog.wrap_logger(None, processors=[lambda *_: ""], wrapper_class=structlog.BoundLogger)
 
@@ -171,6 +173,8 @@ class ScriptedChannel:
 
     def open(self) -> None:
         """Be open, for the first time or again."""
+        if self.is_open:
+            return
         self.is_open = True
         self._last_tag = 0
         self.listener.opened()
@@ -182,10 +186,15 @@ class ScriptedChannel:
             self.listener.lost()
 
     def close_by_broker(self, code: int, text: str) -> None:
-        """Be closed for a reason."""
+        """Be closed for a reason, and opened again when some time has passed; see `Channel`."""
         self.is_open = False
         self.listener.lost()
-        self.listener.closed_by_broker(code, text)
+        if self.listener.closed_by_broker(code, text):
+            return
+        if is_hopeless(code, text):
+            self.listener.failed(TopologyError(text))
+        elif self.is_wanted:
+            self.call_later(1, self.open)
 
     def deliver(self, *bodies: str, exchange: str = "in", key: str = "", in_vain: int = 0) -> None:
         """Bring messages whose ids are their texts.

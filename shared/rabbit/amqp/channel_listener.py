@@ -5,7 +5,11 @@ from rabbit.errors import TopologyError
 
 
 class ChannelListener:
-    """Hears what happens on a channel, on the loop's thread; here nothing is done with it."""
+    """Hears what happens on a channel, on the loop's thread; here nothing is done with it.
+
+    When the broker closes a channel, that is in this order: `lost`, `closed_by_broker`, and unless
+    that has dealt with it, `failed`, or `opened` after a pause.
+    """
 
     def opened(self) -> None:
         """The channel is open, for the first time or again: declare, consume, publish."""

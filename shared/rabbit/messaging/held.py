@@ -256,12 +256,17 @@ class HeldDeliveries:
 
         Returns:
             whether the delivery is ours still.
+
+        Raises:
+            KeyError: something is expected of it already, which is a fault of the caller's.
         """
         if delivery.generation != self.generation:
             return False
         try:
             self._unacked.expect(delivery.tag, outputs)
         except KeyError:
+            if self.is_current(delivery):
+                raise
             return False
         self._lanes.release(delivery)
         if not outputs:

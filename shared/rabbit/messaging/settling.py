@@ -64,13 +64,18 @@ class SettlingConsumer(ChannelListener):
         """Note that the work on a delivery is done: it is acked after so many confirms.
 
         Returns:
-            whether it was open still, and nothing expected of it; otherwise nothing is noted.
+            whether it is ours still; otherwise it comes again, or has been settled.
+
+        Raises:
+            KeyError: something is expected of it already, which is a fault of the caller's.
         """
         if delivery.generation != self._generation:
             return False
         try:
             self._unacked.expect(delivery.tag, outputs)
         except KeyError:
+            if self.is_current(delivery):
+                raise
             return False
         return True
 

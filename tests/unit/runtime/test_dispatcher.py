@@ -22,6 +22,7 @@ from tests.unit.scripted import (
     as_loop,
     log,
 )
+from tests.waiting import wait_until
 
 PATIENCE_SECONDS = 30
 
@@ -34,6 +35,7 @@ class Desk:
         work: Callable[["Desk", Any], None],
         batch: BatchSize | None = None,
         prefetch: int = 10,
+        handler_timeout: float | None = None,
     ) -> None:
         """Have everything open, with room for ten messages."""
         self.loop = ScriptedLoop()
@@ -50,7 +52,7 @@ class Desk:
             ),
             edge,
             Edge("out"),
-            Settings.load(prefetch=prefetch),
+            Settings.load(prefetch=prefetch, handler_timeout=handler_timeout),
             self.handler,
             RetryPolicy(edge, "stage", "replica"),
             log,
@@ -234,6 +236,96 @@ def test_late_confirms_do_not_ack_what_has_failed(desk: Desk) -> None:
     desk.failures.listener.acked(1, multiple=False)
     desk.turn()
     assert desk.input.sent == [("ack", 1)]
+
+
+def test_what_is_too_large_is_known_from_then_on(desk: Desk) -> None:
+    """It is not published any more: its input goes to the dead letters at once, then is acked."""
+    too_large = "PRECONDITION_FAILED - message size 100 is larger than configured max size 50"
+    desk.handle(100 * "b")
+    desk.output.close_by_broker(406, too_large)
+    desk.output.open()
+    published = len(desk.output.published)
+
+    desk.handle("a " + 200 * "c")
+    assert len(desk.output.published) == published
+    assert [body for _, body in texts(desk.failures)] == [100 * "b", "a " + 200 * "c"]
+    assert desk.input.sent == []
+
+    desk.failures.listener.acked(2, multiple=True)
+    desk.turn()
+    assert desk.input.sent == [("ack up to", 2)]
+    assert desk.dispatcher.in_flight == 0
+
+
+def test_a_consumer_that_the_broker_cancels_acks_before_it_goes(desk: Desk) -> None:
+    """What may be acked is, what is unstarted goes back, and what is under way comes again."""
+    desk.handle("a", "b c")
+    desk.output.listener.acked(1, multiple=False)
+    desk.dispatcher.turn()
+    desk.input.deliver("unstarted")
+
+    desk.input.listener.consumer_cancelled()
+    assert [sent for sent, _ in desk.input.sent] == ["ack", "requeue", "replace", "consume"]
+    assert desk.input.sent[0] == ("ack", 1)
+
+    desk.output.listener.acked(3, multiple=True)
+    desk.turn()
+    assert desk.dispatcher.handled == 1, "the other one comes again"
+    assert [sent for sent in desk.input.sent if "ack" in sent[0]] == [("ack", 1)]
+
+
+def test_what_is_expected_already_is_not_acked_silently(desk: Desk) -> None:
+    """An ack too early would be a fault of ours: it is an error, and no ack."""
+    desk.input.deliver("a")
+    [delivery] = desk.dispatcher._consumer.take_arrived()  # noqa: SLF001 - as the dispatcher does
+    desk.dispatcher._consumer.expect(delivery, 1)  # noqa: SLF001
+
+    with pytest.raises(KeyError):
+        desk.dispatcher._consumer.may_ack(delivery)  # noqa: SLF001
+    desk.turn()
+    assert desk.input.sent == []
+
+
+def test_a_halt_gives_back_what_the_broker_does_not_take(desk: Desk) -> None:
+    """It publishes nothing now, and nobody knows for how long: the input comes again."""
+    desk.publishing.blocked = True
+    desk.handle("a")
+    assert desk.output.published == []
+
+    for _ in desk.dispatcher.halt():
+        desk.turn()
+
+    assert [sent for sent in desk.input.sent if sent[0] == "ack"] == []
+    assert [sent for sent in desk.input.sent if "requeue" in sent[0]] != []
+    assert desk.dispatcher.in_flight == 0
+
+
+def test_what_has_timed_out_is_not_published_when_it_returns() -> None:
+    """It has failed, and is retried: its outputs are those of the next attempt."""
+    may_end = threading.Event()
+
+    def hang(desk: Desk, text: str) -> None:
+        may_end.wait(PATIENCE_SECONDS)
+        desk.write(text)
+
+    desk = Desk(hang, handler_timeout=0.01)
+    desk.input.deliver("late")
+    desk.turn()
+
+    def has_timed_out() -> bool:
+        desk.dispatcher.tick()
+        return desk.dispatcher.end is not None
+
+    wait_until(has_timed_out, PATIENCE_SECONDS, "its time is up")
+    assert texts(desk.failures) == [("in.retry.1s", "late")]
+
+    may_end.set()
+    desk.settle_work()
+    assert desk.output.published == []
+    desk.failures.listener.acked(1, multiple=False)
+    desk.turn()
+    assert desk.input.sent == [("ack", 1)]
+    desk.dispatcher.release()
 
 
 def test_a_halt_requeues_what_is_unstarted_and_waits_for_confirms() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from rabbit.errors import Reject
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.handler import Handler
 from rabbit.runtime.ordered import OrderedDispatcher
@@ -111,6 +112,74 @@ def test_outputs_of_what_comes_again_are_not_published_again(writing: Desk, firs
     writing.turn()
 
     assert len(writing.output.published) == 1
+
+
+def test_a_confirm_for_a_delivery_of_an_older_channel_acks_nothing(writing: Desk) -> None:
+    """Tags begin anew: it would ack another message."""
+    writing.input.deliver("a", key="k")
+    writing.settle_work()
+    writing.input.lose()
+    writing.input.open()
+    writing.input.deliver("a", key="k", in_vain=1)
+
+    writing.settle_work()
+    assert [each.body for each in writing.output.published] == ["a", "a"]
+
+    writing.output.listener.acked(1, multiple=False)
+    writing.turn()
+    assert [sent for sent, _ in writing.input.sent if "ack" in sent] == []
+
+    writing.output.listener.acked(2, multiple=False)
+    writing.turn()
+    assert [sent for sent in writing.input.sent if "ack" in sent[0]] == [("ack", 1)]
+
+
+def test_a_key_waits_for_its_handler_though_the_channel_is_lost() -> None:
+    """What comes again begins when the handler that has it already has returned."""
+    may_end, begun = threading.Event(), threading.Semaphore(0)
+
+    def slow(desk: Desk, text: str) -> None:
+        begun.release()
+        assert may_end.wait(PATIENCE_SECONDS)
+        desk.handler.write(text, None)
+
+    desk = Desk(slow)
+    desk.input.deliver("a", key="k")
+    desk.turn()
+    assert begun.acquire(timeout=PATIENCE_SECONDS)
+    desk.input.lose()
+    desk.input.open()
+    desk.input.deliver("a", key="k", in_vain=1)
+    desk.turn()
+    assert not begun.acquire(blocking=False)
+    assert desk.dispatcher._handlers.busy == 1  # noqa: SLF001 - the one that began before
+
+    may_end.set()
+    desk.settle_work()
+    desk.turn()
+    desk.settle_work()
+    assert begun.acquire(blocking=False)
+    assert [each.body for each in desk.output.published] == ["a"], "the first is void"
+    desk.dispatcher.release()
+
+
+def test_a_dead_letter_is_confirmed_before_the_ack() -> None:
+    """The key goes on when it is kept; it is acked then, and not before."""
+
+    def reject(_desk: Desk, text: str) -> None:
+        raise Reject(text)
+
+    desk = Desk(reject)
+    desk.input.deliver("a", key="k")
+    desk.settle_work()
+    assert [each.exchange for each in desk.failures.published] == ["in.dead"]
+    desk.turn()
+    assert [sent for sent, _ in desk.input.sent if "ack" in sent] == []
+
+    desk.failures.listener.acked(1, multiple=False)
+    desk.turn()
+    assert [sent for sent in desk.input.sent if "ack" in sent[0]] == [("ack", 1)]
+    desk.dispatcher.release()
 
 
 def test_outputs_keep_their_order_though_work_goes_ahead() -> None:
