@@ -28,11 +28,16 @@ selector() {
     fi
 }
 
-# annotated ANNOTATION STAGE... : Deployment, its replicas, and what it is annotated with, if it is
-annotated() {
-    local format='{{range .items}}{{.metadata.name}} {{.spec.replicas}} '
-    format+="{{with .metadata.annotations}}{{with index . \"$1\"}}{{.}}{{end}}{{end}}{{\"\\n\"}}{{end}}"
-    k get deployments --selector "$(selector "${@:2}")" --output "go-template=$format"
+# deployments STAGE... : name, stage, number of replicas, and the number that is noted, if there is one
+deployments() {
+    local format='{{range .items}}{{.metadata.name}} {{.metadata.labels.stage}} {{.spec.replicas}} '
+    format+="{{with .metadata.annotations}}{{with index . \"$noted\"}}{{.}}{{end}}{{end}}{{\"\\n\"}}{{end}}"
+    k get deployments --selector "$(selector "$@")" --output "go-template=$format"
+}
+
+# replicas NUMBER NOTED : a patch of a Deployment
+replicas() {
+    echo "{\"metadata\":{\"annotations\":{\"$noted\":$2}},\"spec\":{\"replicas\":$1}}"
 }
 
 # pause_keda DEPLOYMENT VALUE : have KEDA leave it alone, or not any more, with - as value
@@ -44,23 +49,23 @@ pause_keda() {
 
 # bring_back STAGE... : give halted stages the replicas again that they had
 bring_back() {
-    local name number patch
-    while read -r name _ number; do
+    local name number
+    while read -r name _ _ number; do
         if [[ -z $number ]]; then continue; fi
-        patch="{\"metadata\":{\"annotations\":{\"$noted\":null}},\"spec\":{\"replicas\":$number}}"
-        k patch deployment "$name" --patch "$patch" >/dev/null
+        k patch deployment "$name" --patch "$(replicas "$number" null)" >/dev/null
         pause_keda "$name" -
         echo "$name: $number"
-    done < <(annotated "$noted" "$@")
+    done < <(deployments "$@")
 }
 
 # explain SELECTOR : of pods that are not ready, why
 explain() {
-    local format='{{range .items}}{{$pod := .metadata.name}}{{range .status.conditions}}'
+    local format='{{range .items}}{{if not .metadata.deletionTimestamp}}{{$pod := .metadata.name}}{{range .status.conditions}}'
     format+='{{if and (eq .type "PodScheduled") (eq .status "False")}}{{$pod}}: {{.message}}{{"\n"}}{{end}}{{end}}'
-    format+='{{range .status.containerStatuses}}{{if not .ready}}{{$pod}}:'
+    format+='{{range .status.containerStatuses}}{{if not .ready}}{{$pod}} of {{.image}}:'
     format+='{{with .state.waiting}} {{.reason}}{{with .message}}: {{.}}{{end}}{{end}}'
+    format+='{{if .state.running}} runs, and is not ready{{end}}'
     format+='{{with .lastState.terminated}}; it has ended with exit code {{.exitCode}}{{end}}'
-    format+='{{with .state.terminated}} ended with exit code {{.exitCode}}{{end}}{{"\n"}}{{end}}{{end}}{{end}}'
+    format+='{{with .state.terminated}} ended with exit code {{.exitCode}}{{end}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}'
     k get pods --selector "$1" --output "go-template=$format"
 }

@@ -128,11 +128,15 @@ class Cluster:
         listed = json.loads(self.kubectl("get", "pods", "-l", label, "-o", "json"))["items"]
         return [each for each in listed if "-run-" not in each["metadata"]["name"]]
 
+    def running(self, name: str) -> list[str]:
+        """Return the pods in which something runs."""
+        return [each["metadata"]["name"] for each in self.pods(name) if _is_running(each)]
+
     def wait_pods(self, name: str, number: int) -> None:
         """Wait until there are so many, each of which is ready."""
 
         def are_ready() -> bool:
-            pods = self.pods(name)
+            pods = [each for each in self.pods(name) if not _is_removed(each)]
             return len(pods) == number and all(map(_is_ready, pods))
 
         wait_until(
@@ -216,6 +220,15 @@ class Cluster:
         self.kubectl("delete", "pods", *quick, check=False)
         self._pipeline.run("kubectl", "delete", "namespace", self.name, check=False)
         self._pipeline.remove()
+
+
+def _is_running(pod: dict[str, Any]) -> bool:
+    return any("running" in each["state"] for each in pod["status"].get("containerStatuses", ()))
+
+
+def _is_removed(pod: dict[str, Any]) -> bool:
+    """Tell whether it is about to go, and nothing runs in it any more."""
+    return "deletionTimestamp" in pod["metadata"] and not _is_running(pod)
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
