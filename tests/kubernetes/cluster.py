@@ -198,9 +198,9 @@ class Cluster:
         budgets = "" if "policy/v1" in known else _WITHOUT_BUDGETS
         overlay.write_text(_OVERLAY.format(prefetch=self.PREFETCH) + budgets)
 
-    def secure(self) -> None:
-        """Make what secures it."""
-        self._pipeline.make("secure", f"NAMES=rabbitmq.{self.name}.svc")
+    def secure(self, *arguments: str) -> None:
+        """Make what secures it, or replace a part of it."""
+        self._pipeline.make("secure", f"NAMES=rabbitmq.{self.name}.svc", *arguments)
 
     def password(self, user: str) -> Path:
         """Return the file that a password is in."""

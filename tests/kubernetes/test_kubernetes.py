@@ -128,3 +128,16 @@ def test_what_cannot_start_is_told(cluster: Cluster) -> None:
     password.write_text(right)
     cluster.kubectl("delete", "pod", "-l", "stage=to_upper", check=False)
     cluster.make("up", TAG="2")
+
+
+def test_passwords_are_replaced(cluster: Cluster) -> None:
+    """Of pods that go on, too: whoever connects again has the new one."""
+    before = [each["metadata"]["name"] for each in cluster.pods("printer")]
+    cluster.secure("ROTATE=passwords")
+    cluster.make("up", TAG="2")
+    close = ("rabbitmqctl", "--quiet", "close_all_connections", "replaced")
+    cluster.kubectl("exec", "rabbitmq-0", "--", *close)
+
+    cluster.make("publish", "MSG=replaced", TAG="2")
+    cluster.wait_printed({"REPLACED"})
+    assert [each["metadata"]["name"] for each in cluster.pods("printer")] == before
