@@ -12,6 +12,7 @@ SECONDS = 240.0
 PART = "--only relay --candidates ours --size 16 --queue-type quorum --rounds 1 --seconds 0.5"
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("make bench", "make bench QUICK=1")
 def test_a_part_of_the_benchmark_runs() -> None:
     """It relays through the shipped stage, finds every message, and prints the figures."""

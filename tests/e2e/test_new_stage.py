@@ -84,6 +84,7 @@ def configurations(made: Pipeline, request: pytest.FixtureRequest) -> tuple[Any,
     return written, _configuration(request.getfixturevalue("told"))
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("make stage NAME=exclaim")
 def test_a_new_stage_passes_the_checks(made: Pipeline) -> None:
     """With no edit anywhere: format, lint, types, import rules, unit tests."""
