@@ -67,12 +67,12 @@ class LetterRoutes:
         self._feed.publish("letters", self._letters.summary())
 
     def look_if_new(self, picture: dict[str, Any]) -> None:
-        """Look at a few new dead letters right away, to say why; waits for the broker."""
+        """Look at a few new dead letters right away, to say why; waits for the broker only."""
         dead = sum(row.get("dead", 0) for row in picture["rows"])
         is_new = dead != self._dead and dead <= FEW and not picture["broker"]["why"]
         if not (is_new and self._feed.watching) or picture["now"] - self._looked_at < LOOK_SECONDS:
             return
-        if self._jobs.under_way(LANE):
+        if self._jobs.under_way(LANE) or self._letters.are_gone_through:
             return
         self._dead, self._looked_at = dead, picture["now"]
         try:

@@ -172,7 +172,6 @@ class Letters:
             RabbitError: there are too many letters before it, or something else is at them.
         """
         found: list[dict[str, Any]] = []
-        until = monotonic() + SHOW_SECONDS
 
         def keep(letter: DeadLetter, message: Message) -> None:
             if letter.id == message_id:
@@ -186,8 +185,14 @@ class Letters:
             self._dead_letters(QUICK_SECONDS) as letters,
             suppress(FoundError),
         ):
+            until = monotonic() + SHOW_SECONDS
             letters.look(queue, keep, lambda _seen, _total: None)
         return found[0] if found else None
+
+    @property
+    def are_gone_through(self) -> bool:
+        """Whether somebody does so now: who comes next has to wait."""
+        return self._going_through.locked()
 
     def _dead_letters(self, patience_seconds: float) -> DeadLetters:
         return DeadLetters(self._settings, self._log, patience_seconds)
