@@ -19,6 +19,9 @@ from .problems import SHORT_SECONDS, problem, problems_of
 WINDOW_SECONDS = 30.0
 SHORTEST_WINDOW_SECONDS = 4.0
 
+#: Whether a queue that has grown within that time still grows, so many seconds tell.
+RECENT_SECONDS = 6.0
+
 #: A replica that has not answered for so long is silent: a single look may miss it.
 SILENT_SECONDS = 8.0
 
@@ -76,12 +79,19 @@ class Drawn:
         if before and look.moment - before.moment < SHORTEST_WINDOW_SECONDS:
             before = None
         self._remember(look, at)
-        rows = list(self._rows(pipeline(look, before, self._ages.take(look)), at))
+        ages = self._ages.take(look)
+        seen = pipeline(look, before, ages)
+        recent = pipeline(look, self._recently(look.moment), ages)
+        rows = list(self._rows(replace(seen, edges=_turned(seen.edges, recent.edges)), at))
         self._history.forget(at - KEPT_SECONDS)
         problems = list(problems_of(rows))
         if look.strange:
             problems.append(problem("note", "", look.strange))
         return {"at": at, "rows": rows, "problems": problems, "verdict": verdict(rows)}
+
+    def _recently(self, moment: float) -> Look | None:
+        old = [each for each in self._looks if moment - each.moment >= RECENT_SECONDS]
+        return old[-1] if old else None
 
     def _steady(self, look: Look) -> Look:
         """Return the look with the last answers of those who have missed only this one."""
@@ -129,9 +139,7 @@ class Drawn:
     def _queue(self, edge: Edge, reader: str | None, at: float) -> dict[str, Any]:
         line = self._history.line("waiting", edge.name)
         line.add(at, edge.waiting)
-        growth = None
-        if edge.rate_in is not None and edge.rate_out is not None:
-            growth = edge.rate_in - edge.rate_out
+        growth = _growth(edge)
         last = {name for name, known in self._known.items() if known.report.produces == edge.name}
         return {
             "kind": "queue",
@@ -190,6 +198,20 @@ def _with_shared_letters(edges: Iterable[Edge]) -> list[Edge]:
             found.remove(lost)
             whose.depth.dead_letters += lost.depth.ready
     return found
+
+
+def _turned(edges: Iterable[Edge], recent: Iterable[Edge]) -> tuple[Edge, ...]:
+    """Have the rates of late where a queue has grown, and is worked off by now: a burst is over."""
+    late = {each.name: each for each in recent if (_growth(each) or 0.0) < 0}
+    return tuple(
+        late.get(each.name, each) if (_growth(each) or 0.0) > 0 else each for each in edges
+    )
+
+
+def _growth(edge: Edge) -> float | None:
+    if edge.rate_in is None or edge.rate_out is None:
+        return None
+    return edge.rate_in - edge.rate_out
 
 
 def _order(reports: list[Report]) -> list[str]:

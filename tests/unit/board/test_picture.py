@@ -133,6 +133,19 @@ def test_a_queue_that_grows() -> None:
     assert problem["command"] == "docker compose up -d --scale printer=N printer"
 
 
+def test_a_burst_that_is_over() -> None:
+    """The queue has grown within the window, and is worked off: soon it is known until when."""
+    drawn = Drawn()
+    for second in range(0, 15, 2):
+        ready = 1000 - 20 * second if second else 0
+        picture = _draw(
+            drawn, second, _seen("printer", handled=20 * second), upper=Depth(ready=ready)
+        )
+
+    assert picture["verdict"]["eta"] == pytest.approx(720 / 20)
+    assert _wrong(picture) == []
+
+
 def test_a_stage_that_handles_nothing_while_messages_wait() -> None:
     """After a minute it is stuck, and not before."""
     drawn = Drawn()
