@@ -386,7 +386,8 @@ def test_many_dead_letters(visit: Visit, board: RunningBoard, broker: Broker, vh
         jobs = watch("jobs", lambda told: told[0]["ok"] is not None and "replay" in told[0]["what"])
         assert jobs[0]["said"] == "replayed 1 message to many"
     assert broker.depth("many", vhost) == 1
-    assert broker.depth("many.dead", vhost) == MANY - 1
+    # On a busy machine what was looked at may come back after whoever has looked is gone.
+    wait_until(lambda: broker.depth("many.dead", vhost) == MANY - 1, 30, "all others are there")
 
 
 @contextmanager
