@@ -109,6 +109,7 @@ def measure(broker: Broker, number: int) -> Row:
     environment = {**os.environ, **broker.environment_here, "LOG_LEVEL": "error"}
     environment |= {"HALT_TIMEOUT": str(_PATIENCE_SECONDS)}
     broker.declare(_QUEUE)
+    sleep(_IDLE_SECONDS)  # what it has taken to start, it gives back
     empty, began = broker.container.resident_mebibytes, monotonic()
     with _crowd(number, environment):
         wait_until(

@@ -107,7 +107,7 @@ class Halt:
             if self._is_said():
                 if self._is_proved():
                     return True
-            elif self._is_settled():
+            elif self._is_settled(deadline):
                 return False
             if monotonic() > deadline:
                 return False
@@ -135,11 +135,18 @@ class Halt:
     def _is_said(self) -> bool:
         return all(each.is_halted for each in self.concerned)
 
-    def _is_settled(self) -> bool:
+    def _is_settled(self, deadline: float) -> bool:
         """Tell whether it cannot be proved any more."""
-        # The last words of one that has just gone may still be on their way.
-        is_settled = all(each.is_settled for each in self.concerned)
-        return is_settled and not self._replicas.listen(self._is_said, SILENCE_SECONDS)
+        if not all(each.is_settled for each in self.concerned):
+            return False
+        # The last words of those that have just gone may still be on their way: of a thousand, for
+        # longer than a silence takes, as long as there is none.
+        heard = -1
+        while heard != self._replicas.heard and monotonic() < deadline:
+            heard = self._replicas.heard
+            if self._replicas.listen(self._is_said, SILENCE_SECONDS):
+                return False
+        return True
 
     def _is_proved(self) -> bool:
         return not self._is_consumed() and self._is_silent()

@@ -103,6 +103,7 @@ class Replicas:
         self, client: ControlClient, management: Management, containers: Containers | None = None
     ) -> None:
         """Know nobody yet, but what Compose says of its containers."""
+        self.heard = 0  # reports, of anybody
         self._client = client
         self._management = management
         self.containers = containers or Containers()
@@ -169,6 +170,7 @@ class Replicas:
             reports = self._client.reports()  # not more than it holds, however many come
             for report in reports:
                 self._hear(report)
+            self.heard += len(reports)
             if until() or monotonic() >= deadline:
                 return until()
             if not reports:
