@@ -352,7 +352,8 @@ class QueueConsumer(SettlingConsumer):
     def pause(self) -> None:
         """Consume no more until `resume`, and requeue what has not been started: see `is_paused`.
 
-        It keeps the order as another prefetch does. The channel stays open.
+        It keeps the order as another prefetch does, unless something has gone back shortly before
+        and has not come again yet: RabbitMQ puts the rest behind that. The channel stays open.
         """
         self._is_to_pause = True
 

@@ -274,6 +274,50 @@ def test_a_consumer_that_the_broker_cancels_acks_before_it_goes(desk: Desk) -> N
     assert [sent for sent in desk.input.sent if "ack" in sent[0]] == [("ack", 1)]
 
 
+@pytest.mark.parametrize("outcome", ["nothing", "an output", "an error"])
+def test_what_runs_while_its_channel_is_lost_settles_nothing(outcome: str) -> None:
+    """Its tag is another message's by now, which is being handled: that one is acked by its own."""
+    may_end = {"old": threading.Event(), "new": threading.Event()}
+    begun = threading.Semaphore(0)
+
+    def slow(desk: Desk, text: str) -> None:
+        begun.release()
+        may_end[text].wait(PATIENCE_SECONDS)
+        if outcome == "an output":
+            desk.write(text)
+        if outcome == "an error":
+            raise ValueError(text)
+
+    desk = Desk(slow)
+    desk.input.deliver("old")
+    desk.turn()
+    assert begun.acquire(timeout=PATIENCE_SECONDS)
+    desk.input.lose()
+    desk.input.open()
+    desk.input.sent.clear()
+    desk.input.deliver("new")
+    desk.turn()
+
+    may_end["old"].set()
+    assert begun.acquire(timeout=PATIENCE_SECONDS)
+
+    def is_back() -> bool:
+        desk.turn()
+        return desk.dispatcher._handlers.busy == 1  # noqa: SLF001 - the new one only
+
+    wait_until(is_back, PATIENCE_SECONDS, "the old one has returned")
+    assert (desk.input.sent, desk.output.published, desk.failures.published) == ([], [], [])
+
+    may_end["new"].set()
+    desk.settle_work()
+    for channel in (desk.output, desk.failures):
+        for number in range(len(channel.published)):
+            channel.listener.acked(number + 1, multiple=False)
+    desk.turn()
+    assert desk.input.sent == [("ack", 1)]
+    desk.dispatcher.release()
+
+
 def test_what_is_expected_already_is_not_acked_silently(desk: Desk) -> None:
     """An ack too early would be a fault of ours: it is an error, and no ack."""
     desk.input.deliver("a")

@@ -1,0 +1,153 @@
+"""A consumer that chooses its own prefetch, between a queue by hand and a handler by hand."""
+
+import random
+from collections import deque
+
+import pytest
+
+from rabbit.messaging.consumer import QueueConsumer
+from rabbit.messaging.delivery import Delivery
+from rabbit.messaging.prefetch import AutoPrefetch
+from rabbit.topology import Edge
+from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, log
+
+#: So many bytes are held at most, and one message beyond them.
+MOST_BYTES = 100
+
+
+class Desk:
+    """A consumer, its queue, and what it has given out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
+        """Have the messages wait in the queue, and be registered."""
+        self.now = 0.0
+        for module in ("consumer", "settling"):
+            monkeypatch.setattr(f"rabbit.messaging.{module}.monotonic", lambda: self.now)
+        self.ready = deque(texts)
+        self.returned: deque[str] = deque()  # comes first; what goes back goes behind it
+        self.unacked: dict[int, str] = {}
+        self.acked: list[str] = []
+        self.handled: list[str] = []
+        self.held: list[Delivery] = []
+        self.prefetch = AutoPrefetch()
+        self.prefetch.most_bytes = MOST_BYTES
+        self.depth = 0  # of the consumer that is registered; 0: there is none
+        self._last_tag = 0
+        self._loop = ScriptedLoop()
+        connection = ScriptedConnection(self._loop)
+        self.consumer = QueueConsumer(
+            as_connection(connection),
+            Edge("in"),
+            self.prefetch,
+            log,
+            requeue_unstarted=self.requeue_unstarted,
+            on_lost=self.held.clear,
+            on_failed=lambda error: pytest.fail(str(error)),
+        )
+        [self.channel] = connection.users
+        self.channel.open()
+
+    def requeue_unstarted(self) -> None:
+        """Give back what is not being handled; nothing is, between two calls."""
+        for delivery in [*self.held, *self.consumer.take_arrived()]:
+            self.consumer.requeue(delivery)
+        self.held.clear()
+
+    def broker(self, most: int = 1_000) -> None:
+        """Do what has been asked for; deliver as many as there is credit for, `most` of them."""
+        for what, given in self.channel.sent:
+            self._told(what, given)
+        self.channel.sent.clear()
+        waiting = len(self.returned) + len(self.ready)
+        coming = min(most, self.depth - len(self.unacked), waiting) if self.depth else 0
+        bodies = [(self.returned or self.ready).popleft() for _ in range(coming)]
+        for body in bodies:
+            self._last_tag += 1
+            self.unacked[self._last_tag] = body
+        if bodies:
+            self.channel.deliver(*bodies)
+        self.held += self.consumer.take_arrived()
+
+    def _told(self, what: str, given: object) -> None:
+        if what == "consume":
+            assert not self.depth, "two consumers would be given messages out of order"
+            assert isinstance(given, int)
+            self.depth = given
+        elif what == "cancel":
+            self.depth = 0
+        else:
+            assert isinstance(given, int)
+            tags = [given]
+            if what.endswith("up to"):
+                tags = [tag for tag in self.unacked if tag <= given]
+            settled = [self.unacked.pop(tag) for tag in tags]
+            if what.startswith("ack"):
+                self.acked += settled
+            else:
+                self.returned += settled
+
+    def handle(self, seconds: float = 0.0) -> None:
+        """Have the oldest one handled, in so much time."""
+        delivery = self.held.pop(0)
+        self.handled.append(delivery.body.decode())
+        self.prefetch.handled(seconds, 1, len(delivery.body))
+        self.now += seconds
+        assert self.consumer.may_ack(delivery)
+
+    def turn(self) -> None:
+        """End a turn, and let some time pass."""
+        self.consumer.send_settlements()
+        self.now += 0.05
+        self._loop.pass_time()
+
+
+def test_what_is_too_much_goes_back_and_no_ack_brings_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three there is room for two. Only when the consumer has been cancelled, acks are sent."""
+    monkeypatch.setattr(AutoPrefetch, "wanted", lambda _: 10)
+    desk = Desk(monkeypatch, [letter * 60 for letter in "abc"])
+    desk.broker()
+    assert [delivery.body[:1] for delivery in desk.held] == [b"a", b"b"]
+
+    desk.handle()
+    desk.turn()
+    assert desk.channel.sent == [], "more may be under way"
+
+    for _ in range(9):
+        desk.turn()
+    assert [what for what, _ in desk.channel.sent] == ["cancel", "ack", "requeue"]
+    while len(desk.handled) < 3:
+        desk.broker()
+        if desk.held:
+            desk.handle()
+        desk.turn()
+    assert [text[0] for text in desk.handled] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("pauses", [0.0, 0.02, 0.3])
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_comes_each_is_acked_once_and_in_order(
+    monkeypatch: pytest.MonkeyPatch, seed: int, pauses: float
+) -> None:
+    """Sizes, times and pauses at random: none is lost or comes twice; without a pause, in order."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    texts = [f"{number} ".ljust(dice.choice([4, 4, 30, 90])) for number in range(200)]
+    desk = Desk(monkeypatch, texts)
+    pace = dice.choice([0.0, 0.001, 0.05])
+    for _ in range(20_000):
+        desk.broker(dice.randint(0, 30))
+        for _ in range(dice.randint(0, 5)):
+            if desk.held:
+                desk.handle(dice.choice([pace, pace, pace, 1.5]))
+        if dice.random() < pauses:
+            desk.consumer.pause()
+        elif dice.random() < 0.2:
+            desk.consumer.resume()
+        desk.turn()
+        assert not (desk.consumer.is_paused and desk.consumer.outstanding)
+        if len(desk.acked) == len(texts):
+            break
+
+    assert sorted(desk.acked) == sorted(desk.handled) == sorted(texts)
+    assert desk.handled == texts or pauses
+    assert not desk.unacked
+    assert desk.consumer.outstanding == 0
