@@ -198,6 +198,8 @@ def _serve(channel: socket.socket) -> dict[str, Any]:
             given = channel.makefile("rb", buffering=0).readline()
             if not given:
                 _leave()
+            # Kept until the child can take it: whoever is told that it has started may send one.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             pid = os.fork()
             if not pid:
                 for each in (selector, woken, wake, channel):
@@ -205,8 +207,10 @@ def _serve(channel: socket.socket) -> dict[str, Any]:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 request: dict[str, Any] = json.loads(given)
                 return request
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             _send(channel, {"started": pid})
 
 
