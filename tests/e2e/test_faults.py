@@ -230,6 +230,42 @@ def test_a_killed_replica_does_not_block_a_halt(pipeline: Pipeline) -> None:
     assert "halted 2/2" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make publish FILE=-",
+        # What is left where make was killed with it.
+        pytest.param(
+            "docker compose run --no-TTY --no-deps producer --file -", marks=pytest.mark.thorough
+        ),
+    ],
+)
+def test_a_publish_that_was_killed_does_not_block_a_halt(pipeline: Pipeline, command: str) -> None:
+    """Nobody starts it again, and it has a control queue: that its container has ended is known."""
+    pipeline.start()
+    labels = (
+        f"label=com.docker.compose.{each}" for each in (f"project={pipeline.name}", "oneoff=True")
+    )
+    found = ("docker", "ps", "--quiet", *(f"--filter={each}" for each in labels))
+    with pipeline.background(*command.split()) as source:
+        wait_until(
+            lambda: "producer" in pipeline.make("status").stdout,
+            PATIENCE_SECONDS,
+            "the producer does not come up",
+        )
+        (killed,) = pipeline.run(*found).stdout.split()
+        pipeline.run("docker", "kill", killed)
+        assert source.wait(PATIENCE_SECONDS) != 0
+
+    done = pipeline.make("halt")
+
+    is_told = f"forgotten: producer/{killed}: its container has ended" in done.stdout
+    assert is_told == command.startswith("docker")
+    assert "halted 2/2" in done.stdout
+    pipeline.make("publish", "MSG=later")
+    assert pipeline.run(*found, "--all").stdout == ""
+
+
 @pytest.mark.thorough
 def test_a_replaced_replica_does_not_block_a_halt(pipeline: Pipeline) -> None:
     """`make up` forgets those whose containers it has replaced and that could not leave."""
