@@ -2,8 +2,11 @@
 
 import ipaddress
 import secrets
+import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -53,14 +56,58 @@ def make(names: Iterable[str]) -> tuple[str, str, str]:
     return _pem(ca), _pem(server), private.decode()
 
 
-def of_both(new: str, old: str) -> str:
+def of_both(new: str, old: str, shown: str) -> str:
     """Return the new CA, and the one before it: what is there already goes on to be trusted.
 
     Args:
         new: one certificate in PEM.
-        old: the certificates that there were, the newest one first.
+        old: the certificates that there were.
+        shown: the brokers' certificate, which one of those has signed.
     """
-    return new + _pem(x509.load_pem_x509_certificates(old.encode())[0])
+    issuer = x509.load_pem_x509_certificate(shown.encode()).issuer
+    known = x509.load_pem_x509_certificates(old.encode())
+    return new + "".join(_pem(each) for each in known if each.subject == issuer)
+
+
+def why_refused(ca: Path, server: Path, key: Path, names: Iterable[str]) -> str | None:
+    """Say why a client would not believe a broker that shows this certificate; None: it would.
+
+    They shake hands, in memory, as a stage and a broker would.
+
+    Args:
+        ca: what the client trusts.
+        server: the certificate, then those between it and the CA.
+        key: its private key.
+        names: what brokers are called by those who connect.
+    """
+    broker = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        broker.load_cert_chain(server, key, password=lambda: "")  # else it would ask for it
+    except (OSError, ValueError) as error:  # as are the errors of ssl
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            return f"{key.name} is the key of another certificate than {server.name}"
+        return (
+            f"{server.name} and {key.name} are no PEM pair, or the key has a pass phrase: {error}"
+        )
+    try:
+        client = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        return f"{ca.name} is no certificate in PEM: {error}"
+    for name in names:
+        try:
+            _shake_hands(client, broker, name)
+        except ssl.SSLCertVerificationError as error:
+            return f"who trusts {ca.name} does not believe {server.name}: {error.verify_message}"
+    return None
+
+
+def _shake_hands(client: ssl.SSLContext, broker: ssl.SSLContext, name: str) -> None:
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(here, there, server_hostname=name)
+    far = broker.wrap_bio(there, here, server_side=True)
+    for side in (near, far, near):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
 
 
 def is_own(certificate: str) -> bool:

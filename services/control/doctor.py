@@ -17,6 +17,7 @@ from rabbit.operations.cluster import Cluster
 from rabbit.operations.compose import Containers, DeclaredStage, stages
 from rabbit.operations.definitions import definitions
 from rabbit.operations.graph import graph
+from rabbit.operations.limits_diff import unlimited
 from rabbit.operations.management import ControlSettings, Management, fold
 from rabbit.operations.repair import Repair, described
 from rabbit.operations.repair_plan import Plan
@@ -74,7 +75,8 @@ def doctor(
                     is_left = _show_left(repair, declared, management, form)
         else:
             cluster = Cluster.of(management, here())
-            found = [*differences(declared, management), *cluster.findings()]
+            found = [*differences(declared, management), *unlimited(declared, management)]
+            found += cluster.findings()
             ends = ending(settings).items()
             found += [Finding("ends", "certificate", broker, said) for broker, said in ends]
             is_left = bool(found)

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,51 @@ class Folder:
         """Use a folder that is there."""
         self._path = path
 
+    def check(self, brokers: Iterable[str], *, renew: bool) -> None:
+        """See, before anything is changed, whether the certificates that are there will do.
+
+        Args:
+            brokers: their names.
+            renew: whether they are to be replaced.
+
+        Raises:
+            ConfigurationError: no stage would believe a broker that shows them, or they are to be
+                replaced and were brought along.
+        """
+        if not self._has("server.pem"):
+            return
+        self.end()  # so it is a certificate
+        if renew and not certificates.is_own(self._read("server.pem")):
+            raise ConfigurationError(
+                "secrets/server.pem was not made here: put new ca.pem, server.pem and "
+                "server.key in place of these, then make secure"
+            )
+        ca, server, key = (self._path / name for name in ("ca.pem", "server.pem", "server.key"))
+        why = None if renew else certificates.why_refused(ca, server, key, brokers)
+        if why:
+            raise ConfigurationError(
+                f"in the folder secrets, {why}. Put right what was brought along; of certificates "
+                "that were made here: make secure ROTATE=certificates"
+            )
+
+    def lacks(self, names: Iterable[str]) -> bool:
+        """Tell whether there is a certificate, and not for all of these names.
+
+        Raises:
+            ConfigurationError: it is none.
+        """
+        if not self._has("server.pem"):
+            return False
+        self.end()  # so it is one
+        return not {*names} <= {*certificates.names(self._read("server.pem"))}
+
+    def begin(self, renew: Iterable[str]) -> None:
+        """Note that something is being changed, and what is to be replaced: see deploy/bin/secure.
+
+        Whoever is killed before all is written, and brokers know it, leaves this behind.
+        """
+        self._write("unfinished", " ".join(renew))
+
     def passwords(self, users: Iterable[str], *, renew: bool) -> dict[str, str]:
         """Return the password of each user; those that there are none of are made."""
         made = {}
@@ -40,32 +85,21 @@ class Folder:
         """Return the users that have a password, and are none of these: of stages that are gone."""
         return sorted({file.name for file in (self._path / "passwords").iterdir()} - {*users})
 
-    def certificates(
-        self, names: Iterable[str], *, renew: bool, needed: Collection[str] = ()
-    ) -> None:
-        """Make a CA and the brokers' certificate, if there are none, or none for a needed name.
+    def certificates(self, names: Iterable[str], *, renew: bool) -> None:
+        """Make a CA and the brokers' certificate, if there are none.
 
         The new CA is there before what it has signed, and the one before it stays beside it:
         whoever connects meanwhile knows the CA of whichever certificate is shown.
-
-        Raises:
-            ConfigurationError: those to be replaced were brought along, or are no certificates.
         """
-        wanted = dict.fromkeys([*names, *needed])
-        if self._has("server.pem"):
-            self.end()  # so it is a certificate
-            before = self._read("server.pem")
-            renew = renew or not {*needed} <= {*certificates.names(before)}
-            if not renew:
-                return
-            if not certificates.is_own(before):
-                raise ConfigurationError(
-                    "secrets/server.pem was not made here: put new ca.pem, server.pem and "
-                    "server.key in place of these, then make secure"
-                )
+        wanted = dict.fromkeys(names)
+        before = self._read("server.pem") if self._has("server.pem") else ""
+        if before and not renew:
+            return
+        if before:
             wanted |= dict.fromkeys(certificates.names(before))
         ca, server, key = certificates.make(wanted)
-        self._write("ca.pem", certificates.of_both(ca, self._read("ca.pem")) if renew else ca)
+        trusted = certificates.of_both(ca, self._read("ca.pem"), before) if before else ca
+        self._write("ca.pem", trusted)
         self._write("server.key", key)
         self._write("server.pem", server)
         typer.echo(f"new certificates, for {', '.join(wanted)}", err=True)

@@ -7,8 +7,15 @@ from typing import Annotated
 
 import typer
 
-from rabbit.operations.compose import brokers, operators, stages
-from rabbit.operations.definitions import ADMINISTRATOR, CONTROL_USER, definitions, with_logins
+from rabbit.operations.compose import brokers, operators, services, stages
+from rabbit.operations.definitions import (
+    ADMINISTRATOR,
+    BOARD_USER,
+    CONTROL_USER,
+    PROMETHEUS_USER,
+    definitions,
+    with_logins,
+)
 
 from .cli import one_line_errors, piped_in
 
@@ -53,6 +60,13 @@ _STAGE = """\
       - {{ source: secured_ca, target: ca.pem }}
       - {{ source: secured_password_{user}, target: rabbitmq_password }}
 """
+_PROMETHEUS = """\
+    volumes:
+      - ./deploy/secured/prometheus.yml:/etc/prometheus/prometheus.yml:ro
+    secrets:
+      - { source: secured_ca, target: ca.pem }
+      - { source: secured_password_prometheus, target: rabbitmq_password }
+"""
 
 
 class Rotate(StrEnum):
@@ -64,7 +78,7 @@ class Rotate(StrEnum):
 
 def secure(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
-    rotate: Annotated[Rotate | None, typer.Option(help="Replace these.")] = None,
+    rotate: Annotated[list[Rotate] | None, typer.Option(help="Replace these.")] = None,
     former: Annotated[list[str] | None, typer.Option(help="Who may not log in any more.")] = None,
     name: Annotated[list[str] | None, typer.Option(help="What brokers are called, too.")] = None,
 ) -> None:
@@ -80,25 +94,34 @@ def secure(
         declared = stages(config)
         made = definitions(declared)
         users = [*(user["name"] for user in made["users"]), ADMINISTRATOR]
-        files = Folder(folder)
-        passwords = files.passwords(users, renew=rotate is Rotate.PASSWORDS)
-        names = dict.fromkeys([*NAMES, *brokers(config)])
-        files.certificates(names, renew=rotate is Rotate.CERTIFICATES, needed=name or ())
+        files, renew = Folder(folder), rotate or []
+        needed = name or ()
+        renews = Rotate.CERTIFICATES in renew or files.lacks(needed)
+        files.check(brokers(config), renew=renews)
+        files.begin(renew)
+        passwords = files.passwords(users, renew=Rotate.PASSWORDS in renew)
+        names = dict.fromkeys([*NAMES, *brokers(config), *needed])
+        files.certificates(names, renew=renews)
         end = files.end()
         files.cookie()
         files.definitions(with_logins(made, passwords, [*(former or ()), *files.others(users)]))
         logins = {each.service: each.name for each in declared}
-        logins |= dict.fromkeys(operators(config), CONTROL_USER)
-        typer.echo(_compose(brokers(config), logins))
+        logins |= {
+            service: BOARD_USER if service == BOARD_USER else CONTROL_USER
+            for service in operators(config)
+        }
+        looks = [each for each in services(config) if each == PROMETHEUS_USER]
+        typer.echo(_compose(brokers(config), logins, looks))
     typer.echo(f"The brokers' certificate ends on {end}.", err=True)
 
 
-def _compose(nodes: Sequence[str], logins: Mapping[str, str]) -> str:
+def _compose(nodes: Sequence[str], logins: Mapping[str, str], looks: Sequence[str]) -> str:
     """Return what the services have beside what the pipeline's own Compose file gives them.
 
     Args:
         nodes: the services that are brokers.
         logins: the user of each of the others.
+        looks: Prometheus, if it is there.
     """
     secrets = dict(_OF_BROKERS)
     text = "services:\n"
@@ -109,5 +132,8 @@ def _compose(nodes: Sequence[str], logins: Mapping[str, str]) -> str:
     for service, user in logins.items():
         text += f"\n  {service}:\n{_STAGE.format(user=user)}"
         secrets[f"secured_password_{user}"] = f"passwords/{user}"
+    for service in looks:
+        text += f"\n  {service}:\n{_PROMETHEUS}"
+        secrets[f"secured_password_{service}"] = f"passwords/{service}"
     text += "\nsecrets:\n"
     return text + "\n".join(f"  {name}: {{ file: ./secrets/{at} }}" for name, at in secrets.items())

@@ -106,6 +106,11 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
         context.load_cert_chain(certificate, key, password=is_asked_for)
     except OSError as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise ValueError(
+                f"RABBITMQ_KEY_FILE: {key} is the key of another certificate than {certificate}, "
+                "which RABBITMQ_CERTIFICATE_FILE names"
+            ) from error
         msg = f"RABBITMQ_CERTIFICATE_FILE, RABBITMQ_KEY_FILE: not a PEM pair: {error}"
         raise ValueError(msg) from error
 

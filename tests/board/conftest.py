@@ -79,9 +79,9 @@ class Page:
         """Close all connections."""
         self.client.close()
 
-    def log_in(self, user: str) -> None:
+    def log_in(self, user: str, password: str = PASSWORD) -> None:
         """Begin a session."""
-        told = self.post("/api/login", {"user": user, "password": PASSWORD})
+        told = self.post("/api/login", {"user": user, "password": password})
         assert told.status_code == HTTPStatus.OK, told.text
         self.csrf = told.json()["csrf"]
 

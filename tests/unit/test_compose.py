@@ -63,3 +63,15 @@ def test_base_images_can_be_pinned(tmp_path: Path) -> None:
         "mirror/rabbitmq@sha256:1",
     ]
     assert printed(RABBITMQ_IMAGE="rabbitmq@sha256:3") == [python, "rabbitmq@sha256:3"]
+
+
+def test_who_looks_is_on_a_network_without_stages() -> None:
+    """The board and Prometheus with the broker, and the broker with the stages."""
+    section = COMPOSE.split("\nservices:\n", 1)[1].split("\nnetworks:\n", 1)[0]
+    parts = re.split(r"^  (\w+):$", section, flags=re.MULTILINE)[1:]
+    entries = dict(zip(parts[::2], parts[1::2], strict=True))
+    named = re.compile(r"^    networks: (.*)$", re.MULTILINE)
+    networks = {name: found[0] for name, each in entries.items() if (found := named.findall(each))}
+
+    looks = dict.fromkeys(("board", "prometheus", "grafana"), "[observe]")
+    assert networks == {"rabbitmq": "[default, observe]", **looks}

@@ -14,7 +14,7 @@ import yaml
 
 from rabbit import Settings
 from rabbit.operations.compose import DeclaredStage, stages
-from rabbit.operations.definitions import CONTROL_USER, definitions
+from rabbit.operations.definitions import definitions
 from rabbit.topology import control_queue
 
 ROOT = Path(__file__).parents[2]
@@ -104,10 +104,6 @@ def _environment(container: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in container.get("env", ()) if "value" in each}
 
 
-def _user(stage: str) -> str:
-    return CONTROL_USER if stage in BESIDE else stage
-
-
 def _services() -> dict[str, dict[str, str]]:
     """Return what each service of Compose that is no broker has as variables of its own."""
     section = COMPOSE.split("\nservices:\n", 1)[1].split("\nvolumes:\n")[0]
@@ -172,7 +168,7 @@ def test_stages_have_the_settings_that_they_have_with_compose() -> None:
         _, container = _pod(each)
         environment = _environment(container)
         assert name == stage.replace("_", "-")
-        assert environment.pop("RABBITMQ_USERNAME") == _user(stage)
+        assert environment.pop("RABBITMQ_USERNAME") == stage
         assert environment.keys() == with_compose[stage].keys()
         assert added or environment == with_compose[stage]
         assert container["image"] == f"pipeline-{stage}"
@@ -201,7 +197,7 @@ def test_stages_may_no_more_than_with_compose() -> None:
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
         mounted = {e["name"]: e["secret"]["secretName"] for e in spec["volumes"] if "secret" in e}
-        user = _user(each["metadata"]["labels"]["stage"])
+        user = each["metadata"]["labels"]["stage"]
         assert mounted == {"secrets": user.replace("_", "-")}, name
 
 

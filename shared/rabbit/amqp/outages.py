@@ -156,8 +156,20 @@ _GREETINGS = (
     ),
 )
 
-_NO_TLS_THERE = (
-    "{broker} does not speak TLS: name its TLS port in {port}, 5671 by default, or {no_tls}"
+#: What OpenSSL says here of a handshake. Anybody can show a certificate; a key proves that it is
+#: one's own (RFC 8446, section 4.4.3).
+_HANDSHAKES = (
+    (
+        "BAD_SIGNATURE",
+        (
+            "{broker} does not prove that the certificate it shows is its own ({words}): do its "
+            "certificate and its key belong together?"
+        ),
+    ),
+    (
+        "WRONG_VERSION|RECORD|UNEXPECTED|UNKNOWN_PROTOCOL|HTTP",
+        "{broker} does not speak TLS: name its TLS port in {port}, 5671 by default, or {no_tls}",
+    ),
 )
 
 
@@ -254,8 +266,9 @@ def _no_tls(where: Where, phase: Phase, error: ssl.SSLError) -> str:
     elif phase is Phase.SECURING:
         if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             return "{broker} ended the TLS handshake: does it speak TLS there? check {port}"
-        if re.search("WRONG_VERSION|RECORD|UNEXPECTED|UNKNOWN_PROTOCOL|HTTP", reason):
-            return _NO_TLS_THERE
+        for pattern, template in _HANDSHAKES:
+            if re.search(pattern, reason):
+                return template
     elif isinstance(error, ssl.SSLEOFError):
         return _lost(phase)
     return "no TLS connection to {broker}: {words}: check RABBITMQ_CA_FILE"

@@ -23,11 +23,13 @@ class DeclaredStage:
         service: its service in docker-compose.yml.
         name: the stage's name.
         settings: what its environment says.
+        replicas: how many of them Compose starts.
     """
 
     service: str
     name: str
     settings: Settings
+    replicas: int = 1
 
     def input(self, replica: str = ANY_REPLICA) -> Edge | None:
         """Return what a replica of it consumes."""
@@ -61,7 +63,7 @@ def stages(text: str) -> list[DeclaredStage]:
             wrong.append(f"{service}: {error}")
         else:
             name = settings.stage or _image_stage(entry) or service
-            found.append(DeclaredStage(service, name, settings))
+            found.append(DeclaredStage(service, name, settings, _replicas(entry)))
     if wrong:
         raise ConfigurationError("\n".join(wrong))
     return found
@@ -90,6 +92,15 @@ def brokers(text: str) -> list[str]:
     return [service for service in _services(text) if re.fullmatch(r"rabbitmq\d*", service)]
 
 
+def services(text: str) -> list[str]:
+    """Return all services.
+
+    Args:
+        text: as for `stages`.
+    """
+    return list(_services(text))
+
+
 def _services(text: str) -> dict[str, Any]:
     try:
         services: dict[str, Any] = json.loads(text)["services"]
@@ -106,6 +117,12 @@ def _environment(entry: dict[str, Any]) -> dict[str, str]:
     if isinstance(given, list):
         given = dict(each.split("=", 1) for each in given if "=" in each)
     return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _replicas(entry: dict[str, Any]) -> int:
+    deploy = entry.get("deploy")
+    told = (deploy.get("replicas") if isinstance(deploy, dict) else None) or entry.get("scale")
+    return told if isinstance(told, int) else 1
 
 
 def _image_stage(entry: dict[str, Any]) -> str | None:

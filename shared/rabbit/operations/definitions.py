@@ -14,6 +14,7 @@ from typing import Any
 
 from rabbit.errors import ConfigurationError
 from rabbit.operations.compose import DeclaredStage
+from rabbit.operations.limits import parameters, user_limits
 from rabbit.topology import (
     CONTROL_EXCHANGE,
     PAUSED_EXCHANGE,
@@ -28,8 +29,10 @@ from rabbit.topology import (
     pause_mark,
 )
 
-#: The user that services.control logs in as.
+#: The users that services.control and services.board log in as, and the one of Prometheus.
 CONTROL_USER = "control"
+BOARD_USER = "board"
+PROMETHEUS_USER = "prometheus"
 #: The one for a person who may do everything.
 ADMINISTRATOR = "administrator"
 
@@ -37,7 +40,8 @@ _REPLICA = "[^.]+"
 _RETRY = r"\.retry\.[0-9]+m?s"
 _CONTROL, _REPLIES = map(re.escape, (CONTROL_EXCHANGE, REPLIES_EXCHANGE))
 #: Other users, and what the control queues of such a stage are called, others are called too.
-_TAKEN = {CONTROL_USER, ADMINISTRATOR, REPLIES_EXCHANGE.removeprefix(f"{CONTROL_EXCHANGE}.")}
+_OPERATORS = (CONTROL_USER, BOARD_USER, PROMETHEUS_USER)
+_TAKEN = {*_OPERATORS, ADMINISTRATOR, REPLIES_EXCHANGE.removeprefix(f"{CONTROL_EXCHANGE}.")}
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ def _shared(stage: DeclaredStage) -> Iterator[Declaration]:
 def definitions(stages: list[DeclaredStage]) -> dict[str, Any]:
     """Return RabbitMQ's definitions for stages that may declare nothing.
 
-    A user for each stage and one for control; they have no password yet, so nobody can log in.
+    A user for each stage, for control, for the board and for Prometheus, who may only look; none of
+    them has a password yet, so nobody can log in. What stages may take of the broker is limited.
 
     Args:
         stages: those of the Compose file.
@@ -143,21 +148,23 @@ def definitions(stages: list[DeclaredStage]) -> dict[str, Any]:
     Raises:
         ConfigurationError: a stage has a name that control needs.
     """
-    made: dict[str, Any] = {"users": [], "vhosts": [], "permissions": []}
+    made: dict[str, Any] = {"users": [], "vhosts": [], "permissions": [], "parameters": []}
     made |= {"exchanges": [], "queues": [], "bindings": []}
     homes: dict[str, list[DeclaredStage]] = {}
     for stage in stages:
         if stage.name in _TAKEN:
             raise ConfigurationError(f"a stage with a user of its own cannot be named {stage.name}")
         homes.setdefault(stage.settings.endpoints[0].vhost, []).append(stage)
-    for name in dict.fromkeys([*(stage.name for stage in stages), CONTROL_USER]):
-        made["users"].append(_user(name, ["monitoring"] if name == CONTROL_USER else []))
+    for name in dict.fromkeys(stage.name for stage in stages):
+        limits = user_limits(stage for stage in stages if stage.name == name)
+        made["users"].append({**_user(name, []), "limits": limits})
+    made["users"] += [_user(name, ["monitoring"]) for name in _OPERATORS]
     for vhost, residents in homes.items():
         made["vhosts"].append({"name": vhost})
         users: dict[str, Rights] = {}
         for stage in residents:  # two services may run one stage
             users[stage.name] = users.get(stage.name, Rights()) + stage_rights(stage)
-        users[CONTROL_USER] = control_rights(residents)
+        users[CONTROL_USER] = users[BOARD_USER] = control_rights(residents)
         for name, rights in users.items():
             made["permissions"].append({"user": name, "vhost": vhost, **rights.patterns()})
         items = [item for stage in residents for item in _shared(stage)]
@@ -165,6 +172,8 @@ def definitions(stages: list[DeclaredStage]) -> dict[str, Any]:
             if item not in items[:position]:
                 kind, entry = _entry(item)
                 made[kind].append({**entry, "vhost": vhost})
+        shared = sum(each["vhost"] == vhost for each in made["queues"])
+        made["parameters"] += parameters(residents, vhost, shared)
     return made
 
 

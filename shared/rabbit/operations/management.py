@@ -92,6 +92,9 @@ class Api:
         except HTTPError as error:
             return self._refused(error)
         except URLError as error:
+            if getattr(error.reason, "reason", None) == "BAD_SIGNATURE":
+                why = "do its certificate and its key belong together?"
+                raise BrokerUnavailableError(f"{self.url} ({error.reason}: {why})") from error
             raise BrokerUnavailableError(f"{self.url} ({error.reason})") from error
         except (OSError, HTTPException) as error:  # of a broker that goes away while it answers
             raise BrokerUnavailableError(f"{self.url} ({error})") from error
@@ -250,6 +253,18 @@ class Management:
         """Return every queue, with its arguments."""
         return self._list("queues", "?disable_stats=true&enable_queue_totals=true")
 
+    def operator_policies(self) -> list[dict[str, Any]]:
+        """Return every operator policy, with its pattern and its definition."""
+        return self._list("operator-policies")
+
+    def vhost_limits(self) -> dict[str, int]:
+        """Return the limits of the virtual host, those that it has."""
+        return _limits(self._list("vhost-limits"))
+
+    def user_limits(self, user: str) -> dict[str, int]:
+        """Return the limits of a user, those that it has."""
+        return _limits(self._ask(f"user-limits/{quote(user, safe='')}"))
+
     def bindings(self) -> list[dict[str, Any]]:
         """Return every binding, those of the default exchange included."""
         return self._list("bindings")
@@ -353,6 +368,10 @@ class Management:
         renewed.sort(key=lambda api: order.index(api.url) if api.url in order else len(order))
         self._apis = deque(renewed)
         return {api.login for api in renewed} != {api.login for api in before}
+
+
+def _limits(listed: list[dict[str, Any]] | None) -> dict[str, int]:
+    return dict(listed[0]["value"]) if listed else {}
 
 
 def pause_marks(messages: Mapping[str, tuple[int, int]]) -> dict[str, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rabbit.operations.broker_state import BrokerState
 from rabbit.operations.compose import DeclaredStage
+from rabbit.operations.limits import bounds
 from rabbit.operations.management import Management
 from rabbit.topology import (
     CENSUS_SUFFIX,
@@ -42,7 +43,7 @@ class Finding:
     Attributes:
         problem: missing, differs, contradiction, loses, orphaned, undeclared, unfinished,
             unconsumed, unread, paused or ends.
-        what: queue, exchange, binding, edge, policy, stage or certificate.
+        what: queue, exchange, binding, edge, policy, limit, stage or certificate.
         name: its name.
         detail: what exactly, and what to do.
         stages: the stages it concerns.
@@ -61,6 +62,7 @@ class TopologyDiff:
     def __init__(self, stages: Iterable[DeclaredStage], broker: BrokerState) -> None:
         """Compare these stages with what there is."""
         self._stages = list(stages)
+        self._bounds = bounds(self._stages)
         self._broker = broker
         self._declared: list[tuple[Declaration, list[str]]] = []  # and by which stages
         self._own: set[str] = set()  # queues of replicas, which need not be there
@@ -191,8 +193,10 @@ class TopologyDiff:
         for name in sorted(self._broker.policies.keys() & self._broker.queues.keys()):
             if self._is_ours(name):
                 policy = self._broker.policies[name]
+                meant = next((each.definition for each in self._bounds if each.is_for(name)), {})
                 for key, effect in policy.losses(self._broker.queues[name]):
-                    losses[policy.name, key, effect].append(name)
+                    if key not in meant or policy.definition.get(key) != meant[key]:
+                        losses[policy.name, key, effect].append(name)
         for (policy_name, key, effect), queues in losses.items():
             stages = dict.fromkeys(stage for queue in queues for stage in self._stages_of(queue))
             there = ", ".join(queues)

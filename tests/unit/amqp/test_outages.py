@@ -47,6 +47,7 @@ CASES: list[tuple[Phase, BaseException | None, list[str]]] = [
     (Phase.SECURING, unverified(79, "too weak"), ["not accepted (too weak)"]),
     (Phase.SECURING, tls_error("WRONG_VERSION_NUMBER"), ["does not speak TLS", "RABBITMQ_PORT"]),
     (Phase.SECURING, tls_error("RECORD_LAYER_FAILURE"), ["does not speak TLS", "5671"]),
+    (Phase.SECURING, tls_error("BAD_SIGNATURE"), ["its certificate and its key belong together"]),
     (Phase.SECURING, tls_error("NO_SHARED_CIPHER"), ["no TLS connection", "NO_SHARED_CIPHER"]),
     (Phase.SECURING, ConnectionResetError(104, "reset"), ["ended the TLS handshake", "_PORT"]),
     (Phase.SECURING, Silence(), ["stays silent", "RABBITMQ_PORT"]),

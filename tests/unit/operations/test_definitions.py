@@ -16,6 +16,7 @@ PIPELINE = {
     "to_upper": {"INPUT_QUEUE": "my_queue", "OUTPUT_QUEUE": "upper", "RETRY_DELAYS": "1,0.5"},
     "printer": {"INPUT_QUEUE": "upper"},
 }
+OPERATORS = ["control", "board", "prometheus"]
 
 
 def pipeline(services: dict[str, dict[str, Any]]) -> list[DeclaredStage]:
@@ -51,6 +52,7 @@ def test_the_rights_of_a_pipeline() -> None:
         rf"^(control\.replies|{own['printer']}|upper\.dead|upper{retry})$",
         rf"^(control|{own['printer']}|control\.paused/printer|upper)$",
     )
+    assert rights(made, "board") == rights(made, "control")
     marks = "|".join(rf"control\.paused/{name}" for name in PIPELINE)
     back, every = r"my_queue\.back|upper\.back", r"control\.[^.]+\.[^.]+"
     assert rights(made, "control") == (
@@ -70,7 +72,8 @@ def test_the_topology_is_what_stages_would_declare() -> None:
     assert len(there) == len(made["queues"])
     assert {each.name: dict(each.arguments) for each in mine}.items() <= there.items()
     assert {each["name"] for each in made["exchanges"]} >= {"control", "control.replies", "upper"}
-    assert [each["tags"] for each in made["users"]] == [[], [], [], ["monitoring"]]
+    tags = [*[[]] * len(PIPELINE), *[["monitoring"]] * len(OPERATORS)]
+    assert [each["tags"] for each in made["users"]] == tags
     assert {each["password_hash"] for each in made["users"]} == {""}
 
 
@@ -101,11 +104,11 @@ def test_two_services_of_one_stage_are_one_user() -> None:
     both = {"one": {"STAGE": "s", "INPUT_QUEUE": "x"}, "two": {"STAGE": "s", "INPUT_QUEUE": "y"}}
     made = definitions(pipeline(both))
 
-    assert [each["name"] for each in made["users"]] == ["s", "control"]
+    assert [each["name"] for each in made["users"]] == ["s", *OPERATORS]
     assert rights(made, "s")[2] == r"^(control|control\.s\.[^.]+|control\.paused/s|x|y)$"
 
 
-@pytest.mark.parametrize("name", ["control", "replies"])
+@pytest.mark.parametrize("name", ["control", "board", "prometheus", "replies"])
 def test_a_stage_does_not_get_the_rights_of_control_by_its_name(name: str) -> None:
     """It would be the same user, or have control's own queues."""
     with pytest.raises(ConfigurationError, match=f"cannot be named {name}"):

@@ -10,6 +10,7 @@ import pytest
 from rabbit import ConfigurationError
 from rabbit.operations.broker_state import BrokerState
 from rabbit.operations.compose import DeclaredStage, stages
+from rabbit.operations.limits import bounds
 from rabbit.operations.policies import Policy
 from rabbit.operations.topology_diff import TopologyDiff
 from rabbit.topology import (
@@ -182,6 +183,31 @@ def test_a_policy_that_loses_what_is_kept() -> None:
         "message-ttl on a.dead, control.stage.r: what is older than 10 ms is dropped; "
         "take message-ttl out of it, or let its pattern leave these queues out"
     )
+
+
+def test_what_bounds_a_stage_loses_nothing() -> None:
+    """As `make secure` makes it; what somebody has made smaller does."""
+    declared = pipeline(
+        reader={"INPUT_QUEUE": "a", "STAGE": "stage", "RETRY_DELAYS": "1"},
+        writer={"OUTPUT_QUEUE": "a"},
+    )
+    existing = broker(Edge("a", delays=(1.0,)))
+    policies = {
+        queue: Policy(f"operator policy {each.name}", each.definition)
+        for each in bounds(declared)
+        for queue in existing.queues
+        if each.is_for(queue)
+    }
+
+    def found(policies: dict[str, Policy]) -> list[str]:
+        diff = TopologyDiff(declared, replace(existing, policies=policies))
+        told = [each for each in diff.findings() if each.problem == "loses"]
+        return [each.detail.partition(":")[0] for each in told]
+
+    dropped = Policy("more", {**policies["control.stage.r"].definition, "max-length": 3})
+    assert policies.keys() == {"control.stage.r", "a.dead", "a.retry.1s"}
+    assert found(policies) == []
+    assert found({**policies, "control.stage.r": dropped}) == ["max-length on control.stage.r"]
 
 
 def test_replicas_that_no_command_reaches_are_told() -> None:

@@ -21,9 +21,11 @@ CONFIG: dict[str, Any] = {
     "source": {"environment": {"STAGE": "producer", "OUTPUT_QUEUE": "my_queue"}},
     "printer": {"environment": {"INPUT_QUEUE": "my_queue"}},
     "control": {"environment": {"RABBITMQ_HOST": "rabbitmq"}},
+    "board": {"environment": {"RABBITMQ_HOST": "rabbitmq"}},
+    "prometheus": {"environment": {}},
     "database": {"environment": {}},
 }
-USERS = {"producer", "printer", "control", "administrator"}
+USERS = {"producer", "printer", "control", "board", "prometheus", "administrator"}
 
 Make = Callable[..., str]
 
@@ -35,22 +37,22 @@ def make(
     """Run the command on a folder; return what it prints."""
 
     def run(
-        rotate: Rotate | None = None,
+        *rotate: Rotate,
         without: str = "",
         former: tuple[str, ...] = (),
         names: tuple[str, ...] = (),
     ) -> str:
         services = {name: entry for name, entry in CONFIG.items() if name != without}
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"services": services})))
-        secure(tmp_path, rotate, list(former), list(names))
+        secure(tmp_path, list(rotate), list(former), list(names))
         return capsys.readouterr().out
 
     return run
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return what each file says, by its path in the folder."""
-    files = [each for each in folder.rglob("*") if each.is_file()]
+    """Return what each file says, by its path in the folder, but for the mark of a change."""
+    files = [each for each in folder.rglob("*") if each.is_file() and each.name != "unfinished"]
     return {str(each.relative_to(folder)): each.read_text() for each in files}
 
 
@@ -162,25 +164,89 @@ def test_a_ca_that_is_replaced_is_known_for_one_more_time(
     }
 
 
-def test_certificates_that_were_brought_along_are_not_replaced(
+def bring(folder: Path, *names: str) -> None:
+    """Put certificates of one's own CA into the folder: with one between that and the brokers'."""
+    ca = trustme.CA()
+    between = ca.create_child_ca()
+    own = between.issue_cert(*names)
+    (folder / "ca.pem").write_bytes(ca.cert_pem.bytes())
+    (folder / "server.pem").write_bytes(b"".join(each.bytes() for each in own.cert_chain_pems))
+    (folder / "server.key").write_bytes(own.private_key_pem.bytes())
+
+
+def test_certificates_that_were_brought_along_are_used_and_not_replaced(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One's own CA may do what it likes; only who has made them can make others."""
     make()
-    own = trustme.CA().issue_cert("rabbitmq")
-    own.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    bring(tmp_path, "rabbitmq", "rabbitmq2")
     before = contents(tmp_path)
     make()
     with pytest.raises(typer.Exit) as raised:
-        make(Rotate.CERTIFICATES)
+        make(Rotate.PASSWORDS, Rotate.CERTIFICATES)
 
     assert raised.value.exit_code == 2
     assert "secrets/server.pem was not made here: put new" in capsys.readouterr().err
-    assert contents(tmp_path)["server.pem"] == before["server.pem"]
-    (tmp_path / "server.pem").write_text("no certificate")
-    with pytest.raises(typer.Exit):
-        make()
-    assert "secrets/server.pem is no certificate in PEM" in capsys.readouterr().err
+    changed = {name for name, text in contents(tmp_path).items() if text != before[name]}
+    assert changed == {"definitions.json"}
+    assert handshake(tmp_path, before["ca.pem"])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("server.pem", "no certificate", "secrets/server.pem is no certificate in PEM"),
+        ("server.key", "no key", "server.pem and server.key are no PEM pair"),
+        ("ca.pem", "no CA", "ca.pem is no certificate in PEM"),
+        ("server.key", "other", "server.key is the key of another certificate than server.pem"),
+        ("ca.pem", "other", "who trusts ca.pem does not believe server.pem: "),
+        ("all", "elsewhere", "Hostname mismatch, certificate is not valid for 'rabbitmq'"),
+    ],
+)
+def test_what_does_not_belong_together_is_told_before_anything_is_changed(
+    make: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    text: str,
+    said: str,
+) -> None:
+    """No stage would connect; passwords that were to be replaced are what they were."""
+    make()
+    if file == "all":
+        bring(tmp_path, text)
+    elif text == "other":
+        kept = contents(tmp_path)
+        bring(tmp_path, "rabbitmq")
+        for name in {"ca.pem", "server.pem", "server.key"} - {file}:
+            (tmp_path / name).write_text(kept[name])
+    else:
+        (tmp_path / file).write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(typer.Exit) as raised:
+        make(Rotate.PASSWORDS)
+
+    assert raised.value.exit_code == 2
+    assert said in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("files", [["ca.pem"], ["ca.pem", "server.key"]])
+def test_one_that_was_interrupted_is_finished(make: Make, tmp_path: Path, files: list[str]) -> None:
+    """With all it has written so far; who asks meanwhile believes what the broker shows still."""
+    make()
+    first = contents(tmp_path)
+    make(Rotate.CERTIFICATES)
+    assert (tmp_path / "unfinished").read_text() == "certificates"
+    for name in {"server.key", "server.pem"} - {*files}:  # as if it had not come so far
+        (tmp_path / name).write_text(first[name])
+    make(Rotate.CERTIFICATES)
+
+    old = tmp_path / "passwords"  # a folder that is there
+    for name in ("server.pem", "server.key"):
+        (old / name).write_text(first[name])
+    assert handshake(old, contents(tmp_path)["ca.pem"])
+    assert handshake(tmp_path, contents(tmp_path)["ca.pem"])
 
 
 def test_who_is_gone_does_not_log_in(make: Make, tmp_path: Path) -> None:
@@ -205,6 +271,9 @@ def test_services_get_what_is_theirs(make: Make) -> None:
     assert 'RABBITMQ_USERNAME: "producer"\n' in parts["source"]
     assert "source: secured_password_producer, target: rabbitmq_password" in parts["source"]
     assert "source: secured_password_control, " in parts["control"]
+    assert "source: secured_password_board, " in parts["board"]
+    assert "source: secured_password_prometheus, " in parts["prometheus"]
+    assert "RABBITMQ_USERNAME" not in parts["prometheus"]
     assert "inet_dist_use_interface {127,0,0,1}" in parts["rabbitmq"]
     assert "\n  database:" not in made
 
