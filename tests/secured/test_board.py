@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from time import time
 from typing import Any
 
 import httpx
@@ -56,22 +57,26 @@ def test_the_page_has_the_pipeline(observed: Secured) -> None:
 
 
 def test_prometheus_scrapes_the_board_and_the_broker(observed: Secured) -> None:
-    """The broker's exporter over TLS, with a login of its own."""
+    """The broker's exporter over TLS, with a login of its own; also once that is replaced."""
     prometheus = Prometheus(f"http://127.0.0.1:{observed.pipeline.prometheus_port}")
 
-    def are_scraped() -> bool:
-        """Tell whether both have answered."""
+    def are_scraped(since: float) -> bool:
+        """Tell whether both have answered after this time."""
         try:
-            up = prometheus.ask("up == 1")
+            up = prometheus.ask(f"up == 1 and timestamp(up) > {since}")
         except (httpx.TransportError, ValueError):  # it is about to start
             return False
         return {each["metric"]["job"] for each in up} == {"pipeline", "rabbitmq"}
 
-    wait_until(are_scraped, PATIENCE_SECONDS, "both are scraped")
+    wait_until(lambda: are_scraped(0), PATIENCE_SECONDS, "both are scraped")
     (up,) = prometheus.ask("pipeline_broker_up")
     assert up["value"][1] == "1"
     assert prometheus.ask("pipeline_certificate_end_timestamp_seconds")
     assert prometheus.ask("rabbitmq_build_info")
+    observed.pipeline.make("secure", ROTATE="passwords")
+    observed.pipeline.make("secure", ROTATE="certificates")
+    now = time()
+    wait_until(lambda: are_scraped(now), PATIENCE_SECONDS, "with a new password and a new CA")
 
 
 def test_a_stage_does_not_get_at_them(observed: Secured) -> None:
