@@ -14,6 +14,7 @@ from rabbit.runtime.handler import Handler
 from rabbit.runtime.runner import Connections
 from rabbit.settings import Settings
 from rabbit.topology import Edge
+from tests.unit.runtime.turns import PATIENCE_SECONDS, Turns
 from tests.unit.scripted import (
     ScriptedChannel,
     ScriptedConnection,
@@ -24,10 +25,8 @@ from tests.unit.scripted import (
 )
 from tests.waiting import wait_until
 
-PATIENCE_SECONDS = 30
 
-
-class Desk:
+class Desk(Turns):
     """A dispatcher, with both ends in the test's hands."""
 
     def __init__(
@@ -66,19 +65,6 @@ class Desk:
     def write(self, text: str) -> None:
         """As a stage does."""
         self.handler.write(text, None)
-
-    def turn(self) -> None:
-        """Take a turn, in which acks are due."""
-        self.dispatcher.turn()
-        self.loop.pass_time()
-        self.dispatcher.turn()
-
-    def settle_work(self) -> None:
-        """Take turns until no handler is at work."""
-        self.turn()
-        while self.dispatcher._handlers.busy:  # noqa: SLF001 - what a halt waits for
-            assert self.loop.woken.acquire(timeout=PATIENCE_SECONDS)
-            self.turn()
 
     def handle(self, *bodies: str) -> None:
         """Deliver messages, and have them handled."""

@@ -12,13 +12,12 @@ from rabbit.runtime.ordered import OrderedDispatcher
 from rabbit.runtime.runner import Connections
 from rabbit.settings import Settings
 from rabbit.topology import Edge
+from tests.unit.runtime.turns import PATIENCE_SECONDS, Turns
 from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, as_loop, log
 from tests.waiting import wait_until
 
-PATIENCE_SECONDS = 30
 
-
-class Desk:
+class Desk(Turns):
     """A dispatcher of one partition, with both ends in the test's hands."""
 
     def __init__(self, work: Callable[["Desk", str], None], output: Edge | None = None) -> None:
@@ -43,19 +42,6 @@ class Desk:
         for channel in (*self.consuming.users, *self.publishing.users):
             channel.open()
         self.dispatcher.resume()
-
-    def turn(self) -> None:
-        """Take a turn, in which acks are due."""
-        self.dispatcher.turn()
-        self.loop.pass_time()
-        self.dispatcher.turn()
-
-    def settle_work(self) -> None:
-        """Take turns until no handler is at work."""
-        self.turn()
-        while self.dispatcher._handlers.busy:  # noqa: SLF001 - what a halt waits for
-            assert self.loop.woken.acquire(timeout=PATIENCE_SECONDS)
-            self.turn()
 
 
 @pytest.fixture
