@@ -186,6 +186,24 @@ def test_a_worker_keeps_the_order_of_what_it_reads(
     assert unkeyed.halt() == 0
 
 
+def test_a_partition_that_is_deleted_is_told_of_and_made_again(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """What had waited there is gone; what is written from then on is handled."""
+    publish(broker, unique("edge"), range(1))
+    reader = start(*KEYED, **environment(unique))
+    wait_handled([reader], 1)
+
+    for number in range(PARTITIONS):
+        broker.delete_queue(f"{unique('edge')}.{number}")
+    reader.wait_log(f"'{unique('edge')}.0' is consumed no more")
+    publish(broker, unique("edge"), range(1, 2))
+
+    wait_handled([reader], 2)
+    assert disorder(handlings([reader])) == []
+    assert reader.halt() == 0
+
+
 def test_large_messages(broker: Broker, unique: Unique, start: Start) -> None:
     """What there is no room for comes again, in order; none of it was handled before."""
     size = 2**20
