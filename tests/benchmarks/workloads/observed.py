@@ -69,7 +69,9 @@ class Observer:
         }
         self._pictures = self._scrapes = 0
         self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=each) for each in (self._watch, self._scrape)]
+        self._threads = [
+            threading.Thread(target=each, daemon=True) for each in (self._watch, self._scrape)
+        ]
 
     def __enter__(self) -> Self:
         """Begin to look; a first picture has come then."""
