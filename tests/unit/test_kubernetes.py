@@ -1,9 +1,11 @@
 """deploy/kubernetes has what docker-compose.yml and `make secure` have, as Kubernetes takes it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,9 +83,11 @@ each_version = pytest.mark.parametrize("version", VERSIONS)
 @cache
 def _rendered(folder: str) -> tuple[dict[str, Any], ...]:
     """Return the objects of a folder, as kubectl would apply them."""
-    if not shutil.which("kubectl"):
+    folders = (os.environ["PATH"], str(Path(sys.executable).parent))
+    kubectl = shutil.which("kubectl", path=os.pathsep.join(folders))
+    if kubectl is None:
         pytest.fail("the manifests of deploy/kubernetes are checked with kubectl", pytrace=False)
-    command = ("kubectl", "kustomize", str(FOLDER / folder))
+    command = (kubectl, "kustomize", str(FOLDER / folder))
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return tuple(each for each in yaml.safe_load_all(printed) if each)
 
