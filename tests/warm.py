@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -77,12 +78,15 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], out: Path, e
 
 
 class _Forked:
-    """A process that the starter has forked."""
+    """A process that the starter has forked, and reaps; its id may soon be another one's."""
 
     def __init__(self, pid: int, starter: "_Starter") -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._starter = starter
+        with suppress(ProcessLookupError):  # it has ended already
+            self._descriptor = os.pidfd_open(pid)
+            weakref.finalize(self, os.close, self._descriptor)
 
     def poll(self) -> int | None:
         """Return its exit code; None while it runs."""
@@ -94,7 +98,7 @@ class _Forked:
         """Send it a signal, unless it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, sig)
+                signal.pidfd_send_signal(self._descriptor, sig)
 
     def kill(self) -> None:
         """End it without a warning."""
@@ -138,7 +142,9 @@ class _Starter:
         self._socket.settimeout(_WAIT_SECONDS)
         while "started" not in (told := self._receive()):
             pass
-        return _Forked(told["started"], self)
+        pid = told["started"]
+        self._ended.pop(pid, None)  # of one that had the same id
+        return _Forked(pid, self)
 
     def exit_code(self, pid: int) -> int | None:
         self._socket.settimeout(0)

@@ -1,7 +1,6 @@
 """Serve the board: `python -m services.board`."""
 
 import logging
-import sys
 from functools import partial
 from types import FrameType
 
@@ -9,7 +8,7 @@ import uvicorn
 
 from rabbit import ConfigurationError, RabbitError
 from rabbit.logs import logger
-from rabbit.terminal import visible
+from rabbit.terminal import say, visible
 
 from .app import Board
 from .connections import MOST_CONNECTIONS, BoundedConnection, Limits
@@ -39,7 +38,7 @@ def main() -> None:
         settings = BoardSettings.load()
     except ConfigurationError as error:
         for line in str(error).splitlines():
-            sys.stderr.write(f"board: {visible(line)}\n")
+            say(f"board: {visible(line)}")
         raise SystemExit(error.exit_code) from None
     log = logger(settings, stage="board")
     logging.basicConfig(level=logging.WARNING)

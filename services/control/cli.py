@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rabbit import ConfigurationError, RabbitError
 from rabbit.operations.engine import Engine
-from rabbit.terminal import visible
+from rabbit.terminal import say, visible
 
 #: How wide tables are that nobody looks at now.
 PIPE_WIDTH = 160
@@ -55,7 +55,7 @@ def one_line_errors() -> Iterator[None]:
         # Only what is said of settings has several lines; a line break of the broker's makes none.
         several = isinstance(error, ConfigurationError)
         for line in str(error).splitlines() if several else [str(error)]:
-            typer.echo(f"control: {visible(line)}", err=True)
+            say(f"control: {visible(line)}")
         raise typer.Exit(error.exit_code) from None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from rabbit import IncompleteError, RabbitError
-from rabbit.terminal import visible
+from rabbit.terminal import say, visible
 
 from . import Producer
 
@@ -25,12 +25,12 @@ def main(
         began = monotonic()
         producer.start()
     except (RabbitError, OSError) as error:
-        typer.echo(f"producer: {visible(str(error))}", err=True)
+        say(f"producer: {visible(str(error))}")
         raise typer.Exit(_exit_code(error, producer)) from None
     seconds = monotonic() - began
     count = producer.confirmed
     noun = "message" if count == 1 else "messages"
-    typer.echo(f"published {count} {noun} in {seconds:.1f} s ({count / seconds:,.0f}/s)", err=True)
+    say(f"published {count} {noun} in {seconds:.1f} s ({count / seconds:,.0f}/s)")
 
 
 def _exit_code(error: Exception, producer: Producer | None) -> int:

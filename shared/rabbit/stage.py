@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -298,8 +297,7 @@ class Stage(ABC):
             if not stage.__rabbit__.has_run:
                 raise ConfigurationError("start() is overridden and does not call super().start()")  # noqa: TRY301 - told as any other
         except RabbitError as error:
-            said = visible(str(error))
-            terminal.write(sys.stderr, f"{_snake_case(cls.__name__)}: {said}\n")
+            terminal.say(f"{_snake_case(cls.__name__)}: {visible(str(error))}")
             code = error.exit_code
         except Exception:
             if not (stage and _was_commanded(stage)):

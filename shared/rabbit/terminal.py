@@ -3,6 +3,7 @@
 import atexit
 import os
 import select
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -123,6 +124,15 @@ def _put(stream: TextIO, text: str) -> bool:
 _writer = Writer()
 write = _writer.write
 flush = _writer.flush
+
+
+def say(text: str) -> None:
+    """Have a line said on standard error, in order with what is logged there.
+
+    Args:
+        text: without its line break; of strangers' texts, made `visible`.
+    """
+    write(sys.stderr, f"{text}\n")
 
 
 # In a child that was forked there is no thread, and the lock may have been held.

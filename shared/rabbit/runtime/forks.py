@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import traceback
 from typing import NoReturn, Protocol
@@ -74,9 +73,9 @@ def end_child(error: BaseException | None) -> NoReturn:
         case SystemExit(code=int(code)):
             leave_at_once(code)
         case SystemExit():
-            terminal.write(sys.stderr, f"{error}\n")
+            terminal.say(str(error))
         case _:
-            terminal.write(sys.stderr, "".join(traceback.format_exception(error)))
+            terminal.say("".join(traceback.format_exception(error)).rstrip())
     leave_at_once(1)
 
 
