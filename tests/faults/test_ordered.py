@@ -1,5 +1,6 @@
 """Order by key, whatever happens to replicas, connections and the broker."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -176,12 +177,18 @@ def test_order_through_a_worker(broker: Broker, unique: Unique, start: Start) ->
     wait_handled(COUNT // 20)
     wait_until(lambda: broker.close_connections("relay/r1 "), 20, "its connections are cut")
     with broker.limited(f"{unique('second')}.0", 1, "%2F"):
+        reader.send(signal.SIGSTOP)  # else it may take each before the next one comes
+
+        def is_refused() -> bool:
+            return any("output refused" in relay.log for relay in relays)
+
+        wait_until(is_refused, HEAL_SECONDS, "an output is nacked")
+        reader.send(signal.SIGCONT)
         wait_handled(COUNT // 10)
     broker.restart()
     wait_handled(COUNT // 5)
 
     assert disorder(found) == []
-    assert any("output refused" in relay.log for relay in relays)
     assert [each.halt() for each in relays] == [0, 0, 0]
 
 

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple, cast
 import structlog
 from pika import frame
 
-from rabbit.amqp.channel import Count
+from rabbit.amqp.channel import Channel, Count
 from rabbit.amqp.channel_listener import ChannelListener
-from rabbit.amqp.close_reasons import is_hopeless
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import FRAME_MAX, Arrival
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.pika_types import Properties, encode_properties
-from rabbit.errors import TopologyError
 
 log = structlog.wrap_logger(None, processors=[lambda *_: ""], wrapper_class=structlog.BoundLogger)
 
@@ -58,60 +56,82 @@ class ScriptedLoop:
             function()
 
 
-class ScriptedChannel:
-    """Notes what is sent on it; the test says what the broker answers."""
+class ScriptedRaw:
+    """Pika's part of a channel: there is none."""
 
-    def __init__(self, connection: "ScriptedConnection", listener: ChannelListener) -> None:
-        """Be open from `open` on."""
-        self.is_wanted = True
+    channel_number = 1
+
+    def __init__(self) -> None:
+        """Be open."""
+        self.is_open = True
+        self._on_close: list[Callable[..., object]] = []
+
+    def add_on_cancel_callback(self, _callback: object) -> None:
+        """The test tells the listener itself."""
+
+    def add_on_close_callback(self, callback: Callable[..., object]) -> None:
+        """Note who is told."""
+        self._on_close.append(callback)
+
+    def close(self) -> None:
+        """Be closed at once."""
         self.is_open = False
-        self.number = 1
-        self.frame_max = FRAME_MAX
+        for tell in self._on_close:
+            tell()
+
+
+class ScriptedChannel(Channel):
+    """A channel that notes what is sent on it; the test says what the broker answers.
+
+    How it is opened, closed and opened again is a channel's own; see `ScriptedConnection`.
+    """
+
+    def __init__(
+        self,
+        connection: "ScriptedConnection",
+        listener: ChannelListener,
+        purpose: str,
+        *,
+        is_wanted: bool,
+    ) -> None:
+        """Be open from `open` on."""
+        super().__init__(connection, listener, purpose, is_wanted=is_wanted)
+        self.listener = listener
         self.sent: list[tuple[str, object]] = []
         self.published: list[Published] = []
         self.ready: Counter[str] = Counter()  # messages, by queue
-        self.listener = listener
-        self._connection = connection
         self._buffer = b""
         self._last_tag = 0
-        self._consuming: Callable[[], None] | None = None
 
     # What is asked of a channel
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether there is none."""
-        return not self.is_open
-
-    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
-        """As its connection does."""
-        self._connection.call_later(seconds, function)
-
-    def declare(self, _declarations: Iterable[object]) -> None:
+    def declare(self, declarations: Iterable[object]) -> None:
         """Have whatever there is to be."""
 
     def count(self, queue: str, tell: Callable[[Count], None]) -> None:
         """Count what the test says, and nobody."""
         tell(Count(self.ready[queue], 0))
 
-    def get(self, _queue: str, tell: Callable[[Arrival | None], None]) -> None:
+    def get(self, queue: str, tell: Callable[[Arrival | None], None]) -> None:
         """Have nothing."""
+        del queue
         tell(None)
 
-    def unbind(self, queue: str, _exchange: str, key: str = "") -> None:
+    def unbind(self, queue: str, exchange: str, key: str = "") -> None:
         """Note it."""
+        del exchange
         self.sent.append(("unbind", f"{queue} {key}"))
 
     def consume(
         self,
-        _queue: str,
+        queue: str,
         prefetch: int,
         on_registered: Callable[[], None],
-        _type: str = "quorum",
+        queue_type: str = "quorum",
         tag: str | None = None,
     ) -> None:
         """Register a consumer at once."""
-        del tag
+        del queue, queue_type, tag
         self.sent.append(("consume", prefetch))
         on_registered()
 
@@ -140,9 +160,9 @@ class ScriptedChannel:
         """Note it."""
         self.sent.append(("reject and requeue" if requeue else "reject", tag))
 
-    def send(self, parts: Iterable[bytes | memoryview]) -> None:
+    def send(self, frames: Iterable[bytes | memoryview]) -> None:
         """Note what is published."""
-        self._buffer += b"".join(parts)
+        self._buffer += b"".join(frames)
         while self._buffer:
             exchange = self._next().method.exchange
             header = self._next()
@@ -150,19 +170,14 @@ class ScriptedChannel:
             self.published.append(Published(exchange, header.properties.message_id, body))
 
     def close(self) -> None:
-        """Be lost at once."""
-        self.is_wanted = False
+        """Note it, and be lost at once."""
         self.sent.append(("close", None))
-        self.lose()
+        super().close()
 
     def replace(self, reason: str | None = None) -> None:
-        """Be another one: at once, or when some time has passed, if there is a reason to tell."""
+        """Note it, and be another one."""
         self.sent.append(("replace", reason))
-        self.lose()
-        if reason is None:
-            self.open()
-        else:
-            self.call_later(1, self.open)
+        super().replace(reason)
 
     def _next(self) -> Any:
         consumed, decoded = frame.decode_frame(self._buffer)
@@ -173,28 +188,18 @@ class ScriptedChannel:
 
     def open(self) -> None:
         """Be open, for the first time or again."""
-        if self.is_open:
-            return
-        self.is_open = True
-        self._last_tag = 0
-        self.listener.opened()
+        if not self.is_open:
+            self._last_tag = 0
+            super().open()
 
     def lose(self) -> None:
         """Go down with the connection."""
         if self.is_open:
-            self.is_open = False
-            self.listener.lost()
+            self.lost()
 
     def close_by_broker(self, code: int, text: str) -> None:
-        """Be closed for a reason, and opened again when some time has passed; see `Channel`."""
-        self.is_open = False
-        self.listener.lost()
-        if self.listener.closed_by_broker(code, text):
-            return
-        if is_hopeless(code, text):
-            self.listener.failed(TopologyError(text))
-        elif self.is_wanted:
-            self.call_later(1, self.open)
+        """Be closed for a reason, and opened again when some time has passed."""
+        self._closed(code, text)
 
     def deliver(self, *bodies: str, exchange: str = "in", key: str = "", in_vain: int = 0) -> None:
         """Bring messages whose ids are their texts.
@@ -227,16 +232,32 @@ class ScriptedConnection:
         self.blocked = False
         self.is_open = True
         self.frame_max = FRAME_MAX
+        self.topology_is_given = False
         self.users: list[ScriptedChannel] = []
         self.on_unblocked: list[Callable[[], None]] = []
         self.outage_log = OutageLog(log)
         self._loop = loop
 
-    def channel(self, listener: ChannelListener, _purpose: str) -> ScriptedChannel:
+    def channel(
+        self, listener: ChannelListener, purpose: str, *, is_wanted: bool = True
+    ) -> ScriptedChannel:
         """Make one."""
-        channel = ScriptedChannel(self, listener)
+        channel = ScriptedChannel(self, listener, purpose, is_wanted=is_wanted)
         self.users.append(channel)
         return channel
+
+    def open_channel(
+        self, on_open: Callable[[Any], None], _on_closed_by_broker: object, _listener: object
+    ) -> None:
+        """Open it at once."""
+        on_open(ScriptedRaw())
+
+    def close_channel(self, channel: Any) -> None:
+        """Close it at once."""
+        channel.close()
+
+    def send(self, frames: Iterable[bytes | memoryview]) -> None:
+        """Channels note it themselves."""
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """As its loop does."""

@@ -152,6 +152,19 @@ for number in range(2000):
     assert '"at exit"' in lines[-1]
 
 
+def test_last_words_come_after_what_was_logged_before() -> None:
+    """Whoever reads but the last line reads the program's own."""
+    program = """
+from rabbit import terminal
+for number in range(2000):
+    log.info("said", number=number)
+terminal.say("printer: why it ends")
+"""
+    ended = run(program)
+
+    assert ended.stderr.splitlines()[-1] == "printer: why it ends"
+
+
 def test_a_process_without_stderr_logs_nothing() -> None:
     """Not on stdout, and not into whatever file gets its number."""
     ended = run('open("/dev/null"); log.info("said")', "2>&-")

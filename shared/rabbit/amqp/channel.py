@@ -391,7 +391,11 @@ class Channel:
     # Messages out
 
     def select_confirms(self, on_ready: Callable[[], None]) -> None:
-        """Switch publisher confirms on (confirm.select), which the listener takes."""
+        """Switch publisher confirms on (confirm.select), which the listener takes.
+
+        It hears of them in the order in which they come, also where `frames.Decoder` takes some
+        and pika others: a basic.return before the basic.ack that is about it.
+        """
         raw = self._raw
         if raw is None:
             return

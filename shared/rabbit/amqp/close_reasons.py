@@ -55,6 +55,14 @@ def explain_refusal(text: str) -> str:
     )
 
 
+def explain_cancel(queue: str) -> str:
+    """Say why the broker may have cancelled the consumer of a queue, and where to look."""
+    return (
+        f"{queue!r} is consumed no more: was it deleted, with what had waited there (make doctor "
+        "shows what is missing), or is no broker left that has it?"
+    )
+
+
 def _other_partitions(edge: str, found: re.Match[str]) -> str:
     """Say that an ordered edge has another number of partitions."""
     declared, there = (_value(found[each]).strip("'") for each in ("declared", "existing"))

@@ -19,13 +19,14 @@ class OutageLog:
         """Say it to `log`."""
         self._log = log
         self._away: dict[object, str] = {}
-        self._refused: dict[object, str] = {}
+        self._refused: dict[object, dict[str, str]] = {}  # purposes by reason, the last one last
         self._told: set[str] = set()
 
     @property
     def reason(self) -> str | None:
         """What is wrong now, as far as is known; None: nothing."""
-        reasons = [*self._away.values(), *self._refused.values()]
+        refused = [next(reversed(known)) for known in self._refused.values()]
+        reasons = [*self._away.values(), *refused]
         return reasons[-1] if reasons else None
 
     def trouble(self, who: object, reason: str, kind: str) -> None:
@@ -67,15 +68,15 @@ class OutageLog:
         self._log.warning("broker has closed a channel", channel=purpose, reason=reason)
 
     def _note(self, who: object, event: str, purpose: str, reason: str) -> None:
-        if self._refused.get(who) != reason[:LONGEST_REASON]:
+        known = self._refused.pop(who, {})  # the last one comes last
+        if known.pop(reason[:LONGEST_REASON], None) is None:
             self._log.warning(event, channel=purpose, reason=reason)
-        self._refused.pop(who, None)  # the last one comes last
-        self._refused[who] = reason[:LONGEST_REASON]
+        self._refused[who] = {**known, reason[:LONGEST_REASON]: purpose}
 
     def accepted(self, who: object) -> None:
         """Note that a channel has lasted."""
-        if self._refused.pop(who, None) is not None:
-            self._log.info("broker takes the channel again")
+        if known := self._refused.pop(who, None):
+            self._log.info("broker takes the channel again", channel=next(iter(known.values())))
 
     def forget(self, *gone: object) -> None:
         """Let go of what was noted of connections and users that are no more."""

@@ -129,7 +129,6 @@ class ControlClient:
             self._hearing,
             Edge(REPLIES_EXCHANGE, "direct", (self.id,), self.id, private=True),
             FixedPrefetch(PREFETCH),
-            log,
             requeue_unstarted=_no_matter,
             on_lost=_no_matter,
             on_failed=self._fail,

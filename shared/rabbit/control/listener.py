@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from rabbit.amqp.channel import Count
 from rabbit.amqp.channel_listener import ChannelListener
+from rabbit.amqp.close_reasons import explain_cancel
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.pika_types import decode_properties
@@ -272,7 +273,7 @@ class ControlListener(ChannelListener):
     def consumer_cancelled(self) -> None:
         """Subscribe anew when somebody has deleted the queue."""
         if not self._leaving:
-            self._channel.replace()
+            self._channel.replace(explain_cancel(self._queue))
 
     def failed(self, error: TopologyError) -> None:
         """Tell that nothing can be heard; as good as heard and removed: there is no other way."""

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from time import monotonic
 
+from rabbit.amqp.close_reasons import explain_cancel
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TopologyError
-from rabbit.logs import Logger
 from rabbit.messaging.delivery import Again, Delivery
-from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
+from rabbit.messaging.prefetch import Prefetch
 from rabbit.messaging.settling import SettlingConsumer
 from rabbit.topology import EXPIRES_MILLISECONDS, Edge
 
@@ -28,11 +28,18 @@ class _State(Enum):
     """What the consumer of this channel is to the broker.
 
     ABSENT → REGISTERING → CONSUMING          it is declared and registered: see `opened`
+    ABSENT → PAUSED → REGISTERING             ... where it is paused meanwhile, until `resume`: so
+                                              a replica begins, until it is heard
     CONSUMING → RESIZING → WAITING_FOR_ROOM   cancelled, to be registered with another prefetch
     WAITING_FOR_ROOM → RETURNING → CONSUMING  ... once what is held fits that
-    WAITING_FOR_ROOM → PAUSED → REGISTERING   ... once nothing is held, until `resume`
-    any → CANCELLING → CANCELLED              for good: see `cancel`
+    WAITING_FOR_ROOM → PAUSED → REGISTERING   ... or, to pause, once nothing is held
+    any → CANCELLING → CANCELLED              for good: see `cancel`; where nothing is registered,
+                                              CANCELLED at once
     any → ABSENT                              with the channel; it begins anew on the next one
+
+    Why CONSUMING ends is in a flag each: `_is_overfull` (too much came, or it is to pause; nothing
+    more is kept until the next consumer), `_is_urgent` (handlers are slow: what waits for them goes
+    back), `_is_to_pause` (it is to rest, in any state). Another depth needs none.
     """
 
     ABSENT = auto()
@@ -65,8 +72,7 @@ class QueueConsumer(SettlingConsumer):
         self,
         connection: Connection,
         edge: Edge,
-        prefetch: AutoPrefetch | FixedPrefetch,
-        log: Logger,
+        prefetch: Prefetch,
         *,
         requeue_unstarted: Callable[[], None],
         on_lost: Callable[[], None],
@@ -78,12 +84,11 @@ class QueueConsumer(SettlingConsumer):
             connection: a connection that nothing is published on.
             edge: what to consume.
             prefetch: how many messages to hold; see basic.qos.
-            log: told when the broker cancels the consumer.
             requeue_unstarted: called to requeue what no handler has started, for others to have.
             on_lost: called when all open deliveries have become void.
             on_failed: called when the broker refuses the edge or the consumer.
         """
-        super().__init__(connection, edge, f"consume {edge.queue!r}", log)
+        super().__init__(connection, edge, f"consume {edge.queue!r}")
         self.depth = 0
         self.prefetch = prefetch
         self._back = edge.back
@@ -179,7 +184,7 @@ class QueueConsumer(SettlingConsumer):
             or self._state in _STOPPING
         ):
             arrivals = self._keep_some(arrivals, sizes)
-        generation = self._generation
+        generation = self.generation
         kind = Again if exchange == self._back else Delivery
         for tag, key, properties, body, redelivered in arrivals:
             if redelivered:
@@ -233,14 +238,13 @@ class QueueConsumer(SettlingConsumer):
         the latter it cancels again and again: once is enough for each channel.
         """
         if self._state not in _STOPPING:
-            self._log.warning("consumer cancelled by the broker, consuming again")
             self._requeue_unstarted()
             self._send_due(all_acks=True)
-            self._channel.replace()
+            self._channel.replace(explain_cancel(self.edge.queue))
 
     def lost(self) -> None:
         """Forget all deliveries: what was not acked, the broker gives out again."""
-        self._forget_deliveries()
+        self._begin_anew()
         self._arrived.clear()
         self._is_overfull = False
         self._most_held = 0

@@ -59,10 +59,10 @@ class EdgeConsumer(Protocol):
         """Note that `work` is done: ack after so many confirms; False if it was not current."""
 
     def may_ack(self, delivery: Any) -> bool:  # noqa: ANN401
-        """Note that nothing is expected: ack it; False if it was not current."""
+        """Note that nothing is expected, so it may be acked; False if it was not current."""
 
     def output_confirmed(self, delivery: Any) -> bool:  # noqa: ANN401
-        """Note that an output is confirmed; True: it was the last, and the delivery is acked."""
+        """Note that an output is confirmed; True: it was the last, the delivery may be acked."""
 
     def withdraw(self, delivery: Any) -> bool:  # noqa: ANN401
         """Expect no more outputs, and stay unacked; tell whether some were expected."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from rabbit.amqp.frames import Arrival
 from rabbit.message import delivered_in_vain
+from rabbit.messaging.book import DeliveryBook
 from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.lanes import Lanes
-from rabbit.messaging.pace import Due, SettlementPace
-from rabbit.messaging.unsettled import UnackedDeliveries
+from rabbit.messaging.pace import Due
 
 #: How many messages each replica holds (basic.qos); only the active one is given any, so that takes
 #: them from nobody. It must be the same for all, always: RabbitMQ puts what goes back behind what
@@ -79,20 +79,19 @@ class Room:
         self.left = most_bytes
 
 
-class HeldDeliveries:
+class HeldDeliveries(DeliveryBook[KeyedDelivery]):
     """The deliveries of one partition, on one channel after the other.
 
     A key's next message may be started once its handler has returned: see `expect`.
 
     Attributes:
-        generation: which channel it is.
         is_given_away: whether nothing more is kept: it comes again with the channel.
         started: what is with the handlers, or has been and is not settled.
     """
 
     def __init__(self, partition: int, room: Room) -> None:
         """Hold nothing yet of this partition; `room` is shared with the others."""
-        self.generation = 0
+        super().__init__()
         self.is_given_away = False
         self.started: set[KeyedDelivery] = set()
         self._room = room
@@ -100,8 +99,6 @@ class HeldDeliveries:
         self._kept_bytes = 0
         self._partition = partition
         self._lanes: Lanes[KeyedDelivery] = Lanes()
-        self._unacked = UnackedDeliveries()
-        self._pace = SettlementPace()
         self._retrying: set[KeyedDelivery] = set()  # they wait for their next attempt
         self._settled: list[KeyedDelivery] = []  # since the last `clear_settled`
         self._suspects: set[int] = set()  # tags of what has often been delivered in vain
@@ -120,16 +117,6 @@ class HeldDeliveries:
         return self.is_given_away and not self._kept
 
     @property
-    def in_flight(self) -> int:
-        """Count what is not settled."""
-        return len(self._unacked)
-
-    @property
-    def to_ack(self) -> int:
-        """Count what may be acked, and is not yet."""
-        return self._unacked.to_ack
-
-    @property
     def is_suspicious(self) -> bool:
         """Whether something is held that may end this process."""
         return bool(self._suspects)
@@ -137,10 +124,6 @@ class HeldDeliveries:
     def is_to_give_up(self, delivery: KeyedDelivery) -> bool:
         """Tell whether it is this message that ends processes: see HOPELESS."""
         return delivery.is_hopeless and len(self._hopeless) == 1
-
-    def is_current(self, delivery: KeyedDelivery) -> bool:
-        """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
-        return delivery.generation == self.generation and delivery.tag in self._unacked
 
     # What comes and goes
 
@@ -198,9 +181,7 @@ class HeldDeliveries:
 
         What a handler works on keeps its key until it returns: nothing of that key runs beside it.
         """
-        self.generation += 1
-        self._unacked = UnackedDeliveries()
-        self._pace = SettlementPace()
+        self._begin_anew()
         for delivery in self.started | self._retrying:
             if not delivery.is_running:
                 self._lanes.release(delivery)
@@ -260,13 +241,7 @@ class HeldDeliveries:
         Raises:
             KeyError: something is expected of it already, which is a fault of the caller's.
         """
-        if delivery.generation != self.generation:
-            return False
-        try:
-            self._unacked.expect(delivery.tag, outputs)
-        except KeyError:
-            if self.is_current(delivery):
-                raise
+        if not super().expect(delivery, outputs):
             return False
         self._lanes.release(delivery)
         if not outputs:
@@ -275,14 +250,10 @@ class HeldDeliveries:
 
     def output_confirmed(self, delivery: KeyedDelivery) -> bool:
         """Note that an output is confirmed; tell whether the delivery may be acked by that."""
-        is_last = delivery.generation == self.generation and self._unacked.confirmed(delivery.tag)
+        is_last = super().output_confirmed(delivery)
         if is_last:
             self._settled.append(delivery)
         return is_last
-
-    def withdraw(self, delivery: KeyedDelivery) -> bool:
-        """Expect no more outputs of a delivery; tell whether some were."""
-        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
 
     def let_go(self, delivery: KeyedDelivery) -> None:
         """Do no more about a delivery that was started: it comes again with the channel."""

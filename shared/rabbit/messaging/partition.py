@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Protocol
 
 from rabbit.amqp.channel_listener import ChannelListener
+from rabbit.amqp.close_reasons import explain_cancel
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TopologyError
@@ -184,10 +185,7 @@ class Partition(ChannelListener):
         """Consume again on a new channel: its queue was deleted, or an ack took too long."""
         if not self.is_gone:
             self._send_acks(at_once=True)
-            self._end(
-                f"{self._queue!r} is consumed no more: was it deleted, with what had waited there "
-                "(make doctor shows what is missing), or is no broker left that has it?"
-            )
+            self._end(explain_cancel(self._queue))
 
     def failed(self, error: TopologyError) -> None:
         """Tell that the broker refuses the edge or the consumer."""

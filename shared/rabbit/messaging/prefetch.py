@@ -7,6 +7,7 @@ of a second: one message where a handler takes longer than that, hundreds where 
 
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 #: Work to hold in advance, in seconds of handler time.
 HORIZON_SECONDS = 0.25
@@ -46,6 +47,50 @@ _DEEPER = 2
 _LESS_DEEP = 4
 #: The same where nothing is held in advance yet: each handler waits a round trip for each message.
 _FIRST = 1.25
+
+
+class Prefetch(Protocol):
+    """What decides how many messages a `QueueConsumer` holds: see `AutoPrefetch` for the words.
+
+    The dispatcher tells it what handlers do: `handled`, `running`. The consumer tells it what goes
+    back and comes again: `surplus`, `returned`, `came`, `careful`; and it asks the rest.
+
+    Attributes:
+        is_slow: whether what waits for a handler had better go back.
+        most_bytes: how many bytes of bodies to hold at most.
+        due: how many messages went back, and have not come again.
+    """
+
+    is_slow: bool
+    due: int
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes of bodies to hold at most, and the message beyond which they are that."""
+
+    def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
+        """Note what was handled."""
+
+    def running(self, seconds: float, held: int) -> None:
+        """Note for how long a handler has been at its message."""
+
+    def careful(self) -> None:
+        """Note that a message has come that was delivered before."""
+
+    def surplus(self, count: int, size: int = 0) -> None:
+        """Note that so many go back, for there is no room for them."""
+
+    def returned(self, count: int) -> None:
+        """Note that so many go back, though there is room for them."""
+
+    def came(self, redelivered: Sequence[bool]) -> None:
+        """Note which of what has come was delivered before, while something is `due`."""
+
+    def fits(self, held: int) -> bool:
+        """Tell whether there is room beside so many."""
+
+    def wanted(self) -> int:
+        """Return how many messages to hold now."""
 
 
 class FixedPrefetch:

@@ -1,4 +1,4 @@
-"""What becomes of a consumer's deliveries: the book of its channel, and the acks and nacks."""
+"""What becomes of a consumer's deliveries: the acks and nacks that its book says."""
 
 from math import inf
 from time import monotonic
@@ -6,90 +6,37 @@ from time import monotonic
 from rabbit.amqp.channel import Channel
 from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
-from rabbit.logs import Logger
+from rabbit.messaging.book import DeliveryBook
 from rabbit.messaging.delivery import Delivery
-from rabbit.messaging.pace import SettlementPace
-from rabbit.messaging.unsettled import UnackedDeliveries
 from rabbit.topology import Edge
 
 
-class SettlingConsumer(ChannelListener):
-    """Keeps the book of what it was given on its present channel, and settles from that.
+class SettlingConsumer(DeliveryBook[Delivery], ChannelListener):
+    """Settles what it was given on its present channel by its book, and in no other way.
 
-    Nothing else acks: what the book has not been told of as done stays unacked. A delivery of an
-    earlier channel is void: the broker gives it out again, and nothing is sent for it.
+    What the book has not been told of as done stays unacked. Of ordered edges, `Partition` does it.
 
     Attributes:
         edge: what is consumed.
         requeued: how many deliveries have been requeued.
     """
 
-    def __init__(self, connection: Connection, edge: Edge, purpose: str, log: Logger) -> None:
+    def __init__(self, connection: Connection, edge: Edge, purpose: str) -> None:
         """Live on `connection`, on a channel of its own.
 
         Args:
             connection: a connection that nothing is published on.
             edge: what to consume.
             purpose: what the channel is for, as in "cannot ...".
-            log: told when the broker cancels the consumer.
         """
+        super().__init__()
         self.edge = edge
         self.requeued = 0
         self._connection = connection
-        self._log = log
         self._channel: Channel = connection.channel(self, purpose)
-        self._generation = 0
-        self._unacked = UnackedDeliveries()
-        self._pace = SettlementPace()
         self._turn_at = inf  # a turn is planned for then
 
-    @property
-    def in_flight(self) -> int:
-        """Count the deliveries that are not settled."""
-        return len(self._unacked)
-
-    @property
-    def outstanding(self) -> int:
-        """Count the deliveries that the broker awaits an ack or nack for."""
-        return len(self._unacked) + self._unacked.to_ack
-
-    def is_current(self, delivery: Delivery) -> bool:
-        """Tell whether a delivery can still be settled; otherwise it has been, or comes again."""
-        same_channel = delivery.generation == self._generation
-        return same_channel and delivery.tag in self._unacked
-
-    # Noted now, and sent with `send_settlements`
-
-    def expect(self, delivery: Delivery, outputs: int) -> bool:
-        """Note that the work on a delivery is done: it is acked after so many confirms.
-
-        Returns:
-            whether it is ours still; otherwise it comes again, or has been settled.
-
-        Raises:
-            KeyError: something is expected of it already, which is a fault of the caller's.
-        """
-        if delivery.generation != self._generation:
-            return False
-        try:
-            self._unacked.expect(delivery.tag, outputs)
-        except KeyError:
-            if self.is_current(delivery):
-                raise
-            return False
-        return True
-
-    def may_ack(self, delivery: Delivery) -> bool:
-        """Note that a delivery may be acked, for nothing is expected; tell whether it was open."""
-        return self.expect(delivery, 0)
-
-    def output_confirmed(self, delivery: Delivery) -> bool:
-        """Note that an output is confirmed; tell whether the delivery may be acked by that."""
-        return delivery.generation == self._generation and self._unacked.confirmed(delivery.tag)
-
-    def withdraw(self, delivery: Delivery) -> bool:
-        """Expect no more outputs of a delivery, which stays unacked; tell whether some were."""
-        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
+    # Noted now, as what the book is told, and sent with `send_settlements`
 
     def requeue(self, delivery: Delivery) -> None:
         """Return a delivery to its queue: it comes again, which counts as no failure."""
@@ -137,10 +84,3 @@ class SettlingConsumer(ChannelListener):
         Its queue has a dead-letter exchange: nothing else is sent to dead letters (`Edge.dead`).
         """
         self.reject(delivery, requeue=False)
-
-    # Its channel
-
-    def _forget_deliveries(self) -> None:
-        """Begin a new book, for a new channel."""
-        self._generation += 1
-        self._unacked = UnackedDeliveries()

@@ -77,7 +77,6 @@ class CallbackConsumer:
             self._connections[0],
             edge,
             FixedPrefetch(prefetch),
-            log,
             requeue_unstarted=_keep,
             on_lost=_keep,
             on_failed=self.end,

@@ -11,7 +11,7 @@ from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.edge_consumer import EdgeConsumer
 from rabbit.messaging.failures import Failures
 from rabbit.messaging.keyed_publisher import KeyedPublisher
-from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch
+from rabbit.messaging.prefetch import AutoPrefetch, FixedPrefetch, Prefetch
 from rabbit.messaging.publisher import Publication, Publisher
 from rabbit.messaging.retry import RetryPolicy
 from rabbit.runtime.batches import BatchThreads
@@ -114,13 +114,12 @@ class Dispatcher(Runner):
             connection,
             edge,
             self._prefetch,
-            self._log,
             requeue_unstarted=self._requeue_unstarted,
             on_lost=self._drop_void,
             on_failed=self.fail,
         )
 
-    def _chosen_prefetch(self, settings: Settings) -> AutoPrefetch | FixedPrefetch:
+    def _chosen_prefetch(self, settings: Settings) -> Prefetch:
         batch = self._handler.batch_size
         if settings.prefetch == "auto":
             return AutoPrefetch(settings.concurrency, batch)

@@ -226,7 +226,7 @@ def test_a_channel_that_is_not_needed_any_more_has_lasted(host: Host) -> None:
     host.on_open[-1](Opened())
     channel.close()
 
-    assert host.said == [REFUSED, "broker takes the channel again"]
+    assert host.said == [REFUSED, "broker takes the channel again: consume 'x'"]
     assert host.outage_log.reason is None
 
 
@@ -246,7 +246,7 @@ def test_a_reason_counts_until_a_channel_has_lasted(host: Host) -> None:
     host.on_open[-1](Opened())
     host.pass_time()
     assert host.outage_log.reason is None
-    assert host.said == [REFUSED, "broker takes the channel again"]
+    assert host.said == [REFUSED, "broker takes the channel again: consume 'x'"]
 
     host.asked[-1](*TOO_MANY)
     assert host.said[2:] == [REFUSED], "another time"

@@ -9,7 +9,7 @@ from rabbit.messaging.consumer import QueueConsumer
 from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.prefetch import AutoPrefetch
 from rabbit.topology import Edge
-from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, log
+from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection
 
 #: So many bytes are held at most, and one message beyond them.
 MOST_BYTES = 100
@@ -39,7 +39,6 @@ class Desk:
             as_connection(connection),
             Edge("in"),
             self.prefetch,
-            log,
             requeue_unstarted=self.requeue_unstarted,
             on_lost=self.held.clear,
             on_failed=lambda error: pytest.fail(str(error)),

@@ -4,68 +4,15 @@ from typing import Any
 
 import pytest
 
-from rabbit.errors import PublishError, TooLargeError
 from rabbit.messaging.keyed_publisher import KeyedPublisher
-from rabbit.messaging.publisher import Publication
-from rabbit.output import Output, first_output
 from rabbit.topology import Edge
-from tests.unit.scripted import (
-    ScriptedChannel,
-    ScriptedConnection,
-    ScriptedLoop,
-    as_connection,
-    log,
-)
-
-
-class Desk:
-    """A publisher, with its other end in the test's hands; what is nacked is tried again."""
-
-    def __init__(self) -> None:
-        """Have it open."""
-        self.loop = ScriptedLoop()
-        connection = ScriptedConnection(self.loop)
-        self.confirmed: list[str] = []
-        self.void: set[str] = set()
-        self.publisher: KeyedPublisher[str] = KeyedPublisher(
-            as_connection(connection),
-            Edge("orders", "ordered", partitions=2),
-            log,
-            on_confirmed=self.confirmed.extend,
-            on_nacked=self.nacked,
-            on_failed=pytest.fail,
-            is_void=lambda owner: owner in self.void,
-        )
-        self.channel: ScriptedChannel = connection.users[0]
-        self.channel.open()
-
-    def nacked(self, publication: Publication[str], error: PublishError) -> None:
-        """Try again what another attempt may help."""
-        if not isinstance(error, TooLargeError):
-            self.publisher.publish_again(publication, error)
-
-    def write(self, *texts: str) -> None:
-        """Write texts, whose first letter is their key."""
-        for text in texts:
-            self.publisher.send([output(text)], text)
-
-    @property
-    def sent(self) -> list[str]:
-        """What was published since this was asked last."""
-        bodies = [each.body for each in self.channel.published]
-        self.channel.published.clear()
-        return bodies
-
-
-def output(text: str) -> Output:
-    """Return an output that is this text."""
-    return first_output(text.encode(), text[0])
+from tests.unit.messaging.publishing import Desk
 
 
 @pytest.fixture
 def desk() -> Desk:
     """Return an open publisher."""
-    return Desk()
+    return Desk(KeyedPublisher, Edge("orders", "ordered", partitions=2))
 
 
 def test_one_of_each_key_is_under_way(desk: Desk) -> None:
