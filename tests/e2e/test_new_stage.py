@@ -136,12 +136,14 @@ def running(locked: Pipeline, copy: Path) -> Pipeline:
     return locked
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("CA_BUNDLE=proxy-ca.pem make up")
 def test_messages_go_through_it(running: Pipeline) -> None:
     """With its entry, `make up` starts the stage."""
     running.wait_printed(["HELLO!", "WORLD!"])
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("make lock")
 def test_package_of_a_stage_s_own(running: Pipeline) -> None:
     """What a stage asks for is locked by `make lock`, and is in its image only."""
@@ -155,6 +157,7 @@ def test_package_of_a_stage_s_own(running: Pipeline) -> None:
     assert found == {"exclaim": "pika emoji\n", "to_upper": "pika\n"}
 
 
+@pytest.mark.thorough
 def test_a_change_in_a_stage_is_followed(running: Pipeline, copy: Path) -> None:
     """`docker compose up --watch`: a new replica runs the new code, and the other stages go on."""
     stage, log = copy / "services/to_upper/__init__.py", copy / "watch.log"

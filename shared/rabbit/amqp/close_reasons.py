@@ -59,7 +59,8 @@ def explain_cancel(queue: str) -> str:
     """Say why the broker may have cancelled the consumer of a queue, and where to look."""
     return (
         f"{queue!r} is consumed no more: was it deleted, with what had waited there (make doctor "
-        "shows what is missing), or is no broker left that has it?"
+        "shows what is missing), is no broker left that has it, or was a message held for longer "
+        "than the broker allows (consumer_timeout)?"
     )
 
 
