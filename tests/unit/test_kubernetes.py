@@ -18,10 +18,11 @@ from rabbit import Settings
 from rabbit.operations.compose import DeclaredStage, stages
 from rabbit.operations.definitions import definitions
 from rabbit.topology import control_queue
+from tests.unit.entries import block_style
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
-COMPOSE = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = block_style((ROOT / "docker-compose.yml").read_text())
 SECURED = (ROOT / "deploy/secured/brokers.yml").read_text()
 DISTRIBUTION = (ROOT / "deploy/cluster/rabbitmq-env.conf").read_text()
 

@@ -41,6 +41,25 @@ services:
 volumes:
   rabbitmq:
 """
+STACK = """\
+services:
+  rabbitmq:
+    <<: *broker
+
+  printer:
+    <<: *stage
+    environment:
+      <<: *settings
+      INPUT_QUEUE: upper
+
+  control:
+    <<: *stage
+
+secrets:
+  password_printer: { file: ../../secrets/passwords/printer }
+  password_control: { file: ../../secrets/passwords/control }
+"""
+BASE, KEDA = "deploy/kubernetes/base/stages", "deploy/kubernetes/keda"
 
 
 def _make_stage(project: Path, name: str) -> subprocess.CompletedProcess[str]:
@@ -106,6 +125,60 @@ def test_with_three_brokers_it_knows_all_of_them(project: Path) -> None:
     assert (project / CLUSTER).read_text() == (
         "services:\n  printer: *stage\n  exclaim: *stage\n  control: *stage\n"
     )
+
+
+@pytest.fixture
+def everywhere(project: Path) -> Path:
+    """The project, with what Swarm and Kubernetes have in place of docker-compose.yml."""
+    for folder in ("deploy/swarm", BASE, KEDA):
+        (project / folder).mkdir(parents=True)
+    (project / "deploy/swarm/stack.yml").write_text(STACK)
+    (project / "deploy/swarm/cluster.yml").write_text("services:\n  control: *stage\n")
+    resources = "resources: [rabbitmq.yaml, printer.yaml, common.yaml]\n"
+    for folder in (BASE, KEDA):
+        (project / folder / "kustomization.yaml").write_text(resources)
+    (project / BASE / "printer.yaml").write_text("env: [{ name: INPUT_QUEUE, value: upper }]\n")
+    (project / KEDA / "printer.yaml").write_text("a: { name: printer }\nqueueName: upper\n")
+    return project
+
+
+def test_swarm_has_it_too(everywhere: Path) -> None:
+    """An entry in front of that of the printer, a password, and all brokers."""
+    assert _make_stage(everywhere, "add_2x").returncode == 0
+
+    changed = (everywhere / "deploy/swarm/stack.yml").read_text()
+    lines = changed.splitlines()
+    start, printer = lines.index("  add_2x:"), lines.index("  printer:")
+    entry = lines[start:printer]
+    assert "-add_2x:${TAG:-latest}" in entry[2]
+    queues = ["      INPUT_QUEUE: upper", "      OUTPUT_QUEUE: add_2x"]
+    assert [line for line in entry if "QUEUE" in line] == queues
+    assert "      - { source: password_add_2x, target: rabbitmq_password }" in entry
+    secret = next(line for line in lines if line.startswith("  password_add_2x: "))
+    assert secret.endswith("file: ../../secrets/passwords/add_2x }")
+    rest = [line for line in (*lines[:start], *lines[printer:]) if line != secret]
+    assert rest == STACK.replace("INPUT_QUEUE: upper", "INPUT_QUEUE: add_2x").splitlines()
+    cluster = (everywhere / "deploy/swarm/cluster.yml").read_text()
+    assert cluster == "services:\n  add_2x: *stage\n  control: *stage\n"
+
+
+def test_kubernetes_has_it_too(everywhere: Path) -> None:
+    """A file of at most 25 lines, without _ in its name, and one for KEDA; both are listed."""
+    assert _make_stage(everywhere, "add_2x").returncode == 0
+
+    after = _files(everywhere)
+    stage = after[f"{BASE}/add-2x.yaml"]
+    assert len(stage.splitlines()) <= 25
+    assert "metadata: { name: add-2x, labels: { stage: add_2x } }" in stage
+    assert "{ name: INPUT_QUEUE, value: upper }" in stage
+    assert "{ name: OUTPUT_QUEUE, value: add_2x }" in stage
+    assert "secretName: add-2x" in stage
+    assert after[f"{KEDA}/add-2x.yaml"] == "a: { name: add-2x }\nqueueName: upper\n"
+    assert after[f"{KEDA}/printer.yaml"] == "a: { name: printer }\nqueueName: add_2x\n"
+    assert after[f"{BASE}/printer.yaml"] == "env: [{ name: INPUT_QUEUE, value: add_2x }]\n"
+    for folder in (BASE, KEDA):
+        listed = "resources: [rabbitmq.yaml, add-2x.yaml, printer.yaml, common.yaml]\n"
+        assert after[f"{folder}/kustomization.yaml"] == listed
 
 
 def test_a_second_one_comes_after_the_first(project: Path) -> None:

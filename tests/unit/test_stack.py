@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rabbit import Settings
+from tests.unit.entries import block_style
 
 ROOT = Path(__file__).parents[2]
-COMPOSE = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = block_style((ROOT / "docker-compose.yml").read_text())
 SECURED = (ROOT / "deploy/secured/brokers.yml").read_text()
 COMPOSE_CLUSTER = (ROOT / "deploy/cluster/docker-compose.cluster.yml").read_text()
 STACK = (ROOT / "deploy/swarm/stack.yml").read_text()
