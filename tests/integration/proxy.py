@@ -17,6 +17,7 @@ class Proxy:
         accepted: how many connections there have been.
         turned_away: how many there have been while `is_away`.
         cut_after: cut all connections once so many bytes have passed; None: never.
+        freeze_after: freeze once so many bytes have passed; None: never.
         is_away: whether to close what connects at once, as if there were no broker.
         delay_seconds: how long everything is held back.
     """
@@ -28,6 +29,7 @@ class Proxy:
         self.accepted = 0
         self.turned_away = 0
         self.cut_after: int | None = None
+        self.freeze_after: int | None = None
         self.is_away = False
         self.delay_seconds = 0.0
         self._passed = 0
@@ -57,6 +59,15 @@ class Proxy:
         """Keep the connections open and pass nothing on: a network that swallows."""
         self._flows.clear()
 
+    def thaw(self) -> None:
+        """Pass on again, beginning with what was held back."""
+        self._flows.set()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing is passed on now."""
+        return not self._flows.is_set()
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -81,6 +92,9 @@ class Proxy:
                 if self.cut_after is not None and self._passed > self.cut_after:
                     self.cut_after = None
                     self.cut()
+                if self.freeze_after is not None and self._passed > self.freeze_after:
+                    self.freeze_after = None
+                    self.freeze()
             sink.shutdown(socket.SHUT_WR)
 
 

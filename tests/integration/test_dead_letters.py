@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from rabbit.dead_letters.archive import to_line
-from rabbit.dead_letters.browser import LARGEST_PREFETCH
+from rabbit.dead_letters.browser import IDLE_SECONDS, LARGEST_PREFETCH
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.message import Message
 from rabbit.topology import Edge
@@ -427,6 +428,60 @@ def test_purge_cut_off_in_the_middle(
     left = broker.depth("one.dead", vhost)
     assert FEWER - int(told[1]) <= left <= FEWER - int(told[1]) + WINDOW
     assert command("purge", "--all", "--yes").out == f"deleted {left} dead letters: {left} one\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("export",), ""),
+        (("replay", "--all"), f"replayed {FEWER} messages: {FEWER} one"),
+        (("purge", "--all", "--yes"), f"deleted {FEWER} dead letters: {FEWER} one"),
+    ],
+)
+def test_a_broker_that_stalls_is_waited_for(
+    broker: Broker, vhost: str, start: Start, bury: Bury, arguments: tuple[str, ...], told: str
+) -> None:
+    """Seconds in which nothing comes are no end of the queue: all of it is gone through."""
+    bury("one", map(str, range(FEWER)))
+
+    with Proxy(broker.port) as proxy:
+        process = stalled(start, vhost, proxy, *arguments)
+        frozen = monotonic()
+        stall_seconds = 2 * IDLE_SECONDS + 2  # a loop that has nothing to do turns every 5 s
+        wait_until(lambda: monotonic() - frozen > stall_seconds, 30, "the broker stalls for long")
+        proxy.thaw()
+        assert process.wait(60) == 0, process.log
+
+    assert told in process.out
+    gone = told != ""
+    assert len(process.lines) == (1 if gone else FEWER)
+    assert broker.depth("one.dead", vhost) == (0 if gone else FEWER)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("export",), ("replay", "--all"), ("purge", "--all", "--yes")]
+)
+def test_a_broker_that_stalls_for_good_is_told(
+    broker: Broker, vhost: str, start: Start, bury: Bury, arguments: tuple[str, ...]
+) -> None:
+    """After HALT_TIMEOUT: how many were not seen, of how many, and exit code 1."""
+    bury("one", map(str, range(FEWER)))
+
+    with Proxy(broker.port) as proxy:
+        process = stalled(start, vhost, proxy, *arguments, HALT_TIMEOUT=6)
+        assert process.wait(60) == 1
+
+    told = re.search(rf"(\d+) of {FEWER} messages of 'one.dead' were not seen", process.log)
+    assert told, process.log
+    assert 0 < int(told[1]) < FEWER
+
+
+def stalled(start: Start, vhost: str, proxy: Proxy, *arguments: str, **environment: Any) -> Process:
+    """Start a command whose broker has stalled in the middle of it."""
+    proxy.freeze_after = 100 * FEWER  # of some 300 bytes each
+    process = begin(start, vhost, *arguments, RABBITMQ_PORT=proxy.port, **environment)
+    wait_until(lambda: proxy.is_frozen, 30, lambda: f"it is in the middle: {process.log}")
+    return process
 
 
 def test_at_most_once_per_call(broker: Broker, vhost: str, start: Start, command: Command) -> None:

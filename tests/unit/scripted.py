@@ -99,7 +99,9 @@ class ScriptedChannel(Channel):
         self.listener = listener
         self.sent: list[tuple[str, object]] = []
         self.published: list[Published] = []
-        self.ready: Counter[str] = Counter()  # messages, by queue
+        self.ready: Counter[str] = Counter()  # messages, by queue, as they are counted
+        self.consumers: Counter[str] = Counter()  # by queue, as they are counted
+        self.to_get: dict[str, list[Arrival | None]] = {}  # what basic.get finds
         self._buffer = b""
         self._last_tag = 0
 
@@ -109,13 +111,13 @@ class ScriptedChannel(Channel):
         """Have whatever there is to be."""
 
     def count(self, queue: str, tell: Callable[[Count], None]) -> None:
-        """Count what the test says, and nobody."""
-        tell(Count(self.ready[queue], 0))
+        """Count what the test says."""
+        tell(Count(self.ready[queue], self.consumers[queue]))
 
     def get(self, queue: str, tell: Callable[[Arrival | None], None]) -> None:
-        """Have nothing."""
-        del queue
-        tell(None)
+        """Have what the test says, whatever is counted."""
+        there = self.to_get.get(queue)
+        tell(there.pop(0) if there else None)
 
     def unbind(self, queue: str, exchange: str, key: str = "") -> None:
         """Note it."""

@@ -5,6 +5,7 @@ channel. What can happen to one is the same for all of them, and stands here.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -101,6 +102,8 @@ class Channel:
         self._listener = listener
         self._purpose = purpose
         self._raw: PikaChannel | None = None
+        # What is to be got, and who is told; the first one is asked for.
+        self._gets: deque[tuple[str, Callable[[Arrival | None], None]]] = deque()
         self._consumer_tag = ""
         self._backoff = Backoff(FIRST_REOPEN_SECONDS, LAST_REOPEN_SECONDS)
         self._is_on_trial = False  # one before it was closed, and this one has not lasted yet
@@ -142,6 +145,7 @@ class Channel:
     def lost(self) -> None:
         """Forget it; its connection calls this when that is lost."""
         self._raw = None
+        self._gets.clear()
         self._listener.lost()
 
     def close(self) -> None:
@@ -296,19 +300,21 @@ class Channel:
     # Messages in
 
     def get(self, queue: str, tell: Callable[[Arrival | None], None]) -> None:
-        """Take one message out of a queue (basic.get), one call after the other.
+        """Take one message out of a queue (basic.get); one is asked for after the other.
 
         Args:
             queue: which; it is acked by hand.
             tell: given what it was; None: the queue is empty. Other than by `count`, that is
                 certain: where a quorum queue's leader is slow or away, that tells of nothing.
         """
-        raw = self._raw
-        if raw is None:
-            return
+        if self._raw is not None:
+            self._gets.append((queue, tell))
+            if len(self._gets) == 1:
+                self._get(self._raw, queue)
 
+    def _get(self, raw: PikaChannel, queue: str) -> None:
         def empty(_: object) -> None:
-            self._on(raw, lambda: tell(None))
+            self._on(raw, lambda: self._got(None))
 
         def got(
             raw: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes
@@ -316,10 +322,16 @@ class Channel:
             raw.callbacks.remove(str(raw.channel_number), Basic.GetEmpty, empty)
             key, tag, again = method.routing_key, method.delivery_tag, method.redelivered
             arrival = (tag, key, encode_properties(properties), body, again)
-            self._on(raw, lambda: tell(arrival))
+            self._on(raw, lambda: self._got(arrival))
 
         raw.add_callback(empty, [Basic.GetEmpty], one_shot=True)
         raw.basic_get(queue, got)
+
+    def _got(self, arrival: Arrival | None) -> None:
+        _, tell = self._gets.popleft()
+        if self._gets and self._raw is not None and self._raw.is_open:
+            self._get(self._raw, self._gets[0][0])
+        tell(arrival)
 
     def consume(
         self,

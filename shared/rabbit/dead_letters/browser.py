@@ -21,14 +21,22 @@ MOST_BYTES = 16 * 1024 * 1024
 #: Another channel is begun when so many times more messages, or less, should be under way.
 _STEP = 4
 
-#: The queue is done when nothing more comes for so long: somebody else has taken the rest.
+#: When nothing has come for so long, the queue is asked whether anything is left; and how often.
 IDLE_SECONDS = 5.0
+AGAIN_SECONDS = 0.5
+
+#: How many times in a row it has to say that nothing is. What was delivered before the first answer
+#: may come after it, but not after the second one.
+ENOUGH_ANSWERS = 2
 
 #: How long one that is under way may take before the browser gives up.
 STALL_SECONDS = 30.0
 
-#: How long the broker may take to do the acks and requeues of one channel.
+#: How long to wait for a consumer to begin or end, when it is time to leave.
 LEAVE_SECONDS = 10.0
+
+#: How long the broker may bring nothing, or answer nothing, unless it is said.
+PATIENCE_SECONDS = 60.0
 
 
 class Found(Delivery):
@@ -102,6 +110,10 @@ class HeldMessages(ChannelListener):
     def _registered(self) -> None:
         self.is_consuming, self.is_changing = True, False
 
+    def count(self, tell: Callable[[Count], None]) -> None:
+        """Ask what is left, on the channel that brings it: see `ENOUGH_ANSWERS`."""
+        self._channel.count(self._queue, tell)
+
     def cancel(self) -> None:
         """Get no more; what is held is held on.
 
@@ -154,6 +166,7 @@ class QueueBrowser(ChannelListener):
     Attributes:
         total: how many messages there are to go through; None: not asked yet.
         seen: how many have been looked at.
+        is_shared: whether somebody else reads the queue too: what they hold is not seen.
         error: why it ended early.
     """
 
@@ -164,6 +177,7 @@ class QueueBrowser(ChannelListener):
         act: Callable[[Found], None],
         tell: Callable[[int, int], None],
         queue_type: QueueType = "quorum",
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         """Live on `connection`, on a channel of its own.
 
@@ -174,28 +188,35 @@ class QueueBrowser(ChannelListener):
                 or later. What it raises ends this early.
             tell: given `seen` and `total` now and then.
             queue_type: what the queue is.
+            patience_seconds: how long the broker may bring nothing, or answer nothing.
         """
         self.total: int | None = None
         self.seen = 0
+        self.is_shared = False
         self.error: Exception | None = None
         self._connection = connection
         self._queue = queue
         self._queue_type: QueueType = queue_type
         self._act = act
         self._tell = tell
+        self._patience = patience_seconds
         self._held: list[HeldMessages] = []
         self._arrived: list[Found] = []
         self._undecided = 0
         self._bytes = 0
         self._channel = connection.channel(self, f"go through {queue!r}")
+        self._has_acked = False
         self._others = 0  # consumers of the queue beside ours
         self._counts: list[int] = []  # consumers of the queue, as the broker answers
         self._moved_at = monotonic()
+        self._is_asking = False
+        self._asked_at = 0.0
+        self._empty_answers = 0  # in a row
         self._is_over = False
 
     def opened(self) -> None:
         """Count what there is, and begin."""
-        self._channel.count(self._queue, self._begin)
+        self._count(self._begin)
 
     def lost(self) -> None:
         """End, unless it has not begun: what was held and not acked is in the queue again."""
@@ -217,6 +238,7 @@ class QueueBrowser(ChannelListener):
 
     def ack(self, delivery: Delivery) -> None:
         """Take a message out of the queue (basic.ack)."""
+        self._has_acked = True
         self._undecided -= 1
         self._held[delivery.generation].unacked.may_ack(delivery.tag)
         self._moved_at = monotonic()
@@ -255,7 +277,7 @@ class QueueBrowser(ChannelListener):
     def _is_through(self) -> bool:
         if self.total is None or self._undecided:
             return False
-        return self.seen >= self.total or monotonic() - self._moved_at > IDLE_SECONDS
+        return self.seen >= self.total or self._empty_answers >= ENOUGH_ANSWERS
 
     def _turn(self) -> None:
         """End a turn of the loop: act on what has arrived, ack, make room for more."""
@@ -268,20 +290,75 @@ class QueueBrowser(ChannelListener):
             self.fail(error)
             return
         if arrived and self.total:
+            self._empty_answers = 0
             self._tell(self.seen, self.total)
         for held in self._held:
             if not held.is_filling:
                 held.ack()
         if self.total is not None and self.seen < self.total:
             self._make_room()
-        if self._undecided and monotonic() - self._moved_at > STALL_SECONDS:
-            self.fail(BrokerUnavailableError(self._why_stalled()))
+        self._look_at_clock()
 
-    def _why_stalled(self) -> str:
+    def _look_at_clock(self) -> None:
+        """Ask for more when nothing comes; give up when nothing comes of that either."""
+        if self.total is None or (self.seen >= self.total and not self._undecided):
+            return
+        idle = monotonic() - self._moved_at
+        if idle > (min(STALL_SECONDS, self._patience) if self._undecided else self._patience):
+            self.fail(BrokerUnavailableError(self._why_stalled(idle)))
+        elif idle > IDLE_SECONDS and not self._undecided:
+            self._ask_for_more()
+
+    def _ask_for_more(self) -> None:
+        """Ask the queue whether anything is left: somebody else may have taken the rest.
+
+        Of a quorum queue whose leader is slow or away RabbitMQ says that it has no messages, and no
+        consumers. So it is believed only when it counts ours.
+        """
+        held, moved_at = self._held[-1], self._moved_at
+
+        def answered(count: Count) -> None:
+            self._is_asking = False
+            is_empty = count.consumers and not count.ready and moved_at == self._moved_at
+            self._empty_answers = self._empty_answers + 1 if is_empty else 0
+
+        is_time = monotonic() - self._asked_at > AGAIN_SECONDS
+        if is_time and not self._is_asking and held.is_consuming:
+            self._is_asking, self._asked_at = True, monotonic()
+            held.count(answered)
+
+    def _why_stalled(self, seconds: float) -> str:
+        """Say what has not come; the total is known."""
+        total = self.total or 0
+        unseen = f"{total - self.seen} of {total} messages of {self._queue!r} were not seen"
+        if not self._undecided:
+            return f"the broker has brought nothing for {seconds:.0f} s: {unseen}; run it again"
         return (
-            f"the broker has confirmed nothing for {STALL_SECONDS:g} s; {self._undecided} messages "
-            f"stay in {self._queue!r} and may have been published: is there a memory or disk alarm?"
+            f"the broker has confirmed nothing for {seconds:.0f} s: {unseen}, and "
+            f"{self._undecided} more stay there and may have been published: "
+            "is there a memory or disk alarm?"
         )
+
+    def _count(self, tell: Callable[[Count], None]) -> None:
+        """Count, and do not believe that there is nothing and nobody: see `_ask_for_more`.
+
+        What basic.get takes out is behind those that were put back before, for once.
+        """
+
+        def counted(count: Count) -> None:
+            if count.ready or count.consumers:
+                tell(count)
+            else:
+                self._channel.get(self._queue, got)
+
+        def got(arrival: Arrival | None) -> None:
+            if arrival is None:
+                self._channel.count(self._queue, tell)  # whoever leads it has just answered
+            else:
+                self._channel.requeue(arrival[0])
+                self._channel.call_later(AGAIN_SECONDS, lambda: self._count(tell))
+
+        self._channel.count(self._queue, counted)
 
     def _make_room(self) -> None:
         """Begin another channel when this one is used up by what is kept, or has a wrong size."""
@@ -298,6 +375,7 @@ class QueueBrowser(ChannelListener):
 
     def _begin(self, count: Count) -> None:
         self._others = count.consumers
+        self.is_shared = count.consumers > 0
         self.total = count.ready
         if self.total:
             self._consume(FIRST_PREFETCH)
@@ -340,7 +418,8 @@ class QueueBrowser(ChannelListener):
         while self._channel.is_open and last.is_changing and monotonic() < deadline:
             yield
         holding = [held for held in self._held if held.unacked or held is last]
-        is_counting = True  # as long as nobody else comes to this queue
+        # As long as nobody else comes to this queue, and the broker answers.
+        is_counting = not isinstance(self.error, BrokerUnavailableError)
         for index, held in enumerate(holding, start=1):
             held.ack()
             held.requeue()
@@ -349,17 +428,29 @@ class QueueBrowser(ChannelListener):
 
     def _is_counted(self, most: int) -> Generator[None, None, bool]:
         """Wait until the queue has no more than so many consumers; tell whether that came."""
-        deadline = monotonic() + LEAVE_SECONDS
+        began = asked_at = monotonic()
         self._counts.clear()
         asked = 0
-        while self._channel.is_open and monotonic() < deadline:
+        while self._channel.is_open:
             if len(self._counts) == asked:
                 if asked and self._counts[-1] <= most:
                     return True
-                self._channel.count(self._queue, lambda count: self._counts.append(count.consumers))
-                asked += 1
+                if monotonic() - began > LEAVE_SECONDS:
+                    return False  # somebody else has come
+                self._count(lambda count: self._counts.append(count.consumers))
+                asked, asked_at = asked + 1, monotonic()
+            elif monotonic() - asked_at > self._patience:
+                if self._has_acked:
+                    self.fail(BrokerUnavailableError(self._why_unsure()))
+                return False
             yield
         return False
+
+    def _why_unsure(self) -> str:
+        return (
+            f"the broker has answered nothing for {self._patience:g} s: whether it has taken "
+            f"messages out of {self._queue!r} that were to leave it is not known; run it again"
+        )
 
     def closed_by_broker(self, code: int, text: str) -> bool:
         """End: there is no such queue, or this user may not read it."""
@@ -374,7 +465,7 @@ def go_through(
     tell: Callable[[int, int], None],
     patience_seconds: float,
     queue_type: QueueType = "quorum",
-) -> None:
+) -> bool:
     """Go through a queue once, on a connection of its own, and wait until that is done.
 
     Args:
@@ -382,15 +473,23 @@ def go_through(
         queue: a queue that exists.
         act: called with each message, on the loop's thread; see `QueueBrowser`.
         tell: given how many have been looked at, and how many there are.
-        patience_seconds: how long connecting may take.
+        patience_seconds: how long connecting may take, and later the broker bring nothing.
         queue_type: what the queue is.
+
+    Returns:
+        whether all was seen: what somebody else held or took meanwhile was not.
 
     Raises:
         RabbitError: why it could not begin, or has ended early.
     """
     connection = loop_thread.connection(f"goes through {queue}")
     browser = QueueBrowser(
-        connection, queue, lambda delivery: act(browser, delivery), tell, queue_type
+        connection,
+        queue,
+        lambda delivery: act(browser, delivery),
+        tell,
+        queue_type,
+        patience_seconds,
     )
     loop_thread.call(connection.connect)
     loop_thread.wait(browser.begin(), patience_seconds, "no connection to RabbitMQ")
@@ -398,3 +497,4 @@ def go_through(
     loop_thread.see_through(loop_thread.disconnect([connection]), CLOSE_SECONDS)
     if browser.error:
         raise browser.error
+    return browser.seen >= (browser.total or 0) and not browser.is_shared

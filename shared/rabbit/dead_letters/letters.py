@@ -167,7 +167,10 @@ class DeadLetters:
     def _go_through(
         self, queue: str, act: Callable[[QueueBrowser, Found], None], tell: Tell
     ) -> None:
-        go_through(self._loop_thread, Edge(queue).dead, act, tell, self._patience)
+        dead = Edge(queue).dead
+        if not go_through(self._loop_thread, dead, act, tell, self._patience):
+            why = "somebody else reads it: what they hold, or have taken, was not seen"
+            self._log.warning("not all dead letters were seen", queue=dead, reason=why)
 
 
 def _nothing() -> None:

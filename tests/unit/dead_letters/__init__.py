@@ -1,0 +1,1 @@
+"""Dead letters, without a broker."""
