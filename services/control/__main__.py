@@ -130,11 +130,16 @@ def forget(
 @app.command("repartition")
 def remove_partitions(
     edge: Annotated[str, typer.Argument(help="The name of an ordered edge.")],
+    form: Formats = Format.TABLE,
 ) -> None:
     """Remove the partitions of an ordered edge, once it is drained: for another PARTITIONS."""
     with _session() as session:
         count = repartition(edge, session.client, session.management, session.replicas)
-        session.console.print(f"{visible(edge)}: {counted(count, 'partition')} removed; make up")
+        if form is Format.JSON:
+            typer.echo(json.dumps({"edge": edge, "removed": count}, indent=2))
+        else:
+            told = f"{visible(edge)}: {counted(count, 'partition')} removed; make up"
+            session.console.print(told)
 
 
 @app.command()
@@ -289,4 +294,5 @@ def _names(replicas: list[Replica]) -> str:
     return ", ".join(visible(each.name) for each in replicas)
 
 
-app()
+if __name__ == "__main__":
+    app()

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 
 from rabbit.operations.looks import Look, Seen
 from rabbit.operations.pipeline import Age, Edge, Stage, pipeline
 from rabbit.terminal import escape, visible
+
+from .text import Rows
 
 #: How many replicas are shown at most, and of how many it is told what is wrong.
 MOST_SHOWN = 1000
@@ -110,38 +111,28 @@ class Status:
         has = f"partitions {', '.join(numbers)}" if numbers else "standby, no partition"
         return f"{escape(replica.name)}: {has} of {escape(report.consumes or '')}"
 
-    def _first_table(self) -> Table:
+    def _first_table(self) -> Rows:
         return self._replica_table() if self._each_replica else self._stage_table()
 
-    def _stage_table(self) -> Table:
-        table = Table("stage", "replicas", "consumes → produces", title="Stages")
-        for name in (
+    def _stage_table(self) -> Rows:
+        numbers = (
             *("in flight", "handled", "a second", "failed", "retried", "dead letters"),
             *("a call takes", "the oldest"),
-        ):
-            table.add_column(name, justify="right")
-        for stage in self._pipeline.stages:
-            table.add_row(*_stage_cells(stage))
-        return table
+        )
+        rows = map(_stage_cells, self._pipeline.stages)
+        return Rows("Stages", ("stage", "replicas", "consumes → produces"), numbers, rows)
 
-    def _replica_table(self) -> Table:
-        table = Table("stage", "replica", "state", "consumes → produces", title="Replicas")
-        for name in ("in flight", "handled", "failed", "retried", "dead letters", "requeued"):
-            table.add_column(name, justify="right")
-        table.add_column("since")
-        for replica in self._replicas:
-            table.add_row(*_replica_cells(replica))
-        return table
+    def _replica_table(self) -> Rows:
+        names = ("stage", "replica", "state", "consumes → produces")
+        numbers = ("in flight", "handled", "failed", "retried", "dead letters", "requeued", "since")
+        return Rows("Replicas", names, numbers, map(_replica_cells, self._replicas))
 
-    def _queue_table(self) -> Table:
-        table = Table("queue", title="Queues")
-        for name in ("ready", "in flight", "in, a second", "out", "the oldest", "empty in"):
-            table.add_column(name, justify="right")
-        for name in ("retrying", "dead letters"):
-            table.add_column(name, justify="right")
-        for edge in self._pipeline.edges:
-            table.add_row(*_edge_cells(edge))
-        return table
+    def _queue_table(self) -> Rows:
+        numbers = (
+            *("ready", "in flight", "in, a second", "out", "the oldest", "empty in"),
+            *("retrying", "dead letters"),
+        )
+        return Rows("Queues", ("queue",), numbers, map(_edge_cells, self._pipeline.edges))
 
 
 def _stage_row(stage: Stage) -> dict[str, object]:

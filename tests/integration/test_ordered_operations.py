@@ -109,12 +109,13 @@ def test_from_status_to_another_number_of_partitions(
     third = read("third")
     wait_until(lambda: len(third.lines) == len(KEYS), 30, "it is handled")
     assert third.halt() == 0
-    done = control("repartition", "orders")
+    done = control("repartition", "orders", "--format", "json")
     fourth = read("fourth", partitions=6)
 
     assert holding.wait() == 1
     assert f"'orders' holds {len(KEYS)} messages" in holding.log
     assert done.wait() == 0, done.log
+    assert json.loads(done.out) == {"edge": "orders", "removed": 4}
     wait_until(lambda: "orders.5" in broker.queues(vhost), 20, "there are six partitions")
 
     asked = control("dead-letters", "replay", "--all")
