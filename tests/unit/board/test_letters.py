@@ -1,7 +1,24 @@
 """Dead letters, counted and leafed through."""
 
+from collections.abc import Callable
+from typing import Self
+
+import pytest
+import structlog
+
 from rabbit.dead_letters.dead_letter import DeadLetter
-from services.board.letters import MOST_KEPT, MOST_REASONS, OTHER, PAGE, Overview
+from rabbit.errors import RabbitError
+from rabbit.message import Message
+from rabbit.operations.management import ControlSettings
+from services.board.letters import (
+    MOST_KEPT,
+    MOST_REASONS,
+    OTHER,
+    PAGE,
+    SHOW_SECONDS,
+    Letters,
+    Overview,
+)
 
 
 def _letter(number: int, reason: str = "ValueError", queue: str = "q") -> DeadLetter:
@@ -63,3 +80,60 @@ def test_what_a_message_says_is_one_line_that_ends() -> None:
     assert row["reason"] == "A\\nB"
     assert row["message"].startswith("\\x1b[31mxxx")
     assert len(row["message"]) <= 300
+
+
+class _Queue:
+    """A queue of dead letters that is long, and slow: each takes a second."""
+
+    def __init__(self, clock: list[float]) -> None:
+        """Tell the time by `clock`."""
+        self._clock = clock
+        self.shown = 0
+
+    def __enter__(self) -> Self:
+        """Be open."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Be closed."""
+
+    def look(self, queue: str, show: Callable[[DeadLetter, Message], None], tell: object) -> None:
+        """Show a hundred."""
+        del queue, tell
+        for number in range(100):
+            self._clock[0] += 1.0
+            self.shown += 1
+            show(_letter(number), Message(b"", b"\0\0", redelivered=False, routing_key=""))
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[Letters, _Queue]:
+    """Return letters of such a queue."""
+    clock = [0.0]
+    queue = _Queue(clock)
+    monkeypatch.setattr("services.board.letters.monotonic", lambda: clock[0])
+    monkeypatch.setattr(Letters, "_dead_letters", lambda *_: queue)
+    return Letters(ControlSettings.load(), structlog.get_logger()), queue
+
+
+def test_a_letter_is_looked_for_until_its_deadline(slow: tuple[Letters, _Queue]) -> None:
+    """Whoever asked is told then, and with which command it is found; others get their turn."""
+    letters, queue = slow
+
+    with pytest.raises(RabbitError, match="not found within 20 s: so many others") as error:
+        letters.show("q", "id-99")
+
+    assert "dead-letters show --queue q id-99" in str(error.value)
+    assert queue.shown == SHOW_SECONDS + 1
+    assert not letters.are_gone_through
+
+
+def test_a_letter_that_comes_before_it_is_found(slow: tuple[Letters, _Queue]) -> None:
+    """And the rest is not gone through."""
+    letters, queue = slow
+
+    found = letters.show("q", "id-3")
+
+    assert found is not None
+    assert found["id"] == "id-3"
+    assert queue.shown == 4
