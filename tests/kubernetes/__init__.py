@@ -6,5 +6,7 @@ removes in the end; it touches nothing else.
 
 Images are built here. Where the cluster's nodes do not share this machine's engine,
 KUBERNETES_LOAD is a command that brings them there, with their names in place of {}: `kind load
-docker-image {}`, say, or `minikube image load {}`.
+docker-image {}`, say, or `minikube image load {}`. KUBERNETES_KILL and KUBERNETES_START are
+commands by which one of the nodes fails and comes back, with its name in place of {}: `docker kill
+{}`, say, and `docker start {}`; without them that is left out.
 """

@@ -4,12 +4,11 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
+from tests.support.copies import COMMAND, are_three
+from tests.support.numbered import Numbered
 from tests.support.pipeline import Pipeline
 from tests.waiting import wait_until
 
@@ -19,7 +18,6 @@ _STAGES = ("producer", "to_upper", "printer", "control", "board")
 PATIENCE_SECONDS = 300.0
 #: Between two looks, each of which is a process.
 _PAUSE_SECONDS = 1.0
-_BATCH = 500
 
 #: What the test changes: so slow that messages are in flight whenever something happens, and little
 #: enough for a small machine.
@@ -55,7 +53,6 @@ class Cluster:
 
     Attributes:
         name: of the namespace, and of the images.
-        confirmed: how many numbered messages are known to be in a queue, from 0 on.
     """
 
     #: What `to_upper` may hold, and so what may come twice when a replica or a broker ends.
@@ -65,7 +62,6 @@ class Cluster:
         """Use a copy of the project."""
         self.name, self._folder = name, folder
         self._pipeline = Pipeline(name, folder)
-        self.confirmed = 0
 
     # What a user types
 
@@ -81,30 +77,9 @@ class Cluster:
         given = ("kubectl", "--namespace", self.name, *arguments)
         return self._pipeline.run(*given, check=check).stdout
 
-    def publish(self, count: int) -> None:
-        """Publish numbered messages, and know that they are confirmed."""
-        numbers = range(self.confirmed, self.confirmed + count)
-        self.make("publish", "FILE=-", stdin="".join(f"n{number}\n" for number in numbers))
-        self.confirmed += count
-
-    @contextmanager
-    def publishing(self) -> Iterator[None]:
-        """Publish batch after batch for the time of a `with`; one that fails, again."""
-        is_over = Event()
-
-        def publish() -> None:
-            while not is_over.wait(_PAUSE_SECONDS):
-                # In part it may be published: then the same numbers come once more.
-                with suppress(AssertionError):
-                    self.publish(_BATCH)
-
-        thread = Thread(target=publish)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
+    def numbered(self) -> Numbered:
+        """Return messages to be sent to it, of which none may be lost."""
+        return Numbered(lambda lines: self.make("publish", "FILE=-", stdin=lines))
 
     def scale(self, name: str, number: int) -> None:
         """Have so many replicas, and none else."""
@@ -173,19 +148,45 @@ class Cluster:
         )
 
     def _is_clustered(self) -> bool:
-        look = (
-            "exec",
-            "rabbitmq-0",
-            "--",
-            "rabbitmqctl",
-            "--quiet",
-            "list_queues",
-            "name",
-            "online",
+        return are_three(self.kubectl("exec", "rabbitmq-0", "--", *COMMAND, check=False))
+
+    # Nodes
+
+    def nodes(self, name: str) -> set[str]:
+        """Return the nodes on which the pods of a Deployment or a StatefulSet are ready."""
+        return {each["spec"]["nodeName"] for each in self.pods(name) if _is_ready(each)}
+
+    def kill(self, node: str) -> None:
+        """Have a node fail."""
+        _shell(os.environ["KUBERNETES_KILL"].replace("{}", node))
+
+    def start(self, node: str) -> None:
+        """Have it come back."""
+        _shell(os.environ["KUBERNETES_START"].replace("{}", node))
+
+    def wait_node(self, node: str, *, is_ready: bool) -> None:
+        """Wait until Kubernetes knows of a node that it is ready, or that it is not."""
+
+        def is_so() -> bool:
+            return (
+                _is_ready(json.loads(self.kubectl("get", "node", node, "-o", "json"))) == is_ready
+            )
+
+        wait_until(is_so, PATIENCE_SECONDS, f"{node} is ready: {is_ready}", _PAUSE_SECONDS)
+
+    def wait_elsewhere(self, name: str, number: int, node: str) -> None:
+        """Wait until so many pods are ready on other nodes; those of this one may stay listed."""
+
+        def are_elsewhere() -> bool:
+            ready = [each for each in self.pods(name) if _is_ready(each)]
+            return len([each for each in ready if each["spec"]["nodeName"] != node]) == number
+
+        wait_until(
+            are_elsewhere,
+            PATIENCE_SECONDS,
+            lambda: self.kubectl("get", "pods", "-o", "wide"),
+            pause_seconds=_PAUSE_SECONDS,
         )
-        listed = [line.split("\t") for line in self.kubectl(*look, check=False).splitlines()]
-        members = {row[0]: row[1].count("rabbit@") for row in listed[1:] if len(row) > 1}
-        return {members.get(queue) for queue in ("my_queue", "upper", "my_queue.dead")} == {3}
 
     # Beginning and end
 
@@ -212,7 +213,7 @@ class Cluster:
         images = [f"{self.name}-{stage}:{tag}" for stage in _STAGES]
         load = os.environ.get("KUBERNETES_LOAD")
         if load:
-            subprocess.run(load.replace("{}", " ".join(images)), shell=True, check=True)  # noqa: S602 - the user's
+            _shell(load.replace("{}", " ".join(images)))
 
     def remove(self) -> None:
         """Remove the namespace, and what is on this machine."""
@@ -220,6 +221,10 @@ class Cluster:
         self.kubectl("delete", "pods", *quick, check=False)
         self._pipeline.run("kubectl", "delete", "namespace", self.name, check=False)
         self._pipeline.remove()
+
+
+def _shell(command: str) -> None:
+    subprocess.run(command, shell=True, check=True, capture_output=True)  # noqa: S602 - the user's
 
 
 def _is_running(pod: dict[str, Any]) -> bool:
@@ -231,9 +236,10 @@ def _is_removed(pod: dict[str, Any]) -> bool:
     return "deletionTimestamp" in pod["metadata"] and not _is_running(pod)
 
 
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+def _is_ready(pod_or_node: dict[str, Any]) -> bool:
+    told = pod_or_node["status"].get("conditions", ())
+    conditions = {each["type"]: each["status"] for each in told}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod_or_node["metadata"]
 
 
 def forgets(said: str) -> list[str]:

@@ -1,11 +1,14 @@
 """The README of deploy/kubernetes, then numbered messages through what may happen to pods."""
 
+import os
 import re
 import sys
+import time
 
 import pytest
 
 from tests.kubernetes.cluster import Cluster, forgets
+from tests.support.numbered import Numbered
 
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(3000)]
 
@@ -71,7 +74,8 @@ def test_nothing_is_lost(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -
     Meanwhile nothing reads them: what a printer has printed is gone with its pod.
     """
     cluster.scale("printer", 0)
-    with cluster.publishing():
+    numbered = cluster.numbered()
+    with numbered.publishing():
         for number in (6, 1, 2):
             cluster.scale("to-upper", number)
         cluster.roll_out("deployment", "to-upper")
@@ -85,17 +89,9 @@ def test_nothing_is_lost(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -
         cluster.wait_clustered()
         # Its one finding: nobody reads what the printer is to read.
         assert "1 difference" in cluster.make("doctor", check=False)
-    while cluster.confirmed < 5000:
-        cluster.publish(1000)
-    cluster.scale("printer", 1)
-    expected = {f"N{number}" for number in range(cluster.confirmed)}
-    printed = [text for text in cluster.wait_printed(expected) if text.startswith("N")]
-
-    twice = len(printed) - len(expected)
-    with capsys.disabled():
-        sys.stdout.write(f"{cluster.confirmed} messages, {twice} of them twice\n")
-    assert set(printed) == expected
-    assert twice <= 10 * cluster.PREFETCH
+    while numbered.confirmed < 5000:
+        numbered.publish(1000)
+    _all_there(cluster, numbered, capsys)
     for each in forgets(cluster.make("halt", check=False)):
         cluster.make("forget", each)
     cluster.make("up", TAG="2")
@@ -103,9 +99,48 @@ def test_nothing_is_lost(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -
     cluster.make("up", TAG="2")
 
 
+def _all_there(cluster: Cluster, numbered: Numbered, capsys: pytest.CaptureFixture[str]) -> None:
+    """Have them printed: none is lost, few came twice."""
+    cluster.scale("printer", 1)
+    twice = numbered.count_twice(cluster.wait_printed(numbered.expected))
+    with capsys.disabled():
+        sys.stdout.write(f"{numbered.confirmed} messages, {twice} of them twice\n")
+    assert twice <= 10 * cluster.PREFETCH
+
+
 def _kill(cluster: Cluster, *pods: str) -> None:
     """Have pods end without a word."""
     cluster.kubectl("delete", "pod", "--force", "--grace-period=0", *pods)
+
+
+@pytest.mark.skipif(
+    not {"KUBERNETES_KILL", "KUBERNETES_START"} <= os.environ.keys(),
+    reason="only who has the cluster can have a node fail: tests/kubernetes/__init__.py",
+)
+def test_replicas_leave_a_node_that_fails(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a minute after it is known they start elsewhere; a broker waits for its node."""
+    cluster.scale("printer", 0)
+    cluster.scale("to-upper", 3)
+    node = max(cluster.nodes("to-upper"))  # the first one may have the control plane
+    numbered = cluster.numbered()
+    with numbered.publishing():
+        cluster.kill(node)
+        cluster.wait_node(node, is_ready=False)
+        known = time.monotonic()
+        cluster.wait_elsewhere("to-upper", 3, node)
+        seconds = time.monotonic() - known
+        cluster.start(node)
+        cluster.wait_node(node, is_ready=True)
+        cluster.wait_clustered()
+    with capsys.disabled():
+        sys.stdout.write(f"elsewhere {seconds:.0f} s after the node was known to have failed\n")
+    _all_there(cluster, numbered, capsys)
+    assert 20 < seconds < 120
+    for each in forgets(cluster.make("halt", check=False, TAG="2")):
+        cluster.make("forget", each, TAG="2")
+    cluster.make("up", TAG="2")
 
 
 def test_what_cannot_start_is_told(cluster: Cluster) -> None:

@@ -188,6 +188,15 @@ def test_settings_of_all_stages_are_settings() -> None:
     assert settings["data"]["TOPOLOGY"] == "given"
 
 
+def test_stages_know_that_there_are_several_brokers() -> None:
+    """Or else one that has failed, and keeps a replica's name, would keep the replica out."""
+    (settings,) = (e for name, e in _of_kind("ConfigMap").items() if name.startswith("settings-"))
+
+    hosts = settings["data"]["RABBITMQ_HOST"].split(",")
+    assert len(hosts) > 1
+    assert set(hosts) <= _of_kind("Service").keys()
+
+
 def test_stages_may_no_more_than_with_compose() -> None:
     """No root, no capability, no writing, no token; each reads its own secret only."""
     for name, each in _of_kind("Deployment").items():
