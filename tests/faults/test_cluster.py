@@ -271,6 +271,27 @@ def test_doctor_looks_at_the_nodes(cluster: Cluster, stream: Stream) -> None:
     stream.wait_flowing(_ELECTION_SECONDS)
 
 
+@pytest.mark.timeout(600)
+def test_a_node_that_is_lost_for_good(cluster: Cluster, stream: Stream) -> None:
+    """Another one takes its place, with nothing in it, and gets a copy of each queue by itself."""
+    stream.start()
+    pipeline, lost = cluster.pipeline, "rabbitmq3"
+
+    def members() -> set[int]:
+        return {len(known["members"]) for known in cluster.operator.queues().values()}
+
+    with stream.fault("cluster: node lost for good, and replaced", **_ONE_NODE):
+        pipeline.compose("rm", "--stop", "--force", "--volumes", lost)
+        pipeline.run("docker", "volume", "rm", f"{pipeline.name}_{lost}")
+        forget = ["rabbitmqctl", "forget_cluster_node", f"rabbit@{lost}"]
+        assert cluster.nodes["rabbitmq"].raw.exec_run(forget).exit_code == 0
+        wait_until(lambda: members() == {2}, _ELECTION_SECONDS, lambda: f"{members()} members")
+        pipeline.compose("up", "--detach", "--no-deps", lost)
+        cluster.look()
+        cluster.wait_whole()
+        wait_until(lambda: members() == {3}, _ELECTION_SECONDS, lambda: f"{members()} members")
+
+
 @pytest.mark.runs("make upgrade")
 @pytest.mark.timeout(900)
 def test_brokers_upgraded_one_by_one(cluster: Cluster, stream: Stream) -> None:
