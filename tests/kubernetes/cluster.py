@@ -53,6 +53,7 @@ class Cluster:
 
     Attributes:
         name: of the namespace, and of the images.
+        tag: of the images that there are.
     """
 
     #: What `to_upper` may hold, and so what may come twice when a replica or a broker ends.
@@ -62,13 +63,14 @@ class Cluster:
         """Use a copy of the project."""
         self.name, self._folder = name, folder
         self._pipeline = Pipeline(name, folder)
+        self.tag = ""
 
     # What a user types
 
     def make(self, *arguments: str, check: bool = True, stdin: str = "", **variables: str) -> str:
         """Run a target for the cluster; return all that it prints."""
         given = {"TARGET": "kubernetes", "NAMESPACE": self.name, "UP_TIMEOUT": "400"}
-        given |= {"KUSTOMIZATION": "deploy/kubernetes/test", "TAG": "1", **variables}
+        given |= {"KUSTOMIZATION": "deploy/kubernetes/test", "TAG": self.tag, **variables}
         done = self._pipeline.make(*arguments, check=check, stdin=stdin, **given)
         return done.stdout + done.stderr
 
@@ -210,6 +212,7 @@ class Cluster:
     def build(self, tag: str) -> None:
         """Build the images here, and bring them to the nodes."""
         self._pipeline.compose("--profile", "*", "--progress", "quiet", "build", TAG=tag)
+        self.tag = tag
         images = [f"{self.name}-{stage}:{tag}" for stage in _STAGES]
         load = os.environ.get("KUBERNETES_LOAD")
         if load:

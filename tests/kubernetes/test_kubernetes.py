@@ -80,7 +80,7 @@ def test_nothing_is_lost(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -
             cluster.scale("to-upper", number)
         cluster.roll_out("deployment", "to-upper")
         cluster.build("2")
-        cluster.make("up", TAG="2")
+        cluster.make("up")
         _kill(cluster, *(each["metadata"]["name"] for each in cluster.pods("to-upper")))
         cluster.wait_pods("to-upper", 2)
         _kill(cluster, "rabbitmq-1")
@@ -94,9 +94,9 @@ def test_nothing_is_lost(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -
     _all_there(cluster, numbered, capsys)
     for each in forgets(cluster.make("halt", check=False)):
         cluster.make("forget", each)
-    cluster.make("up", TAG="2")
+    cluster.make("up")
     assert "halted 3/3" in cluster.make("halt")
-    cluster.make("up", TAG="2")
+    cluster.make("up")
 
 
 def _all_there(cluster: Cluster, numbered: Numbered, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,9 +138,9 @@ def test_replicas_leave_a_node_that_fails(
         sys.stdout.write(f"elsewhere {seconds:.0f} s after the node was known to have failed\n")
     _all_there(cluster, numbered, capsys)
     assert 20 < seconds < 120
-    for each in forgets(cluster.make("halt", check=False, TAG="2")):
-        cluster.make("forget", each, TAG="2")
-    cluster.make("up", TAG="2")
+    for each in forgets(cluster.make("halt", check=False)):
+        cluster.make("forget", each)
+    cluster.make("up")
 
 
 def test_what_cannot_start_is_told(cluster: Cluster) -> None:
@@ -148,31 +148,31 @@ def test_what_cannot_start_is_told(cluster: Cluster) -> None:
     said = cluster.make("up", check=False, TAG="missing")
     assert re.search(rf" of {cluster.name}-\w+:missing: ErrImage|ImagePull", said)
     assert "not all is rolled out" in said
-    cluster.make("publish", "MSG=nevertheless", TAG="2")
+    cluster.make("publish", "MSG=nevertheless")
     cluster.wait_printed({"NEVERTHELESS"})
-    cluster.make("up", TAG="2")
+    cluster.make("up")
 
     password = cluster.password("to_upper")
     right = password.read_text()
     password.write_text("wrong")
-    cluster.make("up", TAG="2")
+    cluster.make("up")
     cluster.kubectl("rollout", "restart", "deployment", "to-upper")
-    said = cluster.make("up", check=False, TAG="2", UP_TIMEOUT="40")
+    said = cluster.make("up", check=False, UP_TIMEOUT="40")
     assert re.search(r"to-upper-\S+ of \S+: runs, and is not ready", said)
     assert "RABBITMQ_PASSWORD" in said
     password.write_text(right)
     cluster.kubectl("delete", "pod", "-l", "stage=to_upper", check=False)
-    cluster.make("up", TAG="2")
+    cluster.make("up")
 
 
 def test_passwords_are_replaced(cluster: Cluster) -> None:
     """Of pods that go on, too: whoever connects again has the new one."""
     before = [each["metadata"]["name"] for each in cluster.pods("printer")]
     cluster.secure("ROTATE=passwords")
-    cluster.make("up", TAG="2")
+    cluster.make("up")
     close = ("rabbitmqctl", "--quiet", "close_all_connections", "replaced")
     cluster.kubectl("exec", "rabbitmq-0", "--", *close)
 
-    cluster.make("publish", "MSG=replaced", TAG="2")
+    cluster.make("publish", "MSG=replaced")
     cluster.wait_printed({"REPLACED"})
     assert [each["metadata"]["name"] for each in cluster.pods("printer")] == before
