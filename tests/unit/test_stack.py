@@ -121,6 +121,13 @@ def test_the_cluster_is_that_of_compose() -> None:
         assert f"file: ../{path} }}" in STACK
 
 
+def test_brokers_ask_for_an_address_each_time() -> None:
+    """One that was replaced has another, for which Erlang would not ask again in ten minutes."""
+    names = (ROOT / "deploy/cluster/erl_inetrc").read_text()
+
+    assert "\n{cache_size, 0}.\n" in names
+
+
 def test_only_brokers_hear_what_brokers_say() -> None:
     """It is a network without a way out, encrypted between nodes, and no stage is on it."""
     (network,) = re.findall(r"^  distribution: (\{ driver.*\})$", STACK, re.MULTILINE)
