@@ -150,3 +150,42 @@ def test_whatever_comes_each_is_acked_once_and_in_order(
     assert desk.handled == texts or pauses
     assert not desk.unacked
     assert desk.consumer.outstanding == 0
+
+
+def test_it_rests_once_what_runs_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits goes back before; only with nothing held it is said to have paused."""
+    monkeypatch.setattr(AutoPrefetch, "wanted", lambda _: 10)
+    desk = Desk(monkeypatch, ["a", "b"])
+    desk.broker()
+    running = desk.held.pop(0)
+
+    desk.consumer.pause()
+    for _ in range(20):
+        desk.turn()
+        desk.broker()
+    assert (list(desk.returned), desk.consumer.is_paused) == (["b"], False)
+
+    assert desk.consumer.may_ack(running)
+    for _ in range(2):
+        desk.turn()
+        desk.broker()
+    assert (desk.acked, desk.consumer.is_paused) == (["a"], True)
+
+
+def test_what_was_too_much_goes_back_behind_what_has_not_been_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pause finds both: RabbitMQ would put what goes back later behind."""
+    monkeypatch.setattr(AutoPrefetch, "wanted", lambda _: 10)
+    texts = [letter * 60 for letter in "abcde"]
+    desk = Desk(monkeypatch, texts)
+    desk.broker()
+    assert len(desk.held) == 2, "there is room for so many"
+
+    desk.consumer.pause()
+    for _ in range(20):
+        desk.turn()
+        desk.broker()
+
+    assert desk.consumer.is_paused
+    assert list(desk.returned) == texts
