@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
+import pytest
 import structlog
 from pika import frame
 
@@ -15,6 +16,7 @@ from rabbit.amqp.frames import FRAME_MAX, Arrival
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.amqp.pika_types import Properties, encode_properties
+from rabbit.messaging.pace import ACK_INTERVAL_SECONDS
 
 log = structlog.wrap_logger(None, processors=[lambda *_: ""], wrapper_class=structlog.BoundLogger)
 
@@ -25,6 +27,22 @@ class Published(NamedTuple):
     exchange: str
     message_id: str
     body: str
+
+
+class Clock:
+    """The time in seconds; it passes with `ScriptedLoop.pass_time` only, where it is asked."""
+
+    def __init__(self) -> None:
+        """Begin some time after the machine's start, as the real one."""
+        self.now = 1000.0
+
+    def is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have consumers ask it, in place of the machine's."""
+        for module in ("census", "consumer", "partition", "settling"):
+            monkeypatch.setattr(f"rabbit.messaging.{module}.monotonic", lambda: self.now)
+
+
+clock = Clock()
 
 
 class ScriptedLoop:
@@ -50,8 +68,9 @@ class ScriptedLoop:
         self.timers.append((seconds, function))
 
     def pass_time(self) -> None:
-        """Run all that waits for a time."""
+        """Have so much time pass that all is run that waits for a time, and acks are due."""
         due, self.timers = self.timers, []
+        clock.now += max([ACK_INTERVAL_SECONDS, *(seconds for seconds, _ in due)])
         for _, function in due:
             function()
 
@@ -102,6 +121,7 @@ class ScriptedChannel(Channel):
         self.ready: Counter[str] = Counter()  # messages, by queue, as they are counted
         self.consumers: Counter[str] = Counter()  # by queue, as they are counted
         self.to_get: dict[str, list[Arrival | None]] = {}  # what basic.get finds
+        self.is_slow = False  # consume-ok takes a while, as cancel-ok always does
         self._buffer = b""
         self._last_tag = 0
 
@@ -132,10 +152,13 @@ class ScriptedChannel(Channel):
         queue_type: str = "quorum",
         tag: str | None = None,
     ) -> None:
-        """Register a consumer at once."""
+        """Register a consumer, at once unless the test says when."""
         del queue, queue_type, tag
         self.sent.append(("consume", prefetch))
-        on_registered()
+        if self.is_slow:
+            self.call_later(0, on_registered)
+        else:
+            on_registered()
 
     def forget_consumer(self) -> None:
         """Note it."""

@@ -26,7 +26,7 @@ class ChannelListener:
         """
 
     def consumer_cancelled(self) -> None:
-        """The broker has cancelled the consumer: its queue was deleted, or an ack took too long."""
+        """The broker has cancelled the consumer; `explain_cancel` says why that may be."""
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Take a publisher confirm: the broker is responsible for the message now."""

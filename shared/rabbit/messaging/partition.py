@@ -182,7 +182,7 @@ class Partition(ChannelListener):
         self._reader.note_lost()
 
     def consumer_cancelled(self) -> None:
-        """Consume again on a new channel: its queue was deleted, or an ack took too long."""
+        """Consume again on a new channel; `explain_cancel` says why that may be."""
         if not self.is_gone:
             self._send_acks(at_once=True)
             self._end(explain_cancel(self._queue))

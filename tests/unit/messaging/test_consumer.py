@@ -93,6 +93,16 @@ class Desk:
         self.now += seconds
         assert self.consumer.may_ack(delivery)
 
+    def lose(self) -> None:
+        """Lose the channel, with all that was sent since the broker looked; it is opened again."""
+        self.channel.sent.clear()
+        self.depth = 0
+        self.returned += self.unacked.values()
+        self.unacked.clear()
+        self.channel.lose()
+        self._last_tag = 0
+        self.channel.open()
+
     def turn(self) -> None:
         """End a turn, and let some time pass."""
         self.consumer.send_settlements()
@@ -122,15 +132,20 @@ def test_what_is_too_much_goes_back_and_no_ack_brings_more(monkeypatch: pytest.M
     assert [text[0] for text in desk.handled] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("losses", [0.0, 0.02], ids=["kept", "lost"])
 @pytest.mark.parametrize("pauses", [0.0, 0.02, 0.3])
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_whatever_comes_each_is_acked_once_and_in_order(
-    monkeypatch: pytest.MonkeyPatch, seed: int, pauses: float
+    monkeypatch: pytest.MonkeyPatch, seed: int, pauses: float, losses: float
 ) -> None:
-    """Sizes, times and pauses at random: none is lost or comes twice; without a pause, in order."""
+    """Sizes, times, pauses, lost channels at random: none is lost, and none acked twice.
+
+    Without a lost channel none is handled twice; without a pause either, in order.
+    """
     dice = random.Random(seed)  # noqa: S311 - no secret
     texts = [f"{number} ".ljust(dice.choice([4, 4, 30, 90])) for number in range(200)]
     desk = Desk(monkeypatch, texts)
+    desk.channel.is_slow = seed % 2 == 1
     pace = dice.choice([0.0, 0.001, 0.05])
     for _ in range(20_000):
         desk.broker(dice.randint(0, 30))
@@ -141,15 +156,39 @@ def test_whatever_comes_each_is_acked_once_and_in_order(
             desk.consumer.pause()
         elif dice.random() < 0.2:
             desk.consumer.resume()
+        if dice.random() < losses:
+            desk.lose()
         desk.turn()
         assert not (desk.consumer.is_paused and desk.consumer.outstanding)
         if len(desk.acked) == len(texts):
             break
 
-    assert sorted(desk.acked) == sorted(desk.handled) == sorted(texts)
-    assert desk.handled == texts or pauses
+    assert sorted(desk.acked) == sorted(texts)
+    if not losses:
+        assert sorted(desk.handled) == sorted(texts)
+    assert desk.handled == texts or pauses or losses
     assert not desk.unacked
     assert desk.consumer.outstanding == 0
+
+
+def test_a_consumer_that_is_cancelled_on_its_way_is_cancelled_once_it_is_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is nothing to cancel before; what comes meanwhile goes back."""
+    desk = Desk(monkeypatch, [])
+    desk.channel.is_slow = True
+    desk.lose()
+    desk.consumer.cancel()
+    assert [what for what, _ in desk.channel.sent] == ["consume"]
+
+    desk.channel.deliver("a")
+    desk.turn()
+    assert [what for what, _ in desk.channel.sent] == ["consume", "requeue up to", "cancel"]
+    assert not desk.consumer.is_cancelled
+
+    desk.turn()
+    assert desk.consumer.is_cancelled
+    assert desk.consumer.take_arrived() == []
 
 
 def test_it_rests_once_what_runs_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:

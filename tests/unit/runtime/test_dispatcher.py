@@ -195,15 +195,34 @@ def test_a_confirm_for_a_delivery_of_an_older_channel_acks_nothing(desk: Desk) -
     desk.input.lose()
     desk.input.open()
     desk.input.sent.clear()
-    desk.input.deliver("another")
+    desk.handle("another")
     desk.output.listener.acked(1, multiple=False)
     desk.turn()
-    assert desk.input.sent == []
+    assert desk.input.sent == [], "it awaits a confirm of its own"
 
     desk.handle("a")
     ids = [published.message_id for published in desk.output.published if published.body == "a"]
     assert len(ids) == 2
     assert len(set(ids)) == 1
+
+
+@pytest.mark.parametrize("refuse", ["nack", "return"])
+def test_an_output_that_is_refused_after_its_input_was_lost_is_let_go(
+    desk: Desk, refuse: str
+) -> None:
+    """The input comes again, with all its outputs: published again now, one would be twice."""
+    desk.handle("a")
+    desk.input.lose()
+    if refuse == "return":
+        desk.output.returns(desk.output.published[0])
+        desk.output.listener.acked(1, multiple=False)
+    else:
+        desk.output.listener.nacked(1, multiple=False)
+    desk.turn()
+    desk.turn()
+
+    assert texts(desk.output) == [("out", "a")]
+    assert desk.dispatcher.handled == 0
 
 
 def test_late_confirms_do_not_ack_what_has_failed(desk: Desk) -> None:
@@ -245,21 +264,23 @@ def test_what_is_too_large_is_known_from_then_on(desk: Desk) -> None:
 
 def test_a_consumer_that_the_broker_cancels_acks_before_it_goes(desk: Desk) -> None:
     """What may be acked is, what is unstarted goes back, and what is under way comes again."""
-    desk.handle("a", "b c")
-    desk.output.listener.acked(1, multiple=False)
-    desk.dispatcher.turn()
+    desk.handle("a", "b", "c d")
+    for confirmed in (1, 2):
+        desk.output.listener.acked(confirmed, multiple=False)
+        desk.dispatcher.turn()
+    assert desk.input.sent == [("ack", 1)], "the next one waits for more"
     desk.input.deliver("unstarted")
 
     desk.input.listener.consumer_cancelled()
-    assert [sent for sent, _ in desk.input.sent] == ["ack", "requeue", "replace"]
+    assert [sent for sent, _ in desk.input.sent] == ["ack", "ack", "requeue", "replace"]
     desk.loop.pass_time()
     assert desk.input.sent[-1][0] == "consume"
-    assert desk.input.sent[0] == ("ack", 1)
 
-    desk.output.listener.acked(3, multiple=True)
+    desk.output.listener.acked(4, multiple=True)
     desk.turn()
-    assert desk.dispatcher.handled == 1, "the other one comes again"
-    assert [sent for sent in desk.input.sent if "ack" in sent[0]] == [("ack", 1)]
+    assert desk.dispatcher.handled == 2, "the other one comes again"
+    acked = [sent for sent in desk.input.sent if "ack" in sent[0]]
+    assert acked == [("ack", 1), ("ack", 2)]
 
 
 @pytest.mark.parametrize("outcome", ["nothing", "an output", "an error"])

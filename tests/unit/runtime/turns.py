@@ -18,7 +18,7 @@ class Turns:
     loop: ScriptedLoop
 
     def turn(self) -> None:
-        """Take a turn, in which acks are due."""
+        """Take a turn, let time pass, and take another, in which acks are due."""
         self.dispatcher.turn()
         self.loop.pass_time()
         self.dispatcher.turn()
