@@ -38,6 +38,7 @@ def thing(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_it_lasts(thing: Path, number: int) -> None:
+    (FOLDER / f"running-{number}").touch()
     time.sleep(60)
 """
 
@@ -76,7 +77,7 @@ def test_an_interrupted_run_removes_what_it_has_started(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        wait_until(lambda: len([*folder.glob("made-*")]) == 2, 30, "both tests run")
+        wait_until(lambda: len([*folder.glob("running-*")]) == 2, 30, "both tests run")
         os.killpg(run.pid, signal.SIGINT)
         wait_until(lambda: len([*folder.glob("removing-*")]) == 2, 30, "both are interrupted")
         for path in folder.glob("made-*"):
