@@ -77,13 +77,21 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt() -> None:
     """Interrupt the processes and wait: pytest-xdist would end them in the middle of removing."""
-    for pid, node in _nodes.items():
-        if not hasattr(node, "workeroutput"):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
-    # What a process has to say, it says when all is removed.
     wait_until(
-        lambda: all(hasattr(node, "workeroutput") for node in _nodes.values()),
+        _have_ended,
         _REMOVAL_SECONDS,
         "all processes have removed what they have started",
+        pause_seconds=0.5,
     )
+
+
+def _have_ended() -> bool:
+    """Tell whether all have said what they have to say, when all is removed; interrupt the others.
+
+    Again and again: a signal that another thread than the main one is given wakes nobody.
+    """
+    running = [pid for pid, node in _nodes.items() if not hasattr(node, "workeroutput")]
+    for pid in running:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    return not running
