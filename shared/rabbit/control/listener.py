@@ -19,6 +19,9 @@ from rabbit.topology import CONTROL_EXCHANGE, control_queue, control_subscriptio
 #: How long more ignored messages are only counted, once one was told, in seconds.
 TELL_SECONDS = 5.0
 
+#: How many times in a row a queue has to say that it is empty: see `_hear_rest`.
+ENOUGH_ANSWERS = 2
+
 #: How often a replica that has seen no mark of its stage looks again, in seconds.
 LOOK_AGAIN_SECONDS = 5.0
 
@@ -142,15 +145,30 @@ class ControlListener(ChannelListener):
         self._fresh = False
         if self._leaving:
             self._unbind()
-        self._channel.count(self._queue, self._catch_up)
+        self._hear_rest(self._catch_up)
 
-    def _catch_up(self, count: Count) -> None:
+    def _hear_rest(self, then: Callable[[], None], *, answers: int = ENOUGH_ANSWERS) -> None:
+        """Hear what is still in the queue, then call `then`; a count of none would not be certain.
+
+        What the queue has delivered before it says that it is empty may come after that, but not
+        after it has said so again.
+        """
+
+        def got(arrival: Arrival | None) -> None:
+            if arrival is not None:
+                self.delivered("", [arrival])
+                self._hear_rest(then)
+            elif answers > 1:
+                self._hear_rest(then, answers=answers - 1)
+            else:
+                then()
+
+        self._channel.get(self._queue, got)
+
+    def _catch_up(self) -> None:
         """Know whether to pause only when all is heard that has waited: a `pause` may be there."""
-        if count.ready:
-            self._channel.count(self._queue, self._catch_up)
-        else:
-            self._is_caught_up = True
-            self._tell()
+        self._is_caught_up = True
+        self._tell()
 
     def _look_at_mark(self, then: Callable[[], None]) -> None:
         """Look, one after the other. A count of none is not believed at once: see `Channel.get`.
@@ -207,12 +225,10 @@ class ControlListener(ChannelListener):
 
     def _unbind(self) -> None:
         self._channel.unbind(self._queue, CONTROL_EXCHANGE)
-        self._channel.count(self._queue, self._counted)
+        self._hear_rest(self._heard_all)
 
-    def _counted(self, count: Count) -> None:
-        self.is_heard = count.ready == 0
-        if not self.is_heard:
-            self._channel.count(self._queue, self._counted)
+    def _heard_all(self) -> None:
+        self.is_heard = True
 
     def _delete(self) -> None:
         if self._unsaid is None:

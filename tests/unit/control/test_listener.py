@@ -1,10 +1,15 @@
 """The mark of a paused stage, seen and overlooked: the broker's part is played by hand."""
 
+import pytest
+
+from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.control.listener import ControlListener
-from rabbit.topology import pause_mark
+from rabbit.control.messages import Command
+from rabbit.topology import control_queue, pause_mark
 from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, log
 
 MARK = pause_mark("printer")
+QUEUE = control_queue("printer", "1")
 
 
 class Stage:
@@ -14,19 +19,32 @@ class Stage:
         """Have the broker count the mark, or not."""
         self.loop = ScriptedLoop()
         self.told: list[bool] = []
+        self.commands: list[str] = []
         connection = ScriptedConnection(self.loop)
         self.listener = ControlListener(
             as_connection(connection),
             "printer",
             "1",
             log,
-            on_command=lambda *_: None,
+            on_command=lambda command, _: self.commands.append(command.command),
             on_told=self.told.append,
             on_failed=lambda _: None,
         )
         [self.channel] = connection.users
         self.channel.ready[MARK] = int(is_marked)
         self.channel.open()
+
+    def waits(self, command: Command, *, empty_before: int = 0) -> None:
+        """Have a command wait in the control queue, of which nothing is counted.
+
+        Args:
+            command: that one.
+            empty_before: how often the queue says that it is empty before.
+        """
+        body = command.model_dump_json().encode()
+        properties = encode_properties(Properties())  # type: ignore[no-untyped-call]
+        there = self.channel.to_get.setdefault(QUEUE, [])
+        there += [*([None] * empty_before), (7, "", properties, body, False)]
 
 
 def test_a_mark_that_was_overlooked_is_seen_later() -> None:
@@ -63,3 +81,28 @@ def test_who_leaves_is_not_paused_any_more() -> None:
     stage.loop.pass_time()
 
     assert set(stage.told) == {False}
+
+
+@pytest.mark.parametrize("empty_before", [0, 1])
+def test_who_leaves_hears_what_is_left_though_nothing_is_counted(empty_before: int) -> None:
+    """A broker that is slow counts nothing: the command would be deleted with the queue."""
+    stage = Stage(is_marked=False)
+    stage.waits(Command(command="halt"), empty_before=empty_before)
+
+    stage.listener.leave()
+
+    assert stage.commands == ["halt"]
+    assert ("ack", 7) in stage.channel.sent
+    assert stage.listener.is_heard
+
+
+def test_who_is_back_hears_a_pause_that_has_waited_though_nothing_is_counted() -> None:
+    """It is not told to go on before that."""
+    stage = Stage(is_marked=False)
+    stage.told.clear()
+    stage.channel.lose()
+    stage.waits(Command(command="pause", target="printer/1"))
+
+    stage.channel.open()
+
+    assert set(stage.told) == {True}
