@@ -26,7 +26,7 @@ here := $(if $(target),,running)
 up: $(if $(target),,preflight ours) ## set up what is missing, build, start; ends when all stages are ready
 	@deploy/$(or $(target),bin)/up
 
-publish: ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
+publish: $(if $(target),,ours) ## publish MSG='any text', or FILE=lines.txt, a message per line (FILE=- reads standard input)
 	@deploy/bin/publish $(given)
 
 halt: $(here) ## stop all stages now, with proof, or ARGS='to_upper printer/1b0ad5cf6fa4'; the queued stays
@@ -68,7 +68,7 @@ doctor: $(here) ## differences between what the stages declare and what the brok
 upgrade: running ## of three brokers, make one after the other anew, with the image there is now, under load
 	@deploy/bin/upgrade
 
-logs: ## follow the logs of all services
+logs: ours ## follow the logs of all services
 	@docker compose logs --follow --tail 100
 
 secure: preflight ours ## TLS, and a user for each stage; replace with ROTATE=passwords or certificates

@@ -25,14 +25,14 @@ def other(tmp_path: Path) -> Iterator[tuple[Pipeline, Path]]:
         pipeline.remove()
 
 
-@pytest.mark.parametrize("target", ["up", "halt", "down", "clean"])
+@pytest.mark.parametrize("target", ["up", "publish", "logs", "halt", "down", "clean"])
 def test_another_checkout_s_pipeline_is_left_alone(
     other: tuple[Pipeline, Path], target: str
 ) -> None:
     """Exit code 2, and one line that says whose it is and how to have one beside it."""
     pipeline, copy = other
 
-    done = pipeline.make(target, YES="1", check=False)
+    done = pipeline.make(target, YES="1", MSG="not for them", check=False)
 
     said = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
     assert done.returncode == 2
