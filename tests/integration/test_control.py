@@ -319,18 +319,52 @@ def test_a_replica_that_gives_up_during_an_alarm_is_named(
     assert "control.relay.w" not in broker.queues(vhost)
 
 
-def test_a_halt_reaches_replicas_whose_exchange_was_deleted(
-    broker: Broker, vhost: str, pipeline: Pipeline, control: Control
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("halt", "halted 4/4"), ("drain", "drained 2 stages: relay → recorder")],
+)
+def test_replicas_whose_exchange_was_deleted_are_reached(
+    broker: Broker, vhost: str, pipeline: Pipeline, control: Control, command: str, told: str
 ) -> None:
     """The control queues are still there: they are bound again, and the halt is proved."""
     workers, sinks = pipeline()
     with broker.channel(vhost) as channel:
         channel.exchange_delete("control")
 
-    halt = control("halt")
+    done = control(command)
 
-    assert [each.wait() for each in (halt, *workers, *sinks)] == [0] * 5, halt.out + halt.log
-    assert halt.out.startswith("halted 4/4")
+    assert [each.wait() for each in (done, *workers, *sinks)] == [0] * 5, done.out + done.log
+    assert done.out.startswith(told)
+
+
+def test_status_of_replicas_whose_exchange_was_deleted(
+    broker: Broker, vhost: str, pipeline: Pipeline, control: Control
+) -> None:
+    """They are bound again, and answer."""
+    pipeline()
+    with broker.channel(vhost) as channel:
+        channel.exchange_delete("control")
+
+    status = control("status", "--format", "json")
+
+    states = [each["state"] for each in json.loads(status.out)["replicas"]]
+    assert states == ["running"] * 4
+
+
+def test_who_is_drained_and_not_proved_halted_is_told(
+    broker: Broker, vhost: str, start: Start, control: Control
+) -> None:
+    """Somebody else consumes its queue: exit code 1, and why it is no proof."""
+    sink = start(*RECORDER, RABBITMQ_VHOST=vhost, INPUT_QUEUE="one", REPLICA="s")
+    with broker.channel(vhost) as other:
+        other.basic_consume("one", lambda *_: None)
+
+        drain = control("drain", "--timeout", "3")
+
+    assert drain.wait() == 1
+    why = "one still has consumers, by the broker's count: 1"
+    assert f"recorder is drained, but not proved halted: {why}" in drain.log
+    assert sink.wait() == 0
 
 
 def test_a_replica_that_is_restarted_meanwhile_is_named(

@@ -188,6 +188,7 @@ class Replicas:
         for _ in range(2):
             asked, epoch = datetime.now(UTC), self._client.epoch
             queues = {queue for queue in self.look() if is_meant(self._known[queue].name, target)}
+            self.reach()
             self.send(Command(command="report", target=target))
             if self.listen(partial(self._have_answered, queues, asked), seconds):
                 return
