@@ -65,8 +65,8 @@ replay: $(here) ## publish dead letters again: ARGS=--all, or '--reason ValueErr
 doctor: $(here) ## differences between what the stages declare and what the broker has; ARGS=--fix, --graph
 	@deploy/bin/doctor $(ARGS)
 
-upgrade: running ## of three brokers, make one after the other anew, with the image there is now, under load
-	@deploy/bin/upgrade
+upgrade: $(if $(filter swarm,$(TARGET)),,running) ## of three brokers, make one after the other anew, with the image there is now, under load
+	@deploy/$(or $(target),bin)/upgrade
 
 logs: ours ## follow the logs of all services
 	@docker compose logs --follow --tail 100

@@ -2,11 +2,10 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
 
+from tests.support.copies import COMMAND, are_three
+from tests.support.numbered import Numbered
 from tests.support.pipeline import Pipeline
 from tests.waiting import wait_until
 
@@ -17,7 +16,6 @@ _STAGES = ("producer", "to_upper", "printer", "control")
 PATIENCE_SECONDS = 240.0
 #: Between two looks, each of which is a process.
 _PAUSE_SECONDS = 1.0
-_BATCH = 500
 
 
 class Stack:
@@ -25,7 +23,7 @@ class Stack:
 
     Attributes:
         name: of the stack.
-        confirmed: how many numbered messages are known to be in a queue, from 0 on.
+        broker: the image of the brokers, as whoever deploys it has it in .env.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -39,14 +37,15 @@ class Stack:
         # The last one is never killed; it is drained, which a container beside the stack survives.
         self.name, self._host = name, self.hosts[-1]
         self._pipeline = Pipeline(name, folder)
-        self.confirmed = 0
+        self.broker = "rabbitmq:4.3-management"
 
     # What a user types
 
     def make(self, *arguments: str, check: bool = True, stdin: str = "", **variables: str) -> str:
         """Run a target for the swarm; return all that it prints."""
         given = {"TARGET": "swarm", "DOCKER_HOST": self._host, "UP_TIMEOUT": "400"}
-        given |= {"ENCRYPTED": "no", **variables}  # nodes of one machine need it not, nor can all
+        # Nodes of one machine need no encryption, nor can all.
+        given |= {"ENCRYPTED": "no", "RABBITMQ_IMAGE": self.broker, **variables}
         done = self._pipeline.make(*arguments, check=check, stdin=stdin, **given)
         return done.stdout + done.stderr
 
@@ -55,35 +54,14 @@ class Stack:
         variables = {"DOCKER_HOST": host or self._host}
         return self._pipeline.run("docker", *arguments, check=check, variables=variables).stdout
 
+    def numbered(self) -> Numbered:
+        """Return messages to be sent to it, of which none may be lost."""
+        return Numbered(lambda lines: self.make("publish", "FILE=-", stdin=lines))
+
     def scale(self, stage: str, number: int) -> None:
         """Have so many replicas."""
         self.docker("service", "scale", "--detach", f"{self.name}_{stage}={number}")
         self.wait_running(stage, number)
-
-    def publish(self, count: int) -> None:
-        """Publish numbered messages, and know that they are confirmed."""
-        numbers = range(self.confirmed, self.confirmed + count)
-        self.make("publish", "FILE=-", stdin="".join(f"n{number}\n" for number in numbers))
-        self.confirmed += count
-
-    @contextmanager
-    def publishing(self) -> Iterator[None]:
-        """Publish batch after batch for the time of a `with`; one that fails, again."""
-        is_over = Event()
-
-        def publish() -> None:
-            while not is_over.wait(_PAUSE_SECONDS):
-                # In part it may be published: then the same numbers come once more.
-                with suppress(AssertionError):
-                    self.publish(_BATCH)
-
-        thread = Thread(target=publish)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
 
     # What becomes of it
 
@@ -126,6 +104,11 @@ class Stack:
             pause_seconds=_PAUSE_SECONDS,
         )
 
+    def tasks(self, service: str) -> set[str]:
+        """Return the tasks of a service that are to run."""
+        wanted = ("--quiet", "--filter", "desired-state=running")
+        return set(self.docker("service", "ps", *wanted, f"{self.name}_{service}").split())
+
     def images(self, service: str) -> set[str]:
         """Return what the tasks of a service are to be made of."""
         wanted = ("--filter", "desired-state=running", "--format", "{{.Image}}")
@@ -142,10 +125,7 @@ class Stack:
     def _is_clustered(self) -> bool:
         name = f"name={self.name}_rabbitmq"
         (broker,) = self.docker("ps", "--quiet", "--filter", name).split() or ("",)
-        look = ("exec", broker, "rabbitmqctl", "--quiet", "list_queues", "name", "online")
-        listed = [line.split("\t") for line in self.docker(*look, check=False).splitlines()]
-        members = {row[0]: row[1].count("rabbit@") for row in listed[1:]}
-        return {members.get(queue) for queue in ("my_queue", "upper", "my_queue.dead")} == {3}
+        return are_three(self.docker("exec", broker, *COMMAND, check=False))
 
     # Nodes
 
@@ -186,7 +166,13 @@ class Stack:
 
     def load_broker(self) -> None:
         """Load the broker's image, where there is no registry to have it from."""
-        self._load("rabbitmq:4.3-management")
+        self._load(self.broker)
+
+    def name_broker(self, tag: str) -> None:
+        """Have the same broker under a name of this stack's, as if it were a newer one."""
+        former, self.broker = self.broker, f"{self.name}-rabbitmq:{tag}"
+        for host in self.hosts:
+            self.docker("tag", former, self.broker, host=host)
 
     def _load(self, *images: str) -> None:
         for host in self.hosts:

@@ -147,11 +147,28 @@ def test_a_stage_is_not_killed_in_its_drain() -> None:
     assert int(seconds) > Settings.model_fields["drain_timeout"].default
 
 
+def test_a_broker_leaves_as_with_kubernetes() -> None:
+    """When no queue needs it, and its clients are with the others; there is time for that."""
+    pod = (ROOT / "deploy/kubernetes/base/brokers/rabbitmq.yaml").read_text()
+    wait = re.compile(r"rabbitmq-upgrade --timeout (\d+) (\w+)")
+    (grace,) = re.findall(r"x-broker:.*?stop_grace_period: (\d+)s", STACK, re.DOTALL)
+
+    assert wait.findall(STACK) == wait.findall(pod)
+    assert [command for _, command in wait.findall(STACK)] == [
+        "await_online_quorum_plus_one",
+        "drain",
+    ]
+    assert int(grace) >= 60 + sum(int(seconds) for seconds, _ in wait.findall(STACK))
+    assert f"terminationGracePeriodSeconds: {grace}\n" in pod
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         ("make down TARGET=swarm", "for Compose only; deploy/swarm/README.md says"),
         ("make down TARGET=kubernetes", "for Compose only; deploy/kubernetes/README.md says"),
+        ("make upgrade TARGET=kubernetes", "for Compose only; deploy/kubernetes/README.md says"),
+        ("make upgrade TARGET=swarm COMPOSE_PROJECT_NAME=none", "is for three brokers, of which"),
         ("make up TARGET=moon", "TARGET=moon is not known: swarm or kubernetes, or nothing"),
     ],
 )

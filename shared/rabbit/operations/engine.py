@@ -39,7 +39,7 @@ _ENGINES = (
         "swarm",
         "task",
         "docker service ps",
-        "docker service update --image, for one broker after the other",
+        "make upgrade TARGET=swarm",
     ),
     Engine(
         "Kubernetes",
