@@ -15,7 +15,7 @@ from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import FRAME_MAX, Arrival
 from rabbit.amqp.loop import Loop
 from rabbit.amqp.outage_log import OutageLog
-from rabbit.amqp.pika_types import Properties, encode_properties
+from rabbit.amqp.pika_types import Properties, encode_properties, text_of
 from rabbit.messaging.pace import ACK_INTERVAL_SECONDS
 
 log = structlog.wrap_logger(None, processors=[lambda *_: ""], wrapper_class=structlog.BoundLogger)
@@ -27,6 +27,7 @@ class Published(NamedTuple):
     exchange: str
     message_id: str
     body: str
+    key: str
 
 
 class Clock:
@@ -189,10 +190,17 @@ class ScriptedChannel(Channel):
         """Note what is published."""
         self._buffer += b"".join(frames)
         while self._buffer:
-            exchange = self._next().method.exchange
+            method = self._next().method
             header = self._next()
             body = self._next().fragment.decode() if header.body_size else ""
-            self.published.append(Published(exchange, header.properties.message_id, body))
+            self.published.append(
+                Published(
+                    method.exchange,
+                    header.properties.message_id,
+                    body,
+                    text_of(method.routing_key),
+                )
+            )
 
     def close(self) -> None:
         """Note it, and be lost at once."""
@@ -246,7 +254,7 @@ class ScriptedChannel(Channel):
     def returns(self, published: Published) -> None:
         """Return a message that has no queue."""
         properties = Properties(message_id=published.message_id)  # type: ignore[no-untyped-call]
-        self.listener.returned(encode_properties(properties))
+        self.listener.returned(published.exchange, published.key, encode_properties(properties))
 
 
 class ScriptedConnection:

@@ -21,7 +21,7 @@ from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.close_reasons import explain_refusal, is_hopeless
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.outage_log import OutageLog
-from rabbit.amqp.pika_types import encode_properties
+from rabbit.amqp.pika_types import encode_properties, text_of
 from rabbit.errors import TopologyError
 from rabbit.topology import Binding, Declaration, Exchange, Queue, QueueType, own_part
 
@@ -320,7 +320,7 @@ class Channel:
             raw: PikaChannel, method: Basic.GetOk, properties: BasicProperties, body: bytes
         ) -> None:
             raw.callbacks.remove(str(raw.channel_number), Basic.GetEmpty, empty)
-            key, tag, again = method.routing_key, method.delivery_tag, method.redelivered
+            key, tag, again = text_of(method.routing_key), method.delivery_tag, method.redelivered
             arrival = (tag, key, encode_properties(properties), body, again)
             self._on(raw, lambda: self._got(arrival))
 
@@ -363,7 +363,7 @@ class Channel:
                 encoded = encode_properties(properties)
                 arrival = (
                     method.delivery_tag,
-                    method.routing_key,
+                    text_of(method.routing_key),
                     encoded,
                     body,
                     method.redelivered,
@@ -424,9 +424,11 @@ class Channel:
             self._on(raw, lambda: tell(tag, multiple=multiple))
 
         def returned(
-            raw: PikaChannel, _method: object, properties: BasicProperties, _body: bytes
+            raw: PikaChannel, method: Basic.Return, properties: BasicProperties, _body: bytes
         ) -> None:
-            self._on(raw, lambda: self._listener.returned(encode_properties(properties)))
+            key = text_of(method.routing_key)
+            encoded = encode_properties(properties)
+            self._on(raw, lambda: self._listener.returned(method.exchange, key, encoded))
 
         raw.add_on_return_callback(returned)
         raw.confirm_delivery(confirmed, callback=self._answered(lambda _: on_ready()))

@@ -34,8 +34,14 @@ class ChannelListener:
     def nacked(self, tag: int, *, multiple: bool) -> None:
         """Take a publisher confirm that says no: no queue has the message."""
 
-    def returned(self, properties: bytes) -> None:
-        """Take a message that no queue is bound for (basic.return), by its properties."""
+    def returned(self, exchange: str, key: str, properties: bytes) -> None:
+        """Take a message that no queue is bound for (basic.return).
+
+        Args:
+            exchange: where it was published to.
+            key: its routing key.
+            properties: its properties, as they were sent.
+        """
 
     def closed_by_broker(self, code: int, text: str) -> bool:
         """Tell whether all is done about a channel that the broker has closed.

@@ -15,6 +15,11 @@ Properties: TypeAlias = BasicProperties
 Deliver: TypeAlias = Basic.Deliver
 
 
+def text_of(name: str | bytes) -> str:
+    """Return a name, or a routing key, as `frames` does: pika leaves one as bytes if no UTF-8."""
+    return name if isinstance(name, str) else name.decode(errors="surrogateescape")
+
+
 def encode_properties(properties: BasicProperties) -> bytes:
     """Encode the properties of a message, flags first as in its content header."""
     return b"".join(properties.encode())  # type: ignore[no-untyped-call]

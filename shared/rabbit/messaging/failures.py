@@ -170,13 +170,13 @@ class FailurePublisher(Publisher[Owner]):
 
         self._channel.call_later(RENEW_SECONDS, renew)
 
-    def returned(self, properties: bytes) -> None:
+    def returned(self, exchange: str, key: str, properties: bytes) -> None:
         """Set everything up anew: somebody has removed a queue or a binding.
 
         Which message it was cannot be told: it may have come without an id. So all that are not
         confirmed are published again.
         """
-        del properties
+        del exchange, key, properties
         self._channel.replace("no queue takes failed messages")
 
 

@@ -1,6 +1,6 @@
 """Outputs on their way: published, confirmed, or nacked and published again."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Generic, TypeAlias, TypeVar
 
@@ -87,7 +87,9 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._unconfirmed: UnconfirmedPublishes[Publication[Owner]] = UnconfirmedPublishes()
         self._waiting: deque[Publication[Owner]] = deque()
         self._nacked: list[Publication[Owner]] = []
-        self._returned: Counter[str] = Counter()  # message ids whose confirm is still to come
+        #: What was returned, by all that a return tells: the message id, the exchange, the key; and
+        #: the sequence number of the last publish that it may be about, in rising order.
+        self._returned: dict[tuple[str, str, str], int] = {}
         self._pause = 0.0
         self._most_bytes: int | None = None  # what the broker allows, once it has said so
         connection.on_unblocked.append(self.pump)
@@ -203,9 +205,13 @@ class Publisher(ChannelListener, Generic[Owner]):
         )
 
     def _publish_method(self, channel: int, output: Output) -> bytes:
+        return frames.publish_method(channel, *self._target(output))
+
+    def _target(self, output: Output) -> tuple[str, str]:
+        """Return the exchange and the routing key that it is published with."""
         if output.exchange is not None:
-            return frames.publish_method(channel, output.exchange, output.key or "")
-        return frames.publish_method(channel, self.edge.name, self.edge.key(output.key))
+            return output.exchange, output.key or ""
+        return self.edge.name, self.edge.key(output.key)
 
     def take_stuck(self) -> list[Owner]:
         """Let go of the outputs that the broker will not take, as it stands; return their owners.
@@ -242,20 +248,24 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._is_ready = True
         self.pump()
 
-    def returned(self, properties: bytes) -> None:
+    def returned(self, exchange: str, key: str, properties: bytes) -> None:
         """Note what basic.return is about; the confirm that follows does not count then.
 
-        A return carries no sequence number, only the message.
+        A return carries no sequence number. It comes before the confirm of its message, so it is
+        about one of those that are not confirmed yet.
         """
         message_id, _ = read_ids(properties)
-        self._returned[message_id or ""] += 1
+        returned = message_id or "", exchange, key
+        self._returned.pop(returned, None)  # the last one comes last
+        self._returned[returned] = self._unconfirmed.last
 
     def acked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.ack: the broker is responsible now, unless it has returned the message."""
         self.confirm_times.confirmed(tag)
-        publications = self._unconfirmed.confirm(tag, multiple=multiple)
         if self._returned:
-            publications = self._without_returned(publications)
+            publications = self._confirm_with_returns(tag, multiple=multiple)
+        else:
+            publications = self._unconfirmed.confirm(tag, multiple=multiple)
         if publications:
             if self._pause and not self._nacked:
                 self._pause = 0.0
@@ -267,36 +277,41 @@ class Publisher(ChannelListener, Generic[Owner]):
         """Tell whose outputs are confirmed; overridden where each has a span to end."""
         self._on_confirmed([owner for _, owner in publications])
 
-    def _without_returned(self, publications: list[Publication[Owner]]) -> list[Publication[Owner]]:
-        """Refuse those that the broker has returned; return the others."""
+    def _confirm_with_returns(self, tag: int, *, multiple: bool) -> list[Publication[Owner]]:
+        """Take out what a basic.ack is about; refuse what was returned, return the others.
+
+        Of those that a return does not tell apart, each counts as returned: one that a queue has
+        comes twice, with the same id, where otherwise one that no queue has would be lost.
+        """
+        numbers = self._unconfirmed.numbers(tag, multiple=multiple)
+        publications = self._unconfirmed.confirm(tag, multiple=multiple)
         taken = []
-        for publication in publications:
-            if self._returned[publication[0].id]:
-                self._nack(publication)
+        for number, publication in zip(numbers, publications, strict=True):
+            output = publication[0]
+            if number <= self._returned.get((output.id, *self._target(output)), 0):
+                self._nack_returned(publication)
             else:
                 taken.append(publication)
+        while self._returned:
+            first = next(iter(self._returned))
+            if self._returned[first] >= self._unconfirmed.oldest:
+                break
+            del self._returned[first]
         return taken
 
     def nacked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.nack: no queue has it."""
         self.confirm_times.confirmed(tag)
         for publication in self._unconfirmed.confirm(tag, multiple=multiple):
-            self._nack(publication)
+            name = publication[0].exchange or self.edge.name
+            why = f"{name!r} refuses messages: is its queue full or not available?"
+            self._on_nacked(publication, RefusedError(why))
         self.pump()
 
-    def _nack(self, publication: Publication[Owner]) -> None:
-        output, message_id = publication[0], publication[0].id
-        name = output.exchange or self.edge.name
-        error: PublishError
-        if self._returned[message_id]:
-            self._returned.subtract([message_id])
-            self._returned += Counter()  # drops what has come down to zero
-            error = UnroutableError(
-                f"{name!r} has no queue for this message: is its binding or its consumer missing?"
-            )
-        else:
-            error = RefusedError(f"{name!r} refuses messages: is its queue full or not available?")
-        self._on_nacked(publication, error)
+    def _nack_returned(self, publication: Publication[Owner]) -> None:
+        name = publication[0].exchange or self.edge.name
+        why = f"{name!r} has no queue for this message: is its binding or its consumer missing?"
+        self._on_nacked(publication, UnroutableError(why))
 
     def closed_by_broker(self, code: int, text: str) -> bool:
         """Refuse what the broker has closed the channel for: its size; the rest goes on another."""

@@ -190,6 +190,11 @@ class UnconfirmedPublishes(Generic[T]):
         """The sequence number of the last publish; 0: there was none."""
         return self._next - 1
 
+    @property
+    def oldest(self) -> int:
+        """The lowest sequence number that awaits a confirm; none does: the next one."""
+        return next(iter(self._unconfirmed), self._next)
+
     def send(self, outputs: Sequence[T]) -> None:
         """Note publishes, in their order."""
         begin, self._next = self._next, self._next + len(outputs)
@@ -198,6 +203,11 @@ class UnconfirmedPublishes(Generic[T]):
     def clear(self) -> None:
         """Forget what awaits a confirm; the counting goes on."""
         self._unconfirmed.clear()
+
+    def numbers(self, sequence: int, *, multiple: bool) -> list[int]:
+        """Return the sequence numbers of what `confirm` would take out, oldest first."""
+        first = self.oldest if multiple else sequence
+        return [each for each in range(first, sequence + 1) if each in self._unconfirmed]
 
     def confirm(self, sequence: int, *, multiple: bool) -> list[T]:
         """Take out what a basic.ack or basic.nack of the broker is about, oldest first."""

@@ -8,7 +8,7 @@ import structlog
 
 from rabbit.errors import PublishError, TooLargeError
 from rabbit.messaging.publisher import Publication, Publisher
-from rabbit.output import Output, first_output
+from rabbit.output import Output, first_output, make_extras
 from rabbit.topology import Edge
 from tests.unit.scripted import ScriptedChannel, ScriptedConnection, ScriptedLoop, as_connection
 
@@ -58,6 +58,12 @@ class Desk:
         """Write texts, whose first letter is their key."""
         for text in texts:
             self.publisher.send([output(text)], text)
+
+    def write_with_id(self, message_id: str, *texts: str) -> None:
+        """Write texts that share an id; the first letter of each is its key."""
+        extras = make_extras(None, None, None, message_id)
+        for text in texts:
+            self.publisher.send([first_output(text.encode(), text[0], extras=extras)], text)
 
     @property
     def sent(self) -> list[str]:

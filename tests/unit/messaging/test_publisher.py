@@ -4,6 +4,7 @@ import pytest
 
 from rabbit.errors import RefusedError, TooLargeError, UnroutableError
 from rabbit.messaging.publisher import LAST_PAUSE_SECONDS, WINDOW, Publisher
+from rabbit.output import first_output
 from rabbit.topology import Edge
 from tests.unit.messaging.publishing import Desk
 
@@ -69,6 +70,50 @@ def test_what_is_returned_is_not_confirmed_by_the_ack_that_follows(desk: Desk) -
 
     assert desk.confirmed == ["a", "c"]
     assert [(text, type(error)) for text, error in desk.nacked] == [("b", UnroutableError)]
+
+
+def test_of_equal_ids_the_one_with_the_returned_key_is_not_confirmed() -> None:
+    """A return names the exchange and the key, too: only what went there has no queue."""
+    desk = Desk(Publisher, Edge("out", "direct"))
+    desk.write_with_id("X", "a", "b")
+    desk.channel.returns(desk.channel.published[1])
+    desk.channel.listener.acked(2, multiple=True)
+
+    assert desk.confirmed == ["a"]
+    assert [(text, type(error)) for text, error in desk.nacked] == [("b", UnroutableError)]
+
+
+@pytest.mark.parametrize("multiple", [True, False])
+def test_of_what_looks_alike_to_a_return_nothing_is_confirmed(
+    desk: Desk, *, multiple: bool
+) -> None:
+    """Rather one of them is published twice than the other one lost; what comes later counts."""
+    desk.write_with_id("X", "a1", "a2")
+    desk.write("b")
+    desk.channel.returns(desk.channel.published[1])
+    desk.write_with_id("X", "a3")
+    for tag in [4] if multiple else [2, 4, 1, 3]:
+        desk.channel.listener.acked(tag, multiple=multiple)
+    before, nacked = sorted(desk.confirmed), sorted(text for text, _ in desk.nacked)
+    desk.channel.published.clear()
+    desk.loop.pass_time()
+
+    assert (before, nacked) == (["a3", "b"], ["a1", "a2"])
+    assert sorted(desk.sent) == ["a1", "a2"]
+    desk.channel.listener.acked(6, multiple=True)
+    assert sorted(desk.confirmed) == ["a1", "a2", "a3", "b"]
+    assert not desk.publisher._returned  # noqa: SLF001 - nor is a return kept for ever
+
+
+def test_a_return_of_a_key_that_is_no_utf_8_is_understood() -> None:
+    """Such a key is passed on as it came."""
+    desk = Desk(Publisher, Edge("out", "direct"))
+    desk.publisher.send([first_output(b"a", "\udcff")], "a")
+    [published] = desk.channel.published
+    desk.channel.returns(published)
+    desk.channel.listener.acked(1, multiple=False)
+
+    assert desk.confirmed == []
 
 
 def test_what_was_not_confirmed_is_published_again_after_a_loss(desk: Desk) -> None:

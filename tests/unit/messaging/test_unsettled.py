@@ -304,8 +304,10 @@ def test_every_publish_is_confirmed_exactly_once(data: st.DataObject) -> None:
     confirmed: list[int] = []
     for sequence, multiple in data.draw(confirms(count)):
         below = set(range(1, sequence + 1)) if multiple else {sequence}
+        assert publishes.oldest == min(set(range(1, count + 1)) - set(confirmed), default=count + 1)
+        numbers = publishes.numbers(sequence, multiple=multiple)
         taken = publishes.confirm(sequence, multiple=multiple)
-        assert sorted(below - set(confirmed)) == taken
+        assert sorted(below - set(confirmed)) == taken == numbers
         confirmed += taken
         assert sorted(set(range(1, count + 1)) - set(confirmed)) == list(publishes)
 

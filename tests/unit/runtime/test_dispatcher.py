@@ -92,7 +92,7 @@ def desk() -> Iterator[Desk]:
 
 def texts(channel: ScriptedChannel) -> list[tuple[str, str]]:
     """Return what was published, and where to."""
-    return [(exchange, body) for exchange, _, body in channel.published]
+    return [(exchange, body) for exchange, _, body, _ in channel.published]
 
 
 def test_the_last_confirm_acks_and_none_before(desk: Desk) -> None:

@@ -157,7 +157,7 @@ def test_a_paused_source_waits_in_write_and_is_not_stalled() -> None:
     source._last_progress -= 3600  # noqa: SLF001
     source.tick()
     assert source.end is None
-    assert [body for _, _, body in channel.published] == ["a"]
+    assert [each.body for each in channel.published] == ["a"]
 
     source.resume()
     wait_until(lambda: len(written) == 2, 10, "it goes on")
