@@ -16,6 +16,7 @@ from typing import Any, Self, TypeAlias, get_args
 
 from pydantic import BaseModel
 
+from rabbit.amqp.loop import check_may_wait, may_wait
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.amqp.pika_types import Deliver, Properties, decode_properties
 from rabbit.errors import ClosedError, ConfigurationError, RabbitError
@@ -33,6 +34,9 @@ from rabbit.topology import Edge, Kind, check_declarations, check_name
 #: `publish_many` waits while so many messages are not confirmed, and hands over so many at a time.
 WINDOW = 1000
 _CHUNK = 100
+
+#: What a callback may return that is not done yet, and that nobody would do.
+_UNRUN = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
 
 #: basic.qos carries 16 bits, and 0 would be no limit.
 _PREFETCHES = range(1, 65536)
@@ -332,7 +336,8 @@ class MessageQueue:
         if consuming.thread is threading.current_thread():
             consuming.closes = True
             return
-        consuming.left.wait(CLOSE_SECONDS)
+        if may_wait():
+            consuming.left.wait(CLOSE_SECONDS)
         loop_thread.close(consuming.leave())
 
     def _open(self) -> LoopThread:
@@ -348,6 +353,7 @@ class MessageQueue:
         return self._loop_thread
 
     def _publish(self, outputs: Iterator[Output], timeout: float | None) -> int:
+        check_may_wait()
         with self._lock:
             loop_thread = self._open()
             outlet = self._outlet
@@ -363,6 +369,7 @@ class MessageQueue:
         return count
 
     def _start(self, callback: Callback) -> None:
+        check_may_wait()
         with self._lock:
             loop_thread = self._open()
             retry_policy = RetryPolicy(
@@ -401,7 +408,7 @@ class MessageQueue:
             return
         method = Received(consuming, delivery)
         returned = callback(CallbackChannel(consuming, method), method, properties, message)
-        if inspect.isawaitable(returned) or inspect.isgenerator(returned):
+        if any(is_kind(returned) for is_kind in _UNRUN):
             if inspect.iscoroutine(returned):
                 returned.close()
             msg = f"{callback!r} {_ASYNC}"

@@ -1,6 +1,7 @@
 """Files that settings name: certificates, keys and secrets, read at start and at each connect."""
 
 import ssl
+import stat
 from collections.abc import Container
 from pathlib import Path
 from typing import NoReturn
@@ -11,8 +12,12 @@ def check_readable(path: Path) -> None:
 
     Raises:
         ValueError: it is missing, empty, no file, or not for the user that this process runs as.
+            What is no regular file, a pipe say, is not opened: that may take for ever.
     """
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ValueError("it is no regular file")
         with path.open("rb") as file:
             is_empty = not file.read(1)
     except OSError as error:

@@ -100,7 +100,7 @@ class Writer:
 def _is_file(stream: TextIO) -> bool:
     try:
         return stream.fileno() >= 0
-    except (OSError, ValueError, AttributeError):
+    except Exception:  # noqa: BLE001 - theirs: not all say it as Python's own streams do
         return False
 
 
@@ -116,7 +116,7 @@ def _put(stream: TextIO, text: str) -> bool:
                 poll = select.poll()
                 poll.register(descriptor, select.POLLOUT)
                 poll.poll()
-    except (OSError, ValueError):  # closed, a pipe without a reader, a full disk
+    except Exception:  # noqa: BLE001 - closed, no reader, a full disk; or one of theirs
         return False
     return True
 

@@ -1,7 +1,9 @@
 """Files that settings name: what cannot be used ends in one line, whoever runs the tests."""
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +14,10 @@ from cryptography.hazmat.primitives import serialization
 
 from rabbit.errors import ConfigurationError
 from rabbit.settings import Settings
+from rabbit.settings_files import check_readable
 from tests.process import ROOT
+
+PATIENCE_SECONDS = 10.0
 
 #: It gives up its rights only now: Python itself may be where only we may read.
 PROGRAM = """
@@ -199,3 +204,21 @@ def test_a_file_that_has_gone_is_an_error_of_its_own(ca: trustme.CA, folder: Pat
 
     with pytest.raises(ValueError, match=r"RABBITMQ_KEY_FILE: .* cannot be read: No such file"):
         settings.ssl_context()
+
+
+def test_a_pipe_is_refused_unopened(folder: Path) -> None:
+    """To open one waits for somebody who writes: in the loop's thread, for ever."""
+    pipe = folder / "ca.pem"
+    os.mkfifo(pipe)
+    told: list[str] = []
+
+    def check() -> None:
+        with pytest.raises(ValueError, match="no regular file") as error:
+            check_readable(pipe)
+        told.append(str(error.value))
+
+    checking = threading.Thread(target=check, daemon=True)
+    checking.start()
+    checking.join(PATIENCE_SECONDS)
+
+    assert told == ["it is no regular file"]

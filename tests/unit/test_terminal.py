@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, cast
 
 import pytest
 
@@ -92,6 +92,47 @@ def test_a_stream_that_cannot_be_written_is_no_failure(pipe: Pipe) -> None:
     writer.write(memory, "this one does\n")
 
     assert memory.getvalue() == "this one does\n"
+
+
+class Odd:
+    """A stream that is none of Python's own: of a library that captures output, say."""
+
+    def __init__(self, descriptor: object, *, fails: bool = False) -> None:
+        """Have this descriptor."""
+        self.text = ""
+        self._descriptor = descriptor
+        self._fails = fails
+
+    def fileno(self) -> object:
+        """Return it."""
+        return self._descriptor
+
+    def write(self, text: str) -> None:
+        """Note it."""
+        if self._fails:
+            raise RuntimeError("no text is taken")
+        self.text += text
+
+    def flush(self) -> None:
+        """Have nothing to do."""
+
+
+def test_a_stream_without_a_descriptor_is_written_to_at_once() -> None:
+    """However it says that it has none; and what goes wrong there ends nothing."""
+    odd, writer = Odd(None), Writer()
+    writer.write(cast("TextIO", odd), "one\n")
+    writer.write(cast("TextIO", Odd(None, fails=True)), "two\n")
+
+    assert odd.text == "one\n"
+
+
+def test_a_stream_that_is_odd_ends_no_log(pipe: Pipe) -> None:
+    """What is said elsewhere is still written, by the same thread."""
+    writer = Writer()
+    writer.write(cast("TextIO", Odd(pipe.stream.fileno())), "it has no encoding\n", told)
+    writer.write(pipe.stream, "one\n", told)
+
+    assert pipe.read_to_end(writer) == ["dropped 1\n", "one\n"]
 
 
 def test_a_full_disk_is_told_of_when_there_is_room(pipe: Pipe) -> None:

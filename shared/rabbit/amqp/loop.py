@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from pika.adapters.select_connection import IOLoop
 
+from rabbit.errors import RabbitError
+
 
 class _Hush(threading.local):
     """Whether what this thread does with pika is ours, and our own log tells of it."""
@@ -20,6 +22,30 @@ class _Hush(threading.local):
 
 
 _hush = _Hush()
+
+
+class _Here(threading.local):
+    """Whether a loop runs in this thread."""
+
+    is_running = False
+
+
+_here = _Here()
+
+
+def may_wait() -> bool:
+    """Tell whether this thread may wait: a loop that runs here could do nothing meanwhile."""
+    return not _here.is_running
+
+
+def check_may_wait() -> None:
+    """Raise a RabbitError unless this thread may wait."""
+    if not may_wait():
+        raise RabbitError(
+            "called in the thread that speaks to the broker, which cannot wait for itself: a "
+            "finaliser (__del__), a signal's or a logging handler may run in any thread; have it "
+            "hand over what it has to a thread of yours"
+        )
 
 
 @contextmanager
@@ -49,8 +75,12 @@ class Loop(IOLoop):
 
     def start(self) -> None:
         """Run in this thread until stopped, and have pika log nothing from here."""
-        with _hushed():
-            super().start()
+        before, _here.is_running = _here.is_running, True
+        try:
+            with _hushed():
+                super().start()
+        finally:
+            _here.is_running = before
 
     def close(self) -> None:
         """Let go of what it has open."""

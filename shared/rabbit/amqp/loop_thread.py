@@ -5,9 +5,12 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
+from queue import Empty, SimpleQueue
 from time import monotonic
 
 from rabbit.amqp.connection import Connection
+from rabbit.amqp.loop import check_may_wait, may_wait
 from rabbit.amqp.network import Network
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.errors import BrokerUnavailableError, ClosedError, RabbitError
@@ -100,8 +103,9 @@ class LoopThread:
         """Have `fail` called if the loop ends meanwhile: whoever waits for it is to be woken.
 
         Raises:
-            RabbitError: it has ended already, and why.
+            RabbitError: it has ended already, and why; or a loop runs in this thread.
         """
+        check_may_wait()
         self._waiting.append(fail)  # before the look: `_end` does it the other way round
         try:
             self._check()
@@ -121,23 +125,20 @@ class LoopThread:
             whether the task has ended in time.
 
         Raises:
-            RabbitError: the loop has ended before it, and why.
+            RabbitError: the loop has ended before it, and why; or one runs in this thread.
         """
-        over = threading.Event()
-        is_told = False
+        over: SimpleQueue[bool] = SimpleQueue()  # a signal's handler may close us meanwhile
 
         def whole() -> Iterator[None]:
-            nonlocal is_told
             yield from task
-            is_told = True
-            over.set()
+            over.put(True)
 
-        with self.waking(lambda _error: over.set()):
+        with self.waking(lambda _error: over.put(False)):
             self.begin(whole())
-            in_time = over.wait(timeout)
-        if in_time and not is_told:
+            is_done = _next(over, timeout)
+        if is_done is False:
             self._check()
-        return in_time
+        return is_done is not None
 
     def wait(self, task: Iterator[None], timeout: float, missing: str) -> None:
         """See a step task through that waits for the broker.
@@ -162,7 +163,8 @@ class LoopThread:
         """Go through a last step task, close all connections in order, and end the thread.
 
         It takes no longer than some seconds, and raises nothing: what is not closed in order by
-        then is dropped, and the broker gives what was not acked out again.
+        then is dropped, and the broker gives what was not acked out again. In the thread of a loop
+        it does not wait, as `begin_to_close`.
         """
         self.begin_to_close(task)
         self._join(CLOSE_SECONDS + _MARGIN_SECONDS)
@@ -173,7 +175,7 @@ class LoopThread:
             self._network.loop.call(self._leave, task)
 
     def _join(self, seconds: float) -> None:
-        if self._ended is None and threading.current_thread() is not self._thread:
+        if self._ended is None and may_wait():
             self._thread.join(max(0.0, seconds))
             self._end(None)
 
@@ -230,6 +232,15 @@ class LoopThread:
         """Leave all to the parent process, after a fork: its thread and its connections."""
         self._ended = RabbitError("this connection is the parent process's: nothing was done")
         self._network.drop()  # this process's copies of its sockets only
+
+
+def _next(told: SimpleQueue[bool], timeout: float | None) -> bool | None:
+    """Wait for what is told; None: nothing within so many seconds."""
+    deadline = inf if timeout is None else monotonic() + timeout
+    while (left := deadline - monotonic()) > 0:
+        with suppress(Empty):
+            return told.get(timeout=min(left, WAIT_SECONDS))
+    return None
 
 
 _living: set[LoopThread] = set()

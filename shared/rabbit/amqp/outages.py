@@ -42,6 +42,10 @@ class Silence(Exception):  # noqa: N818 - as above
     """The peer has not answered in time."""
 
 
+class NoThread(Exception):  # noqa: N818 - as above
+    """This process may have no further thread to look the peer up in."""
+
+
 class Outage(NamedTuple):
     """Why there is no connection.
 
@@ -156,6 +160,11 @@ _GREETINGS = (
     ),
 )
 
+_NO_THREAD = (
+    "no thread left to look {host_name!r} up: {words}: raise the limit (ulimit -u, or the "
+    "container's pids)"
+)
+
 #: What OpenSSL says here of a handshake. Anybody can show a certificate; a key proves that it is
 #: one's own (RFC 8446, section 4.4.3).
 _HANDSHAKES = (
@@ -198,7 +207,7 @@ def _without(words: str, where: Where) -> str:
     return words.replace(where.endpoint.host, "")
 
 
-def _template(  # noqa: PLR0911 - one for each case
+def _template(  # noqa: C901, PLR0911 - one for each case
     where: Where, phase: Phase, cause: BaseException | None
 ) -> tuple[str, str]:
     """Return what to say, and the words of whoever is to blame."""
@@ -214,7 +223,9 @@ def _template(  # noqa: PLR0911 - one for each case
         case Silence():
             return _silent(where, phase), ""
         case socket.gaierror():
-            return "no such host {host_name!r}: check {host}", ""
+            return _not_found(cause), _plain(_said(cause))
+        case NoThread():
+            return _NO_THREAD, _plain(str(cause))
         case ConnectionRefusedError():
             return "nothing listens at {broker}: is RabbitMQ up? check {host}", ""
         case ProtocolError():
@@ -226,6 +237,19 @@ def _template(  # noqa: PLR0911 - one for each case
             return _lost(phase), _plain(_said(cause))
         case _:
             return "no connection to {broker}: {words}", _plain(str(cause) or repr(cause))
+
+
+def _not_found(error: socket.gaierror) -> str:
+    """Tell a name that is not known from one that cannot be looked up now (`man getaddrinfo`)."""
+    match error.errno:
+        case socket.EAI_NONAME | socket.EAI_NODATA:
+            return "no such host {host_name!r}: check {host}"
+        case socket.EAI_AGAIN | socket.EAI_FAIL:
+            return (
+                "no name server says where {host_name!r} is ({words}): is the network up, and DNS? "
+                "check {host}"
+            )
+    return "{host_name!r} cannot be looked up ({words}): check {host}"
 
 
 def _closed(where: Where, text: str, phase: Phase) -> str:

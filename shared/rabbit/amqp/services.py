@@ -9,6 +9,7 @@ from typing import Any
 
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from rabbit.amqp.outages import NoThread
 from rabbit.amqp.tls import TlsSocket
 from rabbit.amqp.transport import Transport
 
@@ -145,13 +146,18 @@ class Lookup:
 
         Args:
             look_up: called in a thread of its own.
-            on_done: given what that has returned, or the exception that it has raised.
+            on_done: given what that has returned, or the exception that it has raised; `NoThread`
+                if there is none for it.
             call: runs a function on the loop's thread; safe from any thread.
         """
         self._look_up = look_up
         self._on_done: Callable[[Any], object] | None = on_done
         self._call = call
-        threading.Thread(target=self._run, name="lookup", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="lookup", daemon=True).start()
+        except RuntimeError as error:  # no thread is left
+            failed = NoThread(str(error))
+            call(lambda: self._tell(failed))
 
     def cancel(self) -> bool:
         """Tell nobody, unless it is too late; see pika's `AbstractIOReference`."""

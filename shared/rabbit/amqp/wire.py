@@ -6,6 +6,7 @@ from typing import Any
 import pika
 from pika.adapters.select_connection import SelectConnection
 from pika.adapters.utils.connection_workflow import (
+    AMQPConnectorSocketConnectError,
     AMQPConnectorStackTimeout,
     AMQPConnectorTransportSetupError,
 )
@@ -60,6 +61,12 @@ class Wire(SelectConnection):
         """Whether the number of a channel will be free again soon."""
         return any(channel.is_closing for channel in self._channels.values())
 
+    def _adapter_connect_stream(self) -> None:
+        super()._adapter_connect_stream()
+        workflow: Any = self._connection_workflow
+        make = workflow._connector_factory  # noqa: SLF001 - the seam: it makes each attempt
+        workflow._connector_factory = lambda: _guarded(make())  # noqa: SLF001
+
     def _set_connection_state(self, connection_state: int) -> None:
         super()._set_connection_state(connection_state)
         if connection_state in _PHASES:
@@ -111,6 +118,24 @@ class Wire(SelectConnection):
             return _content_header(self._frame_buffer) or super()._read_frame()
         except Exception as error:
             raise ProtocolError(f"a frame that cannot be decoded: {error!r}") from error
+
+
+def _guarded(connector: Any) -> Any:  # noqa: ANN401 - pika's AMQPConnector
+    """Have an attempt fail for which there is no socket, as it does when nothing listens.
+
+    pika lets that error out, into the loop: for instance when no file descriptor is left.
+    """
+    begin = connector.start
+
+    def start(**given: Any) -> None:  # noqa: ANN401 - as it is called
+        try:
+            begin(**given)
+        except OSError as error:
+            failed = AMQPConnectorSocketConnectError(error)
+            connector._report_completion_and_cleanup(failed)  # noqa: SLF001 - its own way out
+
+    connector.start = start
+    return connector
 
 
 class _AsTheyCame(BasicProperties):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rabbit.amqp.outages import NoThread
 from rabbit.amqp.services import Lookup
 
 PATIENCE_SECONDS = 30.0
@@ -54,6 +55,21 @@ def test_an_error_is_told_like_a_result() -> None:
     loop.turn()
 
     assert found == [error]
+
+
+def test_no_thread_is_told_like_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit of a container's pids, for one."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    loop, found = Loop(), list[object]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        Lookup(lambda: "here", found.append, loop.call)
+    loop.turn()
+
+    assert [(type(each), str(each)) for each in found] == [(NoThread, "can't start new thread")]
 
 
 @pytest.mark.parametrize("is_over", [False, True])

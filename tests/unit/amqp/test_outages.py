@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from rabbit.amqp.outages import Closed, Phase, Silence, Where, explain
+from rabbit.amqp.outages import Closed, NoThread, Phase, Silence, Where, explain
 from rabbit.errors import ProtocolError
 from rabbit.settings import Endpoint
 
@@ -36,6 +36,9 @@ def unverified(code: int, words: str) -> ssl.SSLCertVerificationError:
 LIMIT = "connection limit (5) is reached"
 CASES: list[tuple[Phase, BaseException | None, list[str]]] = [
     (Phase.REACHING, socket.gaierror(-2, "Name"), ["no such host 'one'", "RABBITMQ_HOST"]),
+    (Phase.REACHING, socket.gaierror(-3, "Try"), ["no name server says where 'one' is (Try)"]),
+    (Phase.REACHING, socket.gaierror(-10, "Memory"), ["'one' cannot be looked up (Memory)"]),
+    (Phase.REACHING, NoThread("can't start"), ["no thread left to look 'one' up", "ulimit -u"]),
     (Phase.REACHING, ConnectionRefusedError(111, "refused"), ["nothing listens at one:5672"]),
     (Phase.REACHING, Silence(), ["no answer from one:5672", "RABBITMQ_HOST"]),
     (Phase.REACHING, OSError(errno.EMFILE, "Too many"), ["no file descriptor left", "ulimit"]),
