@@ -20,6 +20,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from rabbit import __version__
+from rabbit.topology import control_queue, name_lock
 from tests.broker import ROOT, Broker
 from tests.conftest import Start, Unique
 from tests.integration.conftest import Control
@@ -421,6 +422,24 @@ def test_a_second_process_of_one_name_is_refused(
     halt = control("halt")
     assert [halt.wait(), first.wait()] == [0, 0]
     assert halt.out.startswith("halted 1/1")
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_lock_that_a_broker_has_kept_holds_up_nobody(
+    broker: Broker, vhost: str, start: Start, *, was_there: bool
+) -> None:
+    """With several brokers: it is told, and the process goes on."""
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "same"}
+    if was_there:
+        start(*RECORDER, **edge).kill()
+        queue = control_queue("recorder", "same")
+        wait_until(lambda: broker.consumers(queue, vhost) == 0, 20, "it is gone")
+    with broker.channel(vhost) as channel:
+        channel.queue_declare(name_lock("recorder", "same"), exclusive=True)
+        edge["RABBITMQ_HOST"] = f"127.0.0.1:{broker.port},127.0.0.1:{broker.port}"
+        second = start(*RECORDER, **edge)
+
+    assert "name not taken, going on" in second.log
 
 
 @pytest.mark.parametrize("how", ["kill", "halt"])

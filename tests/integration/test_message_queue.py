@@ -144,6 +144,24 @@ def test_what_was_given_up_is_not_published_later(broker: Broker, unique: Unique
     assert [message.text for message in broker.take_all(unique("q"))] == ["after"]
 
 
+def test_what_was_given_up_on_its_way_may_be_published_later(
+    broker: Broker, unique: Unique
+) -> None:
+    """Whether it has arrived is unknown: with the next connection it is published, same id."""
+    with Proxy(broker.port) as proxy:
+        settings = {**broker.settings, "rabbitmq_port": proxy.port, "rabbitmq_heartbeat": 600}
+        with MessageQueue(unique("queue"), **settings) as queue:
+            queue.publish("a", timeout=20)
+            proxy.freeze()
+            with pytest.raises(BrokerUnavailableError, match="1 messages not confirmed"):
+                queue.publish("b", timeout=0.5, message_id="own")
+            proxy.cut()
+            proxy.thaw()
+            wait_until(lambda: broker.depth(queue.name) == 2, 20, "it arrives after all")
+
+    assert [message.text for message in broker.take_all(unique("queue"))] == ["a", "b"]
+
+
 def test_publish_raises_when_the_queue_has_other_arguments(
     broker: Broker, queue: MessageQueue
 ) -> None:

@@ -1,6 +1,6 @@
 """What the callback of a MessageQueue gets, and what it can do with a message."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -225,16 +225,30 @@ def test_an_asynchronous_callback_is_refused(queue: MessageQueue) -> None:
         queue.register(print, type=object())
 
 
-def test_a_coroutine_that_is_returned_is_an_error(broker: Broker, queue: MessageQueue) -> None:
+async def coroutine() -> None:
+    """Do nothing."""
+
+
+async def asynchronous_generator() -> AsyncIterator[None]:
+    """Do nothing."""
+    yield
+
+
+def generator() -> Iterator[None]:
+    """Do nothing."""
+    yield
+
+
+@pytest.mark.parametrize("make", [coroutine, asynchronous_generator, generator])
+def test_what_is_returned_and_not_run_is_an_error(
+    broker: Broker, queue: MessageQueue, make: Callable[[], object]
+) -> None:
     """What `register` cannot see, `start` does: it raises, and the message goes back."""
-
-    async def work() -> None:
-        pass
-
-    queue.register(lambda *_: work())
+    queue.register(lambda *_: make())
     with queue:
         queue.publish("a")
         call = InBackground(queue.start)
+        wait_until(lambda: not call.is_running, 20, "start has ended")
         with pytest.raises(TypeError, match="asynchronous"):
             call.join()
 

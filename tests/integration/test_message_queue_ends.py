@@ -551,6 +551,33 @@ def test_at_exit_all_are_closed_together(broker: Broker, start: Start, unique: U
     wait_until(lambda: broker.consumers(unique("queue")) == 0, 20, "nobody consumes")
 
 
+NO_DAEMON = """
+import os, threading
+from rabbit import BrokerUnavailableError, MessageQueue
+
+queue = MessageQueue(os.environ["OUTPUT_QUEUE"])
+
+def publish():
+    try:
+        queue.publish("a", timeout=1)
+    except BrokerUnavailableError:
+        print("given up", flush=True)
+
+threading.Thread(target=publish).start()
+"""
+
+
+def test_a_thread_that_is_no_daemon_is_waited_for_no_longer_than_it_publishes(
+    start: Start, unique: Unique
+) -> None:
+    """Python joins it before it exits, so that what it publishes is not lost; with a time-out."""
+    given: dict[str, Any] = {"OUTPUT_QUEUE": unique("queue"), "RABBITMQ_PORT": free_port()}
+    process = start("-c", NO_DAEMON, ready=False, **given)
+
+    assert process.wait() == 0
+    assert process.lines == ["given up"]
+
+
 #: The signal comes to another thread than the one that waits, which so is not woken by it. One that
 #: comes just before the wait does the same.
 INTERRUPTED = """

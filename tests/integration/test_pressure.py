@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from rabbit.topology import Edge, QueueType
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.waiting import wait_until
@@ -79,6 +82,38 @@ def test_an_unroutable_output_stops_a_worker_until_the_binding_is_back(
     assert worker.halt() == 0
     assert broker.depth(unique("in")) == 0
     assert {each.text for each in broker.take_all(queue)} == set(TEXTS)
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+def test_an_unroutable_output_is_told_from_one_of_the_same_id(
+    broker: Broker, unique: Unique, start: Start, queue_type: QueueType
+) -> None:
+    """The broker acks both; what it has returned comes when its key is bound, and none is lost."""
+    broker.declare_edge(Edge(unique("out"), "direct", ("a",), "one", type=queue_type))
+    broker.put(unique("in"), ["a b" for _ in TEXTS])
+    with broker.memory_alarm():  # all leaves at once when it is over: then one ack is about many
+        worker = start(
+            *RELAY,
+            KEYED=1,
+            SAME_ID=1,
+            OUTPUT_KIND="direct",
+            PREFETCH=len(TEXTS),
+            INPUT_QUEUE=unique("in"),
+            OUTPUT_QUEUE=unique("out"),
+        )
+        wait_until(lambda: broker.depth(unique("in")) == 0, 20, "all is delivered")
+    worker.wait_log("has no queue for this message")
+    wait_until(lambda: broker.depth(unique("out") + ".one") == len(TEXTS), 30, "a is queued")
+
+    broker.declare_edge(Edge(unique("out"), "direct", ("b",), "two"))
+    wait_until(lambda: broker.depth(unique("out") + ".two") == len(TEXTS), 30, "b is queued")
+
+    assert worker.halt() == 0
+    assert broker.depth(unique("in")) == 0
+    ids = [f"{unique('in')}-{text}" for text in TEXTS]
+    for name in ("one", "two"):
+        taken = broker.take_all(f"{unique('out')}.{name}")
+        assert sorted(str(each.id) for each in taken) == sorted(ids)
 
 
 def test_what_was_refused_keeps_its_place(broker: Broker, unique: Unique, start: Start) -> None:

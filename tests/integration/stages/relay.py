@@ -15,6 +15,7 @@ class RelaySettings(Settings):
     keyed: bool = Field(
         default=False, description="one output for each word, which is its routing key"
     )
+    same_id: bool = Field(default=False, description="written with the id that it came with")
     same_key: bool = Field(default=False, description="written with the key that it came with")
 
 
@@ -30,9 +31,10 @@ class Relay(Worker):
         if self.settings.same_key:
             self.write(message, self.message.routing_key)
             return
+        message_id = self.message.id if self.settings.same_id else None
         for _ in range(self.settings.copies):
             for key in message.split() if self.settings.keyed else [None]:
-                self.write(message, key)
+                self.write(message, key, message_id=message_id)
 
 
 if __name__ == "__main__":
