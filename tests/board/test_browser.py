@@ -1,5 +1,6 @@
 """The board in a real browser: what people see there, and what they do."""
 
+import re
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.board
 
 Windows = Callable[..., "Window"]
+
+#: The stages or queues that have the tag; the labels of buttons; where lines begin.
+GIVEN_UP = """
+return [...document.querySelectorAll('.flow .tag.wrong')]
+  .filter(each => each.innerText.endsWith('given up'))
+  .map(each => each.parentElement.firstChild.textContent)
+"""
+DANGEROUS = "return [...document.querySelectorAll('main button.danger')].map(b => b.innerText)"
+LEFT_END = """
+return [...document.querySelectorAll('.spark .stroke')]
+  .map(each => each.getAttribute('d').split(' ')[0])
+"""
 
 HOSTILE = "reject <img src=x onerror=document.title='pwned'> \u202e \x1b[2J"
 
@@ -66,13 +79,25 @@ def test_who_comes_new_sees_where_it_is_slow_and_why_messages_were_given_up(
     page.see("Log in")
     page.picture("login")
     line.visit(page, ACTS)
-    page.see("printer is the bottleneck.")
-    page.see("All is caught up in about", seconds=60)
+    page.see("printer is behind, caught up in about", seconds=60)
+    page.see("4 messages were given up: see Dead letters.")
+    page.see("It is the bottleneck: ")
     page.see("KeyError")
     page.see("no such customer: 4711")
     page.see("ValueError")
+    phone = line.visit(window(width=360, height=740, dark=True), LOOKS)
+    phone.see("KeyError")
     _watch(page, 25)
     page.picture("light")
+    phone.picture("phone")  # of the same moment: both are in the README
+    told = page.run(GIVEN_UP)
+    assert told == ["to_upper"], "it stands where they were given up, not where they came from"
+    assert page.run(DANGEROUS) == ["Drain all", "Halt all", *["Purge all"] * 3]
+    assert page.run(LEFT_END) == ["M0.0"] * 4, "a line begins at the left, however short it is"
+    assert re.search(r"last \d+ s\b", page.text), "and says how much it shows"
+    assert re.search(r"as of \d\d:\d\d:\d\d", page.find("#bar").text)
+    assert "since start · " in page.text
+    assert "besides, 5 failures (1 tried again, 4 given up)" in page.text
     assert "to_upper gave up 4 messages of my_queue" in page.text
     assert "ready, the oldest for" in page.text
     assert page.complaints == []
@@ -85,9 +110,10 @@ def test_on_a_phone_in_the_dark_with_the_keyboard(line: Line, window: Windows) -
     page.open(line.board.url_in_browser)
     page.see("Log in")
     page.keys(LOOKS, Keys.TAB, PASSWORD, Keys.ENTER)
-    page.see("printer is the bottleneck.")
+    page.see("printer is behind")
     page.see("Reject")
-    page.keys(Keys.TAB, Keys.ENTER)
+    page.see("1 message was given up: see Dead letters.")
+    page.keys(Keys.TAB, Keys.TAB, Keys.ENTER)  # past what the headline leads to
     assert page.run("return document.querySelector('details').open"), "the first stage unfolds"
     page.see("1b0ad5cf6fa4")
     page.keys(Keys.ENTER)
@@ -95,9 +121,6 @@ def test_on_a_phone_in_the_dark_with_the_keyboard(line: Line, window: Windows) -
     assert page.run("return document.documentElement.scrollWidth") == 360
     buttons = page.run("return [...document.querySelectorAll('button')].map(b => b.innerText)")
     assert {"Halt", "Drain", "Replay all", "Halt all"} & set(buttons) == set()
-    page.see("All is caught up in about", seconds=60)
-    page.run("window.scrollTo(0, 0)")
-    page.picture("phone", whole=False)
     page.press("Show Reject of my_queue")
     page.press("my_queue-0")
     page.see("How it came here")

@@ -3,7 +3,7 @@
 import { byId, h, setChildren, setText } from "./dom.js";
 import { Letters } from "./letters.js";
 import { draw } from "./pipeline.js";
-import { clock } from "./words.js";
+import { clock, isDangerous } from "./words.js";
 
 let session = null;
 let picture = null;
@@ -54,6 +54,7 @@ function confirmed({ title, text, yes, no = true }) {
   setText(byId("question-title"), title);
   setText(byId("question-text"), text);
   setText(byId("question-yes"), yes);
+  byId("question-yes").className = isDangerous(yes) ? "main danger" : "main";
   dialog.querySelector("[value=no]").hidden = !no;
   dialog.returnValue = "no";
   if (!dialog.open) dialog.showModal();
@@ -89,7 +90,7 @@ function listen() {
     heard = Date.now();
     take(JSON.parse(event.data));
   });
-  on("picture", (given) => { picture = given; redraw(); });
+  on("picture", (given) => { picture = given; redraw(); showLive(); });
   on("jobs", drawJobs);
   on("letters", (given) => letters.update(given));
   events.onerror = async () => {
@@ -104,7 +105,8 @@ function showLive() {
   if (!session || !heard) return;
   const isLive = Date.now() - heard < 40000;
   byId("live").classList.toggle("stale", !isLive);
-  setText(byId("live"), isLive ? "live" : `not live since ${clock(heard)}`);
+  setText(byId("live"), isLive ? "live" : "not live");
+  setText(byId("as-of"), picture ? `as of ${clock(picture.at * 1000)}` : "");
 }
 
 function showBoard() {
@@ -114,7 +116,7 @@ function showBoard() {
   letters.mayAct = session.may_act;
   byId("main").focus();
   const verbs = session.may_act ? ["Pause", "Resume", "Drain", "Halt"] : [];
-  byId("all-actions").replaceChildren(...verbs.map((verb) => h("button", { onclick: () => actOnStage(verb, null) }, `${verb} all`)));
+  byId("all-actions").replaceChildren(...verbs.map((verb) => h("button", { class: isDangerous(verb) ? "danger" : null, onclick: () => actOnStage(verb, null) }, `${verb} all`)));
   listen();
 }
 

@@ -1,7 +1,7 @@
 // Dead letters: why there are some, which they are, one of them as a whole.
 
 import { byId, h, setText } from "./dom.js";
-import { clock, counted, moment, number, size } from "./words.js";
+import { clock, counted, isDangerous, moment, number, size } from "./words.js";
 
 const SEEN = "dead letters seen";
 
@@ -58,7 +58,7 @@ export class Letters {
     const what = verb === "replay" ? `They go back into ${queue}, with all their attempts before them.` : "They are deleted for good. Nobody can bring them back.";
     const question = { title: `${title} ${which} of ${queue}?`, text: what, yes: title };
     const send = () => this.act("/api/letters/act", { verb, queue, reason, ids }, question);
-    return h("button", { onclick: send, "aria-label": `${title} ${which} of ${queue}` }, ids.length ? `${title} ${ids.length}` : `${title} all`);
+    return h("button", { class: isDangerous(title) ? "danger" : null, onclick: send, "aria-label": `${title} ${which} of ${queue}` }, ids.length ? `${title} ${ids.length}` : `${title} all`);
   }
 
   async open(queue, reason, page, isAsked) {

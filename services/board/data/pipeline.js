@@ -6,12 +6,14 @@ import { SHAPES, brief, counted, duration, eta, number, rate, states } from "./w
 const WIDTH = 200;
 const HEIGHT = 40;
 const MOST_SHAPES = 24;
+const STEP_SECONDS = 5; // between two points of a line: history.py
 const LEAST_AGE = 3; // in seconds: it looks every two
 
 const rows = new Map(); // what is drawn, by kind and name
 
 export function draw(picture, mayAct, act) {
-  drawVerdict(picture);
+  const givenUp = picture.rows.reduce((sum, row) => sum + (row.dead ?? 0), 0);
+  drawVerdict(picture, givenUp);
   const flow = byId("flow");
   const seen = new Set();
   const elements = picture.rows.map((row) => {
@@ -27,21 +29,24 @@ export function draw(picture, mayAct, act) {
   byId("flow-empty").hidden = elements.length > 0 || Boolean(picture.broker.why);
 }
 
-function drawVerdict(picture) {
-  const [headline, more] = verdict(picture);
-  setText(byId("verdict"), headline);
+// What is over by itself comes first only when nothing needs a person.
+function drawVerdict(picture, givenUp) {
+  const [headline, more] = verdict(picture, givenUp);
+  const needs = givenUp ? h("a", { class: "needs", href: "#letters-title" }, `${counted(givenUp, "message")} ${givenUp === 1 ? "was" : "were"} given up: see Dead letters.`) : null;
+  setChildren(byId("verdict"), h("span", null, headline), needs && " ", needs);
   setText(byId("verdict-more"), more);
   const lines = picture.problems.map((each) =>
     h("li", { class: each.rank }, h("span", null, h("b", null, each.what), each.cure && h("span", { class: "cure" }, each.cure, each.command ? " " : "", each.command ? h("code", null, each.command) : null))));
   setChildren(byId("problems"), ...lines);
 }
 
-function verdict({ verdict: told, rows: drawn, broker }) {
+function verdict({ verdict: told, rows: drawn, broker }, givenUp) {
   if (broker.why) return ["The broker does not answer.", "What stands below is how it was when it was last seen."];
   if (!told) return ["Looking …", ""];
   const stages = drawn.filter((row) => row.kind === "stage");
   if (!stages.length && !told.waiting) return ["Nobody is here.", "No stage is at the broker, and no message waits."];
-  if (!told.waiting) return ["All caught up.", "No message waits: everything that was published has been handled or given up."];
+  if (!told.waiting && givenUp) return ["No message waits.", "All that was published has been handled, but for those that were given up."];
+  if (!told.waiting) return ["All caught up.", "No message waits: everything that was published has been handled."];
   const queue = drawn.find((row) => row.kind === "queue" && row.name === told.queue);
   const total = queue?.waiting === told.waiting ? "" : `${counted(told.waiting, "message")} in all.`;
   if (told.bottleneck == null) return ["It keeps up.", `${counted(told.waiting, "message")} on the way. ${whole(told.eta)}`];
@@ -50,7 +55,13 @@ function verdict({ verdict: told, rows: drawn, broker }) {
   if (stage?.paused) return [`${told.bottleneck} is paused.`, `${counted(queue.waiting, "message")} wait in ${told.queue} until it is resumed. ${total}`];
   if (stage && !stage.count) return [`${told.bottleneck} is not there.`, `${counted(queue.waiting, "message")} wait for it in ${told.queue}, and no replica reads them. ${total}`];
   const pace = queue.out ? `it handles ${rate(queue.out)}, and ${rate(queue.in)} come in` : "it handles none now";
-  return [`${told.bottleneck} is the bottleneck.`, `${counted(queue.waiting, "message")} wait for it in ${told.queue}: ${pace}. ${whole(told.eta)}`];
+  return [`${told.bottleneck} is behind${until(told.eta)}.`, `It is the bottleneck: ${counted(queue.waiting, "message")} wait for it in ${told.queue}; ${pace}.${typeof told.eta === "number" ? "" : ` ${whole(told.eta)}`}`];
+}
+
+// When that is over by itself, if it is.
+function until(value) {
+  if (typeof value === "number") return `, caught up in about ${duration(Math.max(1, value))}`;
+  return value === "grows" || value === "level" ? ", and does not catch up" : "";
 }
 
 function whole(value) {
@@ -58,14 +69,13 @@ function whole(value) {
   if (value === "stuck") return "It does not move: see below.";
   if (value === "grows") return "At this pace it never catches up.";
   if (value === "level") return "The queue keeps its length: at this pace it does not catch up.";
-  if (value === "empty" || value < 1) return "It is caught up in a moment.";
-  return `All is caught up in about ${duration(value)}.`;
+  if (value === "empty" || value < 1) return "They are handled in a moment.";
+  return `They are handled in about ${duration(value)}.`;
 }
 
 class Queue {
   constructor() {
-    this.fill = h("i");
-    this.tube = h("span", { class: "tube" }, this.fill);
+    this.tube = h("span", { class: "tube" });
     this.title = h("h3");
     this.path = h("p", { class: "what" });
     this.depth = h("p", { class: "big" });
@@ -77,12 +87,13 @@ class Queue {
   }
 
   update(row) {
-    setChildren(this.title, row.name, row.eta === "grows" ? h("span", { class: "tag wrong" }, "grows") : null, row.dead ? h("span", { class: "tag wrong" }, `${number(row.dead)} given up`) : null);
+    setChildren(this.title, row.name, row.eta === "grows" ? h("span", { class: "tag wrong" }, "grows") : null, row.dead && !row.reader ? givenUpTag(row.dead) : null);
     setText(this.path, `queue${row.writers.length ? `, from ${row.writers.join(", ")}` : ""}${row.reader ? "" : ", read by nobody"}`);
-    setChildren(this.depth, number(row.waiting), h("small", null, row.waiting === 1 ? " message" : " messages"));
+    setChildren(this.depth, number(row.waiting), h("small", null, row.waiting === 1 ? " message waits" : " messages wait"));
     setText(this.pace, `in ${rate(row.in)} · out ${rate(row.out)}${row.waiting ? ` · ${eta(row.eta)}` : ""}`);
-    setText(this.others, row.waiting ? `${number(row.ready)} ready${oldest(row)} · ${number(row.in_flight)} in flight${row.retrying ? ` · ${number(row.retrying)} retrying` : ""}` : "");
-    this.fill.style.height = `${row.waiting ? Math.min(100, 8 + 18 * Math.log10(row.waiting)) : 0}%`;
+    const held = row.waiting ? [`${number(row.ready)} ready${oldest(row)}`, `${number(row.in_flight)} in flight`] : [];
+    setText(this.others, [...held, ...(row.retrying ? [`besides, ${number(row.retrying)} retrying`] : [])].join(" · "));
+    this.tube.classList.toggle("waiting", row.waiting > 0);
     this.tube.classList.toggle("moving", row.out > 0 && row.waiting > 0);
     this.line.update(row.line);
   }
@@ -110,11 +121,12 @@ class Stage {
     const isNarrow = row.count > 0 && picture.verdict?.bottleneck === row.name;
     const wrong = ["silent", "gave_up", "blocked"].some((state) => row.states[state]);
     const state = Object.keys(row.states)[0];
+    const dead = picture.rows.reduce((sum, each) => sum + (each.reader === row.name ? each.dead : 0), 0);
     const one = Object.keys(row.states).length === 1;
     this.element.classList.toggle("bottleneck", isNarrow);
     this.node.className = `node${wrong ? " wrong" : row.count && state !== "paused" ? "" : " off"}`;
     setText(this.node, wrong ? "!" : row.count ? (one ? SHAPES[state] ?? "?" : String(row.count)) : "–");
-    setChildren(this.title, row.name, isNarrow ? h("span", { class: "tag" }, "bottleneck") : null, row.paused ? h("span", { class: "tag" }, "paused") : null, row.count ? null : h("span", { class: "tag wrong" }, "no replica"));
+    setChildren(this.title, row.name, isNarrow ? h("span", { class: "tag" }, "bottleneck") : null, row.paused ? h("span", { class: "tag" }, "paused") : null, row.count ? null : h("span", { class: "tag wrong" }, "no replica"), dead ? givenUpTag(dead) : null);
     setText(this.role, [row.role, row.count ? `${counted(row.count, "replica")}: ${states(row.states)}` : "not at the broker: halted, ended, or never started"].filter(Boolean).join(" · "));
     setChildren(this.speed, row.count ? rate(row.rate) : "–", h("small", null, row.role === "source" ? " published" : " handled"));
     setChildren(this.counts, ...facts(row));
@@ -156,15 +168,17 @@ function verbsFor({ paused, states: given, count }) {
 }
 
 function facts(row) {
-  const told = [h("b", null, number(row.handled)), " in all"];
+  const told = [h("b", null, number(row.handled)), " since start"];
   if (row.handler_seconds != null && row.role !== "source") told.push(` · ${brief(row.handler_seconds)} each`);
   if (row.oldest_seconds >= 1) told.push(` · the oldest for ${brief(row.oldest_seconds)}`);
   if (row.in_flight) told.push(` · ${number(row.in_flight)} in flight`);
-  if (row.failed) told.push(" · ", h("span", { class: "wrong" }, `${counted(row.failed, "failure")}`), ` (${number(row.retried)} tried again, ${number(row.dead_lettered)} given up)`);
+  if (row.failed) told.push(" · besides, ", h("span", { class: "wrong" }, `${counted(row.failed, "failure")}`), ` (${number(row.retried)} tried again, ${number(row.dead_lettered)} given up)`);
   return told;
 }
 
-// Ten minutes as a line.
+const givenUpTag = (count) => h("span", { class: "tag wrong" }, `${number(count)} given up`);
+
+// What was, as a line: as much of the last ten minutes as the board has seen.
 class Line {
   constructor(what) {
     this.what = what;
@@ -179,15 +193,15 @@ class Line {
 
   update(values) {
     const most = Math.max(...values, 0);
-    const step = WIDTH / 119;
-    const left = WIDTH - step * (values.length - 1);
-    const points = values.map((value, index) => `${(left + step * index).toFixed(1)} ${(HEIGHT - 2 - (HEIGHT - 6) * (most ? value / most : 0)).toFixed(1)}`);
+    const step = WIDTH / Math.max(1, values.length - 1);
+    const points = values.map((value, index) => `${(step * index).toFixed(1)} ${(HEIGHT - 2 - (HEIGHT - 6) * (most ? value / most : 0)).toFixed(1)}`);
     const path = points.length ? `M${points.join("L")}` : "";
     this.stroke.setAttribute("d", path);
-    this.area.setAttribute("d", path && `${path}L${WIDTH} ${HEIGHT}L${left.toFixed(1)} ${HEIGHT}Z`);
+    this.area.setAttribute("d", path && `${path}L${WIDTH} ${HEIGHT}L0 ${HEIGHT}Z`);
     const unit = this.what === "handled per second" ? rate(most) : number(most);
-    setText(this.from, "10 min");
+    const span = duration(STEP_SECONDS * Math.max(1, values.length - 1));
+    setText(this.from, `last ${span}`);
     setText(this.most, most ? `up to ${unit}` : "none");
-    this.svg.setAttribute("aria-label", `${this.what} in the last ten minutes, up to ${unit}, now ${number(values.at(-1) ?? 0)}`);
+    this.svg.setAttribute("aria-label", `${this.what} in the last ${span}, up to ${unit}, now ${number(values.at(-1) ?? 0)}`);
   }
 }

@@ -48,6 +48,9 @@ export function moment(iso) {
   return sameDay ? time.toLocaleTimeString("en-GB") : time.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }
 
+// What ends stages, or cannot be undone.
+export const isDangerous = (verb) => ["Halt", "Drain", "Purge"].includes(verb);
+
 // A shape for each state, so that nobody needs to see colours.
 export const SHAPES = { running: "●", starting: "◐", pausing: "◑", paused: "‖", blocked: "■", halting: "◒", halted: "○", gave_up: "✕", silent: "✕" };
 const ORDER = ["silent", "gave_up", "blocked", "halting", "starting", "pausing", "paused", "running", "halted"];
