@@ -424,11 +424,27 @@ def test_a_second_process_of_one_name_is_refused(
     assert halt.out.startswith("halted 1/1")
 
 
+def test_a_second_process_is_refused_by_several_brokers_too(
+    broker: Broker, vhost: str, start: Start
+) -> None:
+    """One that has failed may keep a lock; but who lives consumes its control queue."""
+    edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "twin"}
+    edge["RABBITMQ_HOST"] = f"127.0.0.1:{broker.port},127.0.0.1:{broker.port}"
+    first = start(*RECORDER, **edge)
+
+    second = start(*RECORDER, ready=False, **edge)
+
+    assert second.wait() == 2
+    assert "another process runs as recorder/twin: give each replica a name" in second.log
+    broker.put("one", ["a"], vhost)
+    wait_until(lambda: first.lines, 20, "the first one goes on")
+
+
 @pytest.mark.parametrize("was_there", [True, False])
 def test_a_lock_that_a_broker_has_kept_holds_up_nobody(
     broker: Broker, vhost: str, start: Start, *, was_there: bool
 ) -> None:
-    """With several brokers: it is told, and the process goes on."""
+    """With several brokers: it is told, and the process goes on, if nobody lives by its name."""
     edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "one", "REPLICA": "same"}
     if was_there:
         start(*RECORDER, **edge).kill()

@@ -1,16 +1,19 @@
 """One process for each replica's name: a lock that lives and dies with its connection."""
 
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 
+from rabbit.amqp.channel import Count
 from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.connection import Connection
 from rabbit.errors import ConfigurationError, RabbitError, TopologyError
 from rabbit.logs import Logger
 from rabbit.settings import Settings
-from rabbit.topology import name_lock
+from rabbit.topology import control_queue, name_lock
 
 _RESOURCE_LOCKED = 405
+_NOT_FOUND = 404
 
 #: How long a new process tries, in seconds: its killed predecessor may still have to be noticed.
 START_SECONDS = 5.0
@@ -28,6 +31,10 @@ class NameLock(ChannelListener):
 
     A quorum queue takes several consumers even where one of them is exclusive; and a lock on the
     queue that is consumed would hold up our own return. This one holds up a new process only.
+
+    Of several brokers, one that has failed keeps the locks of all who were connected to it. So
+    there the refusal alone proves nothing: a process that lives consumes its control queue, and of
+    a quorum queue RabbitMQ does not count the consumers whose node is down.
 
     Attributes:
         channel: of the connection, while the lock is taken.
@@ -57,6 +64,7 @@ class NameLock(ChannelListener):
         """
         self._connection = connection
         self._name = name_lock(stage, replica)
+        self._control_queue = control_queue(stage, replica)
         self._replica = f"{stage}/{replica}"
         self._return_seconds = 3 * settings.rabbitmq_heartbeat + MARGIN_SECONDS
         # Of several brokers, one that has failed keeps our own lock until it is back.
@@ -67,10 +75,23 @@ class NameLock(ChannelListener):
         self._on_failed = on_failed
         self._is_first = True
         self._refused_at: float | None = None
+        self._looks = False  # at who consumes the control queue, before the next try
+        self._is_consumed = False  # at the last look
+        self._consumed_at = -inf  # when it was seen to be, the last time
         self.channel = connection.channel(self, "take its name")
 
     def opened(self) -> None:
         """Try to take it."""
+        if self._looks:
+            self._looks = False
+            self.channel.count(self._control_queue, self._counted)
+        else:
+            self.channel.declare_lock(self._name, self._taken)
+
+    def _counted(self, count: Count) -> None:
+        self._is_consumed = count.consumers > 0
+        if self._is_consumed:
+            self._consumed_at = monotonic()
         self.channel.declare_lock(self._name, self._taken)
 
     def lost(self) -> None:
@@ -89,32 +110,40 @@ class NameLock(ChannelListener):
     def closed_by_broker(self, code: int, text: str) -> bool:
         """Try again when another connection has it; for a while."""
         del text
-        if code != _RESOURCE_LOCKED:
+        if code == _NOT_FOUND:  # the control queue: nobody lives by this name
+            self._is_consumed = False
+        elif code != _RESOURCE_LOCKED:
             return False
-        now = monotonic()
-        self._refused_at = self._refused_at or now
-        seconds = START_SECONDS if self._is_first else self._return_seconds
-        if now - self._refused_at > seconds and not self._is_doubtful():
+        elif self._gives_up():
             msg = (
                 f"another process runs as {self._replica}: give each replica a name of its own "
                 "(REPLICA, or its host name)"
             )
             self._on_failed(ConfigurationError(msg))
             return True
+        else:
+            self._looks = self._may_be_ours and self._is_first
         pause = PAUSE_SECONDS if self._is_first else LONG_PAUSE_SECONDS
         self._connection.call_later_if_open(pause, self.channel.open)
         return True
 
-    def _is_doubtful(self) -> bool:
-        """Tell whether it may be our own lock that is in the way; say so once, and go on."""
-        if not self._may_be_ours:
+    def _gives_up(self) -> bool:
+        """Tell whether it is somebody else's for certain; go on without it if it may be ours."""
+        now = monotonic()
+        self._refused_at = self._refused_at or now
+        seconds = START_SECONDS if self._is_first else self._return_seconds
+        if now - self._refused_at <= seconds:
             return False
+        if not self._may_be_ours:
+            return True
+        if self._is_first and now - self._consumed_at <= START_SECONDS:
+            return self._is_consumed  # else wait: a count of none is not believed at once
         if not self._has_warned:
             self._has_warned = True
             why = "a broker that has failed keeps the lock, or another process has this name"
             self._log.warning("name not taken, going on", name=self._replica, reason=why)
         self._let_in()
-        return True
+        return False
 
     def _let_in(self) -> None:
         if self._is_first:
