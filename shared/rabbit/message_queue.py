@@ -11,7 +11,6 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Self, TypeAlias, get_args
 
 from pydantic import BaseModel
@@ -31,9 +30,10 @@ from rabbit.runtime.handler import is_async
 from rabbit.settings import Settings
 from rabbit.topology import Edge, Kind, check_declarations, check_name
 
-#: `publish_many` waits while so many messages are not confirmed, and hands over so many at a time.
+#: `publish_many` waits while more messages than these are not confirmed.
 WINDOW = 1000
-_CHUNK = 100
+#: Then there has to be room for so many: one in for one out would take a switch of threads each.
+_ROOM = 100
 
 #: What a callback may return that is not done yet, and that nobody would do.
 _UNRUN = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
@@ -217,7 +217,8 @@ class MessageQueue:
         Each gets a message id of its own; see `publish` for one of yours.
 
         Args:
-            texts: as for `publish`; read only as fast as they are confirmed.
+            texts: as for `publish`; read only as fast as they are confirmed. Each is published when
+                it has come, however long the next one takes.
             key: the routing key, for direct and topic.
             timeout: seconds without progress after which to give up; None: never.
 
@@ -361,10 +362,11 @@ class MessageQueue:
                 outlet = self._outlet = BlockingPublisher(loop_thread, self._edge, self._log)
         batch, count = PendingConfirms(lambda: outlet.reason), 0
         with outlet.taking(batch):
-            while chunk := list(islice(outputs, _CHUNK)):
-                outlet.send(chunk, batch)
-                count += len(chunk)
-                batch.wait(WINDOW, timeout)
+            for output in outputs:  # none is held back: the next one may be long in coming
+                outlet.send(output, batch)
+                count += 1
+                if batch.is_over(WINDOW):
+                    batch.wait(WINDOW - _ROOM, timeout)
             batch.wait(0, timeout)
         return count
 

@@ -50,6 +50,20 @@ def test_publish_many_keeps_the_order(broker: Broker, queue: MessageQueue) -> No
     assert [message.text for message in broker.take_all(queue.name)] == texts
 
 
+def test_publish_many_holds_nothing_back(broker: Broker, queue: MessageQueue) -> None:
+    """What has come is published, while the next text is long in coming: standard input, say."""
+
+    def slow() -> Iterator[str]:
+        yield from ("a", "b", "c")
+        wait_until(lambda: broker.depth(queue.name) == 3, 20, "they are queued")
+        yield "d"
+
+    with queue:
+        queue.publish_many(slow(), timeout=20)
+
+    assert [message.text for message in broker.take_all(queue.name)] == ["a", "b", "c", "d"]
+
+
 def test_publish_many_reads_only_as_fast_as_the_broker_confirms(
     broker: Broker, queue: MessageQueue
 ) -> None:

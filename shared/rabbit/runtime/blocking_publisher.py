@@ -1,6 +1,7 @@
 """One publisher for several threads, each of which waits for what it publishes."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
@@ -41,6 +42,10 @@ class PendingConfirms:
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
+
+    def is_over(self, most: int) -> bool:
+        """Tell whether more than that are under way, or something went wrong."""
+        return self._open > most or self._error is not None
 
     def wait(self, at_most: int, timeout: float | None) -> None:
         """Wait until no more than `at_most` are under way.
@@ -101,6 +106,8 @@ class BlockingPublisher:
         self._loop_thread = loop_thread
         self._log = log
         self._batches: list[PendingConfirms] = []
+        self._given: deque[tuple[Output, PendingConfirms]] = deque()  # from any thread
+        self._is_told = False  # the loop has yet to take what is given
         self._connection = loop_thread.connection(f"publishes to {edge.name}")
         kind: type[Publisher[PendingConfirms]] = KeyedPublisher if edge.is_ordered else Publisher
         self._publisher = kind(
@@ -139,11 +146,24 @@ class BlockingPublisher:
             with suppress(ValueError):
                 self._batches.remove(batch)
 
-    def send(self, outputs: list[Output], batch: PendingConfirms) -> None:
-        """Publish, now or as soon as possible. Raises RabbitError when that cannot be."""
+    def send(self, output: Output, batch: PendingConfirms) -> None:
+        """Publish, now or as soon as possible. Raises RabbitError when that cannot be.
+
+        The loop is told once of all that is given until it comes to take it.
+        """
         self._check()
-        batch.add(len(outputs))
-        self._loop_thread.call(self._publisher.send, outputs, batch)
+        batch.add(1)
+        self._given.append((output, batch))
+        if not self._is_told:
+            self._is_told = True
+            self._loop_thread.call(self._take)
+
+    def _take(self) -> None:
+        self._is_told = False  # first: what is given from now on is told of anew
+        while self._given:
+            output, batch = self._given.popleft()
+            self._publisher.put([output], batch)
+        self._publisher.pump()
 
     def fail(self, error: RabbitError) -> None:
         """Publish no more; safe from any thread."""
