@@ -19,7 +19,8 @@ from .problems import SHORT_SECONDS, problem, problems_of
 WINDOW_SECONDS = 30.0
 SHORTEST_WINDOW_SECONDS = 4.0
 
-#: Whether a queue that has grown within that time still grows, so many seconds tell.
+#: Whether a queue that has grown within that time still grows, so many seconds tell. The line of a
+#: stage is of these too: what is averaged for longer shows work that was done before as going on.
 RECENT_SECONDS = 6.0
 
 #: A replica that has not answered for so long is silent: a single look may miss it.
@@ -82,7 +83,9 @@ class Drawn:
         ages = self._ages.take(look)
         seen = pipeline(look, before, ages)
         recent = pipeline(look, self._recently(look.moment), ages)
-        rows = list(self._rows(replace(seen, edges=_turned(seen.edges, recent.edges)), at))
+        lately = {each.name: each.rates.get("handled", 0.0) for each in recent.stages}
+        turned = replace(seen, edges=_turned(seen.edges, recent.edges))
+        rows = list(self._rows(turned, lately, at))
         self._history.forget(at - KEPT_SECONDS)
         problems = list(problems_of(rows))
         if look.strange:
@@ -113,7 +116,9 @@ class Drawn:
         for name in [name for name, last in self._known.items() if at - last.at > KEPT_SECONDS]:
             del self._known[name]
 
-    def _rows(self, seen: Pipeline, at: float) -> Iterator[dict[str, Any]]:
+    def _rows(
+        self, seen: Pipeline, lately: Mapping[str, float], at: float
+    ) -> Iterator[dict[str, Any]]:
         stages = {each.name: each for each in seen.stages}
         edges = _with_shared_letters(seen.edges)
         order = _order([last.report for last in self._known.values()])
@@ -122,6 +127,7 @@ class Drawn:
             for edge in [each for each in edges if self._is_read(each, stage)]:
                 edges.remove(edge)
                 yield self._queue(edge, stage.name, at)
+            self._history.line("rate", name).add(at, lately.get(name, 0.0))
             yield self._stage(stage, at, seen.paused)
         for edge in edges:
             if not edge.name.startswith("amq."):  # the broker has named it: of one connection
@@ -162,8 +168,6 @@ class Drawn:
 
     def _stage(self, stage: Stage, at: float, paused: Iterable[str]) -> dict[str, Any]:
         rate = stage.rates.get("handled")
-        line = self._history.line("rate", stage.name)
-        line.add(at, rate or 0.0)
         idle = self._history.line("idle", stage.name)
         idle.add(at, 0.0 if rate is None or any(stage.rates.values()) else 1.0)
         totals = {name: stage.totals.get(name, 0) for name in TOTALS}
@@ -176,7 +180,7 @@ class Drawn:
             "replicas": [_replica(each) for each in stage.replicas[:MOST_DRAWN]],
             "count": len(stage.replicas),
             "rate": rate,
-            "line": line.values(),
+            "line": self._history.line("rate", stage.name).values(),
             "idle_seconds": idle.since_positive(),
             "in_flight": stage.in_flight,
             "handler_seconds": stage.handler_seconds,

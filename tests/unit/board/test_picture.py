@@ -146,6 +146,17 @@ def test_a_burst_that_is_over() -> None:
     assert _wrong(picture) == []
 
 
+def test_the_line_of_a_stage_ends_with_its_work() -> None:
+    """The figure beside it is of a longer time: it is steady, and goes on for as long."""
+    drawn = Drawn()
+    for second in range(0, 30, 2):
+        picture = _draw(drawn, second, _seen("to_upper", handled=min(800, 100 * second)))
+
+    stage = _row(picture, "stage", "to_upper")
+    assert (max(stage["line"]), stage["line"][-3:]) == (100, [0, 0, 0])
+    assert stage["rate"] > 20
+
+
 def test_a_stage_that_handles_nothing_while_messages_wait() -> None:
     """After a minute it is stuck, and not before."""
     drawn = Drawn()
