@@ -273,7 +273,7 @@ class QueueConsumer(SettlingConsumer):
             return
         if self._is_overfull and self._state is _State.CONSUMING and not all_acks:
             return  # it would give new credit
-        if self._is_to_pause and self._state is _State.RESIZING:
+        if self._is_to_pause and self._state is _State.RESIZING and not all_acks:
             return  # what has not been started goes back too, and it came before
         runs_out = 2 * unacked.to_ack >= self.depth
         self._send(acks_at_once=all_acks or runs_out or self._state in _STOPPING)

@@ -103,8 +103,9 @@ class Desk:
         self._last_tag = 0
         self.channel.open()
 
-    def turn(self) -> None:
-        """End a turn, and let some time pass."""
+    def turn(self, running: float = 0.0) -> None:
+        """End a turn, and let some time pass; a handler has been at its message for so long."""
+        self.prefetch.running(running, len(self.held))
         self.consumer.send_settlements()
         self.now += 0.05
         self._loop.pass_time()
@@ -158,7 +159,7 @@ def test_whatever_comes_each_is_acked_once_and_in_order(
             desk.consumer.resume()
         if dice.random() < losses:
             desk.lose()
-        desk.turn()
+        desk.turn(running=dice.choice([0.0, 0.0, 0.0, 1.5]))
         assert not (desk.consumer.is_paused and desk.consumer.outstanding)
         if len(desk.acked) == len(texts):
             break
@@ -189,6 +190,25 @@ def test_a_consumer_that_is_cancelled_on_its_way_is_cancelled_once_it_is_registe
     desk.turn()
     assert desk.consumer.is_cancelled
     assert desk.consumer.take_arrived() == []
+
+
+def test_a_cancel_of_the_broker_s_that_meets_a_pause_settles_what_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits no more for the cancel of its own: the channel is left at once."""
+    monkeypatch.setattr(AutoPrefetch, "wanted", lambda _: 10)
+    desk = Desk(monkeypatch, ["a", "b"])
+    desk.broker()
+    desk.handle()
+    desk.consumer.pause()
+    while ("cancel", None) not in desk.channel.sent:
+        desk.consumer.send_settlements()
+        desk.now += 0.05
+    desk.channel.sent.clear()
+
+    desk.channel.listener.consumer_cancelled()
+
+    assert [what for what, _ in desk.channel.sent] == ["ack", "requeue up to", "replace"]
 
 
 def test_it_rests_once_what_runs_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
