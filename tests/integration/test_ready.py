@@ -61,7 +61,7 @@ def test_an_alarm_leaves_a_stage_ready(
         worker.wait_log("blocked")
         worker.wait_log("message failed")
 
-        wait_until(lambda: len(worker.lines) == len(texts), 20, "it has handled them all")
+        wait_until(lambda: len(worker.lines) == len(texts), 60, "it has handled them all")
         assert worker.is_ready
     wait_until(lambda: broker.depth(edges["OUTPUT_QUEUE"]) == len(texts), 30, "it goes on")
     assert worker.halt() == 0
