@@ -84,6 +84,7 @@ class _Forked:
         self.pid = pid
         self.returncode: int | None = None
         self._starter = starter
+        self._descriptor: int | None = None
         with suppress(ProcessLookupError):  # it has ended already
             self._descriptor = os.pidfd_open(pid)
             weakref.finalize(self, os.close, self._descriptor)
@@ -96,7 +97,7 @@ class _Forked:
 
     def send_signal(self, sig: int) -> None:
         """Send it a signal, unless it has ended."""
-        if self.poll() is None:
+        if self.poll() is None and self._descriptor is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, sig)
 

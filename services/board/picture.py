@@ -127,8 +127,7 @@ class Drawn:
             for edge in [each for each in edges if self._is_read(each, stage)]:
                 edges.remove(edge)
                 yield self._queue(edge, stage.name, at)
-            self._history.line("rate", name).add(at, lately.get(name, 0.0))
-            yield self._stage(stage, at, seen.paused)
+            yield self._stage(stage, lately.get(name, 0.0), at, seen.paused)
         for edge in edges:
             if not edge.name.startswith("amq."):  # the broker has named it: of one connection
                 yield self._queue(edge, None, at)
@@ -166,8 +165,12 @@ class Drawn:
             "line": line.values(),
         }
 
-    def _stage(self, stage: Stage, at: float, paused: Iterable[str]) -> dict[str, Any]:
+    def _stage(
+        self, stage: Stage, lately: float, at: float, paused: Iterable[str]
+    ) -> dict[str, Any]:
         rate = stage.rates.get("handled")
+        line = self._history.line("rate", stage.name)
+        line.add(at, lately)
         idle = self._history.line("idle", stage.name)
         idle.add(at, 0.0 if rate is None or any(stage.rates.values()) else 1.0)
         totals = {name: stage.totals.get(name, 0) for name in TOTALS}
@@ -180,7 +183,7 @@ class Drawn:
             "replicas": [_replica(each) for each in stage.replicas[:MOST_DRAWN]],
             "count": len(stage.replicas),
             "rate": rate,
-            "line": self._history.line("rate", stage.name).values(),
+            "line": line.values(),
             "idle_seconds": idle.since_positive(),
             "in_flight": stage.in_flight,
             "handler_seconds": stage.handler_seconds,

@@ -24,6 +24,7 @@ from rabbit.topology import control_queue, name_lock
 from tests.broker import ROOT, Broker
 from tests.conftest import Start, Unique
 from tests.integration.conftest import Control
+from tests.integration.forged import FORGED
 from tests.integration.proxy import Proxy
 from tests.process import Process
 from tests.waiting import wait_until
@@ -731,21 +732,6 @@ def test_forged_reports_stretch_nothing(
     assert "forged" not in status.out
     assert halt.out.startswith("halted 4/4")
     assert halt.wait() == 0, halt.out + halt.log
-
-
-FORGED = {
-    "version": 1,
-    "command_id": "c",
-    "stage": "forged",
-    "consumes": "one",
-    "exchange": "one",
-    "produces": None,
-    "state": "running",
-    "in_flight": 1,
-    "handled": 1,
-    "failed": 0,
-    "since": "2026-11-25T10:00:00Z",
-}
 
 
 def test_status_is_watched_until_it_is_interrupted(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.integration.conftest import Control
+from tests.integration.forged import FORGED
 
 #: Clears the screen, and colours what comes after it. RabbitMQ takes line breaks out of names.
 QUEUE = "x\x1b[2J"
@@ -106,18 +107,3 @@ def flood(broker: Broker, vhost: str) -> Iterator[threading.Event]:
     finally:
         ended.set()
         forger.join()
-
-
-FORGED = {
-    "version": 1,
-    "command_id": "c",
-    "stage": "forged",
-    "consumes": "one",
-    "exchange": "one",
-    "produces": None,
-    "state": "running",
-    "in_flight": 1,
-    "handled": 1,
-    "failed": 0,
-    "since": "2026-11-25T10:00:00Z",
-}

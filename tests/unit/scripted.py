@@ -37,7 +37,7 @@ class Clock:
         """Begin some time after the machine's start, as the real one."""
         self.now = 1000.0
 
-    def is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace_monotonic(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have consumers ask it, in place of the machine's."""
         for module in ("census", "consumer", "partition", "settling"):
             monkeypatch.setattr(f"rabbit.messaging.{module}.monotonic", lambda: self.now)

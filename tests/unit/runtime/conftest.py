@@ -8,4 +8,4 @@ from tests.unit.scripted import clock
 @pytest.fixture(autouse=True)
 def scripted_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have consumers ask the clock of the scripted loop."""
-    clock.is_asked(monkeypatch)
+    clock.replace_monotonic(monkeypatch)
