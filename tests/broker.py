@@ -469,7 +469,11 @@ class Broker(Operator):
 
     @contextmanager
     def memory_alarm(self) -> Iterator[None]:
-        """Have the broker block all connections that publish, for the time of a `with`."""
+        """Have the broker block all connections that publish, for the time of a `with`.
+
+        It blocks who publishes after it has come, which takes rabbitmqctl a second, or three on a
+        busy machine: who is to be blocked starts within, or has work for long.
+        """
         self.control("set_vm_memory_high_watermark", "0.0000001")
         try:
             yield

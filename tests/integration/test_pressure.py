@@ -135,8 +135,8 @@ def test_a_memory_alarm_stops_publishing_but_not_acks(
     """A sink goes on and acks, a worker waits and says so; it goes on when the alarm is over."""
     broker.put(unique("for sink"), TEXTS)
     broker.put(unique("in"), TEXTS)
-    worker = start(*RELAY, DELAY=0.05, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
     with broker.memory_alarm():
+        worker = start(*RELAY, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
         worker.wait_log("blocked")
         before = broker.depth(unique("out"))
         assert worker.is_ready
@@ -157,7 +157,8 @@ def test_a_halt_is_proved_during_a_memory_alarm(
     broker: Broker, unique: Unique, start: Start, vhost: str
 ) -> None:
     """An alarm blocks connections that publish; the command and its proof get through."""
-    broker.put(unique("in"), TEXTS, vhost)
+    # More than it handles until the alarm comes, which takes rabbitmqctl a second or more.
+    broker.put(unique("in"), TEXTS * 10, vhost)
     queues: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
     worker = start(*RELAY, RABBITMQ_VHOST=vhost, DELAY=0.05, **queues)
     wait_until(lambda: broker.depth(unique("out"), vhost) > 3, 20, "the worker is in mid-stream")

@@ -56,8 +56,8 @@ def test_an_alarm_leaves_a_stage_ready(
     """It is the broker's, and to start the stage anew helps nobody; also with a first failure."""
     texts = [*["hang 0.05"] * 30, "fail 1", *["hang 0.05"] * 30]
     broker.put(unique("in"), texts)
-    worker = start(*FALLIBLE, PREFETCH=100, **edges)
     with broker.memory_alarm():
+        worker = start(*FALLIBLE, PREFETCH=100, **edges)
         worker.wait_log("blocked")
         worker.wait_log("message failed")
 

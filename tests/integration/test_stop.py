@@ -217,7 +217,7 @@ def test_a_stage_blocked_by_a_memory_alarm_obeys_sigterm(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
     """Exit code 0 within DRAIN_TIMEOUT, and nothing is lost."""
-    texts = [str(number) for number in range(50)]
+    texts = [str(number) for number in range(1000)]  # more than it handles until the alarm comes
     broker.put(unique("in"), texts)
     edges: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "OUTPUT_QUEUE": unique("out")}
     worker = start(*RELAY, DELAY=0.05, DRAIN_TIMEOUT=15, **edges)
