@@ -39,7 +39,7 @@ class Clock:
 
     def replace_monotonic(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have consumers ask it, in place of the machine's."""
-        for module in ("census", "consumer", "partition", "settling"):
+        for module in ("census", "consumer", "partition"):
             monkeypatch.setattr(f"rabbit.messaging.{module}.monotonic", lambda: self.now)
 
 

@@ -9,8 +9,8 @@ from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.amqp.loop_thread import CLOSE_SECONDS, LoopThread
 from rabbit.errors import BrokerUnavailableError, RabbitError
+from rabbit.messaging.book import UnackedDeliveries
 from rabbit.messaging.delivery import Delivery
-from rabbit.messaging.unsettled import UnackedDeliveries
 from rabbit.topology import QueueType
 
 #: How many messages are delivered in advance: few at first, then as many as these bytes hold.

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from math import inf
 from time import monotonic
 
+from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.close_reasons import explain_cancel
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.frames import Arrival
 from rabbit.errors import TopologyError
+from rabbit.messaging.book import DeliveryBook
 from rabbit.messaging.delivery import Again, Delivery
 from rabbit.messaging.prefetch import Prefetch
-from rabbit.messaging.settling import SettlingConsumer
 from rabbit.topology import EXPIRES_MILLISECONDS, Edge
 
 #: How long `close` waits for the broker to have taken the last acks and nacks.
@@ -25,45 +27,73 @@ QUIET_SECONDS = 0.25
 
 
 class _State(Enum):
-    """What the consumer of this channel is to the broker.
+    """What the consumer of this channel is to the broker. There is one at a time; see `opened`.
 
-    ABSENT → REGISTERING → CONSUMING          it is declared and registered: see `opened`
-    ABSENT → PAUSED → REGISTERING             ... where it is paused meanwhile, until `resume`: so
-                                              a replica begins, until it is heard
-    CONSUMING → RESIZING → WAITING_FOR_ROOM   cancelled, to be registered with another prefetch
-    WAITING_FOR_ROOM → RETURNING → CONSUMING  ... once what is held fits that
-    WAITING_FOR_ROOM → PAUSED → REGISTERING   ... or, to pause, once nothing is held
-    any → CANCELLING → CANCELLED              for good: see `cancel`; where nothing is registered,
-                                              CANCELLED at once
-    any → ABSENT                              with the channel; it begins anew on the next one
+                      what comes   acks and nacks  until
+    ABSENT            nothing      –               the channel is open
+    REGISTERING       is kept      are sent        consume-ok
+    CONSUMING         is kept      are sent        another prefetch is wanted, or none
+    RUNNING_OUT       goes back    wait            nothing is under way any more
+    RESIZING          goes back    are sent, or *  cancel-ok
+    SHEDDING          is kept      are sent, or *  cancel-ok; what waits for handlers goes back then
+    WAITING_FOR_ROOM  nothing      are sent        what is held fits; to pause: nothing is held
+    RETURNING         is kept      are sent        consume-ok
+    PAUSED            nothing      there are none  `resume`; a replica begins so, until it is heard
+    CANCELLING        goes back    are sent        cancel-ok
+    CANCELLED         nothing      are sent        for good: see `cancel`
 
-    Why CONSUMING ends is in a flag each: `_is_overfull` (too much came, or it is to pause; nothing
-    more is kept until the next consumer), `_is_urgent` (handlers are slow: what waits for them goes
-    back), `_is_to_pause` (it is to rest, in any state). Another depth needs none.
+    * wait, to pause: what has not been started goes back before.
+
+    Why CONSUMING ends says where it goes: to RUNNING_OUT if too much came, or it is to pause; to
+    SHEDDING if handlers are slow; to RESIZING otherwise, when all credit is used up. From all of
+    them it is CONSUMING again by WAITING_FOR_ROOM and RETURNING, or PAUSED if it is to pause, which
+    is asked for in any state. From any it is CANCELLING, and ABSENT when the channel is lost.
     """
 
     ABSENT = auto()
-    REGISTERING = auto()  # on the way to consume-ok
+    REGISTERING = auto()
     CONSUMING = auto()
-    RESIZING = auto()  # on the way to cancel-ok
+    RUNNING_OUT = auto()
+    RESIZING = auto()
+    SHEDDING = auto()
     WAITING_FOR_ROOM = auto()
-    RETURNING = auto()  # on the way to consume-ok
+    RETURNING = auto()
     PAUSED = auto()
-    CANCELLING = auto()  # on the way to cancel-ok
+    CANCELLING = auto()
     CANCELLED = auto()
 
 
-#: Nothing that comes now is kept.
+#: It is for good: nothing is consumed any more.
 _STOPPING = {_State.CANCELLING, _State.CANCELLED}
 
+#: On the way to consume-ok.
+_BEGINNING = {_State.REGISTERING, _State.RETURNING}
+
+#: On the way to cancel-ok, to be registered again.
+_CHANGING = {_State.RESIZING, _State.SHEDDING}
+
+#: What comes goes back.
+_KEEPS_NOTHING = {_State.RUNNING_OUT, _State.RESIZING, *_STOPPING}
+
 #: It has been registered on this channel, and goes on as soon as it can.
-_READY = {_State.CONSUMING, _State.RESIZING, _State.WAITING_FOR_ROOM, _State.RETURNING}
+_READY = {
+    _State.CONSUMING,
+    _State.RUNNING_OUT,
+    *_CHANGING,
+    _State.WAITING_FOR_ROOM,
+    _State.RETURNING,
+}
 
 
-class QueueConsumer(SettlingConsumer):
+class QueueConsumer(DeliveryBook[Delivery], ChannelListener):
     """Consumes one edge on a channel of its own, and sets it up again whenever it is lost.
 
+    What was delivered is settled by the book that this is, and in no other way: see `DeliveryBook`.
+    A `Dispatcher` is above it, or a `CallbackConsumer`; below it is the `Channel`.
+
     Attributes:
+        edge: what is consumed.
+        requeued: how many deliveries have been requeued.
         depth: how many messages it holds at most (basic.qos), as of now.
         prefetch: decides that.
     """
@@ -88,20 +118,23 @@ class QueueConsumer(SettlingConsumer):
             on_lost: called when all open deliveries have become void.
             on_failed: called when the broker refuses the edge or the consumer.
         """
-        super().__init__(connection, edge, f"consume {edge.queue!r}")
+        super().__init__()
+        self.edge = edge
+        self.requeued = 0
         self.depth = 0
         self.prefetch = prefetch
         self._back = edge.back
         self._requeue_unstarted = requeue_unstarted
         self._on_lost = on_lost
         self._on_failed = on_failed
+        self._connection = connection
+        self._channel = connection.channel(self, f"consume {edge.queue!r}")
         self._state = _State.ABSENT
         self._arrived: list[Delivery] = []
-        self._is_urgent = False  # what waits for a handler goes back, before another prefetch
         self._most_held = 0  # bytes: not less than are held
-        self._is_overfull = False  # what comes is requeued, until the consumer is another one
         self._quiet_at = 0.0  # if nothing comes until then, nothing is under way
-        self._is_to_pause = False
+        self._turn_at = inf  # a turn is planned for then
+        self._is_to_pause = False  # asked for: see `pause`
         self._counts: list[int] = []  # consumers of the queue, asked for since `cancel`
         self._asked = 0
 
@@ -132,7 +165,7 @@ class QueueConsumer(SettlingConsumer):
         """Whether nothing more can come before something of what is held is settled."""
         if self._state is _State.WAITING_FOR_ROOM:
             return not self.prefetch.fits(len(self._unacked))
-        if self._state is _State.CONSUMING:
+        if self._state in {_State.CONSUMING, _State.RUNNING_OUT}:
             return len(self._unacked) >= self.depth
         return self._state in _STOPPING
 
@@ -152,7 +185,6 @@ class QueueConsumer(SettlingConsumer):
 
     def _consume(self) -> None:
         """Register the consumer; the prefetch counts for consumers registered after basic.qos."""
-        self._is_overfull = self._is_urgent = False
         self._most_held = self._unacked.held_bytes
         self.depth = self.prefetch.wanted()
         self._unacked.change_consumer()
@@ -161,28 +193,29 @@ class QueueConsumer(SettlingConsumer):
     def _registered(self) -> None:
         if self._state is _State.CANCELLING:
             self._channel.cancel(self._unregistered)
-        else:
+        elif self._state in _BEGINNING:
             self._state = _State.CONSUMING
 
     def _unregistered(self) -> None:
-        is_resizing = self._state is _State.RESIZING
-        self._state = _State.WAITING_FOR_ROOM if is_resizing else _State.CANCELLED
+        was = self._state
+        self._state = _State.WAITING_FOR_ROOM if was in _CHANGING else _State.CANCELLED
+        if was is _State.SHEDDING:
+            self._shed()
 
     def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
         """Take deliveries; what comes after basic.cancel, or is too much, is requeued."""
         if self._channel.is_lost:
             return  # of a channel that is being closed: the broker gives it out again
+        if self._state in _BEGINNING:
+            self._state = _State.CONSUMING  # this says as much as consume-ok
         tags = [arrival[0] for arrival in arrivals]
         sizes = [len(arrival[3]) for arrival in arrivals]
         self._unacked.receive(tags, sizes)
         self._most_held += sum(sizes)
-        if self.prefetch.due and (self._is_to_pause or not self._is_overfull):
+        is_kept = self._state not in _KEEPS_NOTHING
+        if self.prefetch.due and (is_kept or self._is_to_pause):
             self.prefetch.came([arrival[4] for arrival in arrivals])
-        if (
-            self._is_overfull
-            or self._most_held > self.prefetch.most_bytes
-            or self._state in _STOPPING
-        ):
+        if not is_kept or self._most_held > self.prefetch.most_bytes:
             arrivals = self._keep_some(arrivals, sizes)
         generation = self.generation
         kind = Again if exchange == self._back else Delivery
@@ -196,24 +229,26 @@ class QueueConsumer(SettlingConsumer):
 
         How large messages are is known when they come, and then as many are under way as there was
         credit for. They are read on: heartbeats and commands come behind them. Once something is
-        to go back, nothing more is kept from this consumer; see `_change_when_quiet`. It comes
+        to go back, nothing more is kept from this consumer; see `_cancel_when_quiet`. It comes
         again in order, if there is one replica and one handler thread: see `AutoPrefetch.surplus`.
         """
         self._quiet_at = monotonic() + QUIET_SECONDS
-        is_stopping = self._state in _STOPPING
-        kept = 0 if is_stopping or self._is_overfull else self._room_for(sizes)
+        kept = 0 if self._state in _KEEPS_NOTHING else self._room_for(sizes)
         for arrival in arrivals[kept:]:
             self._unacked.requeue(arrival[0])
-        if kept < len(arrivals) and not is_stopping:
+        if kept < len(arrivals) and self._state not in _STOPPING:
             self._give_back(len(arrivals) - kept, max(sizes[kept:]))
         return arrivals[:kept]
 
     def _give_back(self, count: int, size: int) -> None:
         """Note that so many go back, for there is no room for them or it pauses."""
+        if self._state is _State.CONSUMING:
+            self._state = _State.RUNNING_OUT
+        elif self._state is _State.SHEDDING:
+            self._state = _State.RESIZING
         if self._is_to_pause:
             self.prefetch.returned(count)
         else:
-            self._is_overfull = True
             self.prefetch.surplus(count, size)
 
     def _room_for(self, sizes: list[int]) -> int:
@@ -239,14 +274,13 @@ class QueueConsumer(SettlingConsumer):
         """
         if self._state not in _STOPPING:
             self._requeue_unstarted()
-            self._send_due(all_acks=True)
+            self._send_settlements(all_acks=True)
             self._channel.replace(explain_cancel(self.edge.queue))
 
     def lost(self) -> None:
         """Forget all deliveries: what was not acked, the broker gives out again."""
         self._begin_anew()
         self._arrived.clear()
-        self._is_overfull = False
         self._most_held = 0
         self._state = _State.CANCELLED if self._state in _STOPPING else _State.ABSENT
         self._on_lost()
@@ -257,26 +291,67 @@ class QueueConsumer(SettlingConsumer):
 
     # Acks and nacks
 
+    def requeue(self, delivery: Delivery) -> None:
+        """Return a delivery to its queue: it comes again, which counts as no failure."""
+        if self.is_current(delivery):
+            self._unacked.requeue(delivery.tag)
+
+    def requeue_all(self) -> int:
+        """Return every open delivery to the queue; say how many these are."""
+        return self._unacked.requeue_all()
+
+    def reject(self, delivery: Delivery, *, requeue: bool) -> None:
+        """Return a delivery to its queue as a failure, or to the dead letters (basic.reject).
+
+        That is sent at once: the next ack may reach beyond it.
+        """
+        if self.is_current(delivery) and self._channel.is_open:
+            self._unacked.drop(delivery.tag)
+            self._channel.reject(delivery.tag, requeue=requeue)
+
+    def dead_letter(self, delivery: Delivery) -> None:
+        """Have the broker dead-letter a delivery as it is (basic.reject), if it is current.
+
+        Its queue has a dead-letter exchange: nothing else is sent to dead letters (`Edge.dead`).
+        """
+        self.reject(delivery, requeue=False)
+
     def send_settlements(self) -> None:
         """Send the acks and nacks that are due; change the prefetch when it is time to."""
         if self._state is _State.CONSUMING:
             self._change_when_due()
-        if self._state is _State.WAITING_FOR_ROOM:
+        if self._state is _State.RUNNING_OUT:
+            self._cancel_when_quiet()
+        is_waiting = self._state is _State.WAITING_FOR_ROOM
+        if is_waiting and (self._is_to_pause or self.prefetch.is_slow):
             self._shed()
-        self._send_due()
-        if self._state is _State.WAITING_FOR_ROOM:
+        self._send_settlements()
+        if is_waiting:
             self._consume_when_room()
 
-    def _send_due(self, *, all_acks: bool = False) -> None:
+    def _send_settlements(self, *, all_acks: bool = False) -> None:
         unacked = self._unacked
         if not (unacked.to_ack or unacked.to_requeue) or not self._channel.is_open:
             return
-        if self._is_overfull and self._state is _State.CONSUMING and not all_acks:
-            return  # it would give new credit
-        if self._is_to_pause and self._state is _State.RESIZING and not all_acks:
-            return  # what has not been started goes back too, and it came before
+        is_pausing = self._is_to_pause and self._state in _CHANGING
+        if (self._state is _State.RUNNING_OUT or is_pausing) and not all_acks:
+            return  # it would give new credit, or overtake what goes back later and came before
         runs_out = 2 * unacked.to_ack >= self.depth
-        self._send(acks_at_once=all_acks or runs_out or self._state in _STOPPING)
+        at_once = all_acks or runs_out or self._state in _STOPPING
+        to_requeue = unacked.to_requeue
+        next_at = self.send_due(self._channel, monotonic(), acks_at_once=at_once)
+        self.requeued += to_requeue - unacked.to_requeue
+        self._take_turn_at(next_at)
+
+    def _take_turn_at(self, moment: float) -> None:
+        """Make the loop take a turn then, in which we send, though nothing else may happen."""
+
+        def take_turn() -> None:
+            self._turn_at = inf
+
+        if moment < self._turn_at:
+            self._turn_at = moment
+            self._connection.call_later(max(0.0, moment - monotonic()), take_turn)
 
     # Another prefetch
     #
@@ -290,44 +365,42 @@ class QueueConsumer(SettlingConsumer):
         comes before the acks of the turn, which give new credit. Only slow handlers cannot wait
         for that.
         """
-        if self._is_to_pause and not self._is_overfull:
-            self._is_overfull = True
+        if self._is_to_pause:
+            self._state = _State.RUNNING_OUT
             self._quiet_at = monotonic() + QUIET_SECONDS
-        if self._is_overfull:
-            self._change_when_quiet()
             return
         wanted = self.prefetch.wanted()
-        self._is_urgent = wanted < self.depth and self.prefetch.is_slow
-        if wanted != self.depth and (self._is_urgent or self.outstanding >= self.depth):
-            self._cancel_to_resize()
+        if wanted < self.depth and self.prefetch.is_slow:
+            self._cancel_to_change(_State.SHEDDING)
+        elif wanted != self.depth and self.outstanding >= self.depth:
+            self._cancel_to_change(_State.RESIZING)
 
-    def _change_when_quiet(self) -> None:
+    def _cancel_when_quiet(self) -> None:
         """Cancel once nothing is under way.
 
         What is under way while a consumer is cancelled, RabbitMQ requeues by itself, before what
         we requeue: it would be out of order.
         """
         if self.outstanding >= self.depth or monotonic() >= self._quiet_at:
-            self._cancel_to_resize()
+            self._cancel_to_change(_State.RESIZING)
         else:
             self._take_turn_at(self._quiet_at)
 
-    def _cancel_to_resize(self) -> None:
-        self._state = _State.RESIZING
+    def _cancel_to_change(self, state: _State) -> None:
+        self._state = state
         self._channel.cancel(self._unregistered)
 
     def _shed(self) -> None:
-        """Give back what waits for slow handlers; they may have become so since the cancel."""
-        if self._is_to_pause:
-            before = self._unacked.to_requeue
-            self._requeue_unstarted()
-            self.prefetch.returned(self._unacked.to_requeue - before)
-        elif (self._is_urgent or self.prefetch.is_slow) and not self.prefetch.due:
-            before = self._unacked.to_requeue
-            self._requeue_unstarted()
-            if self._unacked.to_requeue > before:
-                self.prefetch.surplus(self._unacked.to_requeue - before)
-        self._is_urgent = False
+        """Give back what waits for a handler: it is to pause, or handlers are, or were, slow.
+
+        For these it does not while something that went back before is due: see `Prefetch`.
+        """
+        if self.prefetch.due and not self._is_to_pause:
+            return
+        before = self._unacked.to_requeue
+        self._requeue_unstarted()
+        if count := self._unacked.to_requeue - before:
+            (self.prefetch.returned if self._is_to_pause else self.prefetch.surplus)(count)
 
     def _consume_when_room(self) -> None:
         """Consume again once what is held fits, unless it is paused.
@@ -377,7 +450,7 @@ class QueueConsumer(SettlingConsumer):
         if self._channel.is_lost:
             self._state = _State.CANCELLED
             return
-        if self._state is _State.CONSUMING:
+        if self._state in {_State.CONSUMING, _State.RUNNING_OUT}:
             self._channel.cancel(self._unregistered)
         # On the way to consume-ok there is nothing to cancel yet: `_registered` does it then.
         is_cancelled = self._state in {_State.WAITING_FOR_ROOM, _State.PAUSED}
@@ -387,7 +460,7 @@ class QueueConsumer(SettlingConsumer):
 
     def close(self) -> Iterator[None]:
         """Close the channel, once the broker has taken the acks and nacks: a step task."""
-        self._send_due()
+        self._send_settlements()
         yield from self._until_taken()
         self._channel.close()
         while not self.is_closed:

@@ -1,6 +1,6 @@
 """What a replica holds of one partition: keys side by side, the messages of each key in order.
 
-Book-keeping without a network, as `unsettled` is, which it stands on; `Partition` has the channel.
+Book-keeping without a network, which stands on `book`; `Partition` has the channel.
 """
 
 from collections.abc import Sequence
@@ -8,10 +8,9 @@ from typing import Any
 
 from rabbit.amqp.frames import Arrival
 from rabbit.message import delivered_in_vain
-from rabbit.messaging.book import DeliveryBook
+from rabbit.messaging.book import AckChannel, DeliveryBook
 from rabbit.messaging.delivery import Delivery
 from rabbit.messaging.lanes import Lanes
-from rabbit.messaging.pace import Due
 
 #: How many messages each replica holds (basic.qos); only the active one is given any, so that takes
 #: them from nobody. It must be the same for all, always: RabbitMQ puts what goes back behind what
@@ -278,13 +277,8 @@ class HeldDeliveries(DeliveryBook[KeyedDelivery]):
             if self._suspects:
                 self._suspects.difference_update([delivery.tag for delivery in settled])
 
-    def due(self, now: float, *, at_once: bool) -> Due:
-        """Return the acks to send.
-
-        Args:
-            now: the time in seconds.
-            at_once: do not wait for more.
-        """
+    def send_due(self, channel: AckChannel, now: float, *, acks_at_once: bool) -> float:
+        """Send the acks that are due, at once where credit runs out, or this process may end."""
         is_short = 2 * self._unacked.to_ack >= DEPTH
-        at_once = at_once or is_short or self.is_suspicious
-        return self._pace.take_due(self._unacked, now, acks_at_once=at_once)
+        at_once = acks_at_once or is_short or self.is_suspicious
+        return super().send_due(channel, now, acks_at_once=at_once)

@@ -1,6 +1,6 @@
 """Order by key, as book-keeping: of each key one delivery at a time, in the order they came in.
 
-Pure, as `unsettled` is: any interleaving can be tried in no time.
+Pure, as `book` is: any interleaving can be tried in no time.
 """
 
 from collections import deque

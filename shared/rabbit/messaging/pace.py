@@ -6,9 +6,10 @@ is lost: acked messages would come again, and a nack that is lost counts as a fa
 """
 
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from rabbit.messaging.unsettled import Settlement, UnackedDeliveries
+if TYPE_CHECKING:  # the book asks this for what is due
+    from rabbit.messaging.book import Settlement, UnackedDeliveries
 
 #: Acks are sent in steps of so many seconds, while there is credit left.
 ACK_INTERVAL_SECONDS = 0.02
@@ -24,8 +25,8 @@ PATIENCE_SECONDS = 1.0
 class Due(NamedTuple):
     """What to send now, and when there may be more: never, unless something else happens: inf."""
 
-    acks: list[Settlement]
-    nacks: list[Settlement]
+    acks: "list[Settlement]"
+    nacks: "list[Settlement]"
     next_at: float
 
 
@@ -38,7 +39,7 @@ class SettlementPace:
         self._singles_at = 0.0  # not before
         self._patient_until = inf
 
-    def take_due(self, unacked: UnackedDeliveries, now: float, *, acks_at_once: bool) -> Due:
+    def take_due(self, unacked: "UnackedDeliveries", now: float, *, acks_at_once: bool) -> Due:
         """Return the acks and nacks to send.
 
         Args:
@@ -58,7 +59,7 @@ class SettlementPace:
             next_at = min(next_at, self._more_nacks_at(unacked))
         return Due(acks, nacks, next_at)
 
-    def _nacks(self, unacked: UnackedDeliveries, now: float) -> list[Settlement]:
+    def _nacks(self, unacked: "UnackedDeliveries", now: float) -> "list[Settlement]":
         """Take what can be requeued all at once, or else a few one by one.
 
         Each of these is a command of its own. A few are sent without waiting; for more than that
@@ -72,7 +73,7 @@ class SettlementPace:
         self._singles_at = now + SINGLES_PAUSE_SECONDS
         return unacked.nacks(SINGLES)
 
-    def _more_nacks_at(self, unacked: UnackedDeliveries) -> float:
+    def _more_nacks_at(self, unacked: "UnackedDeliveries") -> float:
         if not unacked.to_requeue:
             self._patient_until = inf
             return inf

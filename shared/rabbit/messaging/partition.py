@@ -216,12 +216,10 @@ class Partition(ChannelListener):
         if not self.held.to_ack or not self._channel.is_open:
             return
         now = monotonic()
-        due = self.held.due(now, at_once=at_once)
-        for ack in due.acks:
-            self._channel.ack(ack.tag, multiple=ack.multiple)
-        if due.next_at < inf and not self._is_waiting_to_ack:
+        next_at = self.held.send_due(self._channel, now, acks_at_once=at_once)
+        if next_at < inf and not self._is_waiting_to_ack:
             self._is_waiting_to_ack = True
-            self._connection.call_later(due.next_at - now, self._stop_waiting_to_ack)
+            self._connection.call_later(next_at - now, self._stop_waiting_to_ack)
 
     def _stop_waiting_to_ack(self) -> None:
         self._is_waiting_to_ack = False

@@ -19,7 +19,7 @@ from rabbit.errors import (
 )
 from rabbit.logs import Logger
 from rabbit.messaging.confirm_times import ConfirmTimes
-from rabbit.messaging.unsettled import UnconfirmedPublishes
+from rabbit.messaging.unconfirmed import UnconfirmedPublishes
 from rabbit.output import Output
 from rabbit.topology import Declaration, Edge
 

@@ -21,8 +21,7 @@ class Desk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
         """Have the messages wait in the queue, and be registered."""
         self.now = 0.0
-        for module in ("consumer", "settling"):
-            monkeypatch.setattr(f"rabbit.messaging.{module}.monotonic", lambda: self.now)
+        monkeypatch.setattr("rabbit.messaging.consumer.monotonic", lambda: self.now)
         self.ready = deque(texts)
         self.returned: deque[str] = deque()  # comes first; what goes back goes behind it
         self.unacked: dict[int, str] = {}

@@ -21,6 +21,26 @@ STEPS = st.lists(
 )
 
 
+class Acks:
+    """What a channel is told of a partition's deliveries.
+
+    Attributes:
+        tags: those that are acked.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.tags: set[int] = set()
+
+    def ack(self, tag: int, *, multiple: bool = False) -> None:
+        """Note one, or all up to it."""
+        self.tags.update(range(1, tag + 1) if multiple else [tag])
+
+    def requeue(self, tag: int, *, multiple: bool = False) -> None:
+        """Nothing goes back but with the channel."""
+        raise AssertionError(tag, multiple)
+
+
 class Replica:
     """Holds one partition; notes what a broker and a user would see."""
 
@@ -39,7 +59,7 @@ class Replica:
         self.count = 0
         self.done: defaultdict[str, list[int]] = defaultdict(list)  # tags, by key, as they returned
         self.delivered: defaultdict[str, list[int]] = defaultdict(list)
-        self.acked: set[int] = set()
+        self.channel = Acks()
 
     def deliver(self, choice: int) -> None:
         """Be given a message of one of three keys."""
@@ -98,10 +118,8 @@ class Replica:
         self.held.clear_settled()
         waiting = {delivery.tag for delivery in self.unconfirmed}
         done = {tag for tags in self.done.values() for tag in tags} - waiting
-        for ack in self.held.due(0.0, at_once=True).acks:
-            tags = range(1, ack.tag + 1) if ack.multiple else [ack.tag]
-            self.acked.update(tags)
-        assert self.acked == done
+        self.held.send_due(self.channel, 0.0, acks_at_once=True)
+        assert self.channel.tags == done
 
     def lose(self, _: int) -> None:
         """Lose the channel; what a handler works on goes on."""
@@ -129,5 +147,5 @@ def test_each_key_is_in_order_and_nothing_is_acked_too_early(steps: list[tuple[s
     replica.ack(0)
 
     assert replica.done == replica.delivered
-    assert len(replica.acked) == replica.count
+    assert len(replica.channel.tags) == replica.count
     assert (replica.held.in_flight, replica.room.left) == (0, MOST_BYTES)

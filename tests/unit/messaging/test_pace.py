@@ -2,6 +2,7 @@
 
 from math import inf
 
+from rabbit.messaging.book import Settlement, UnackedDeliveries
 from rabbit.messaging.pace import (
     ACK_INTERVAL_SECONDS,
     PATIENCE_SECONDS,
@@ -10,7 +11,6 @@ from rabbit.messaging.pace import (
     Due,
     SettlementPace,
 )
-from rabbit.messaging.unsettled import Settlement, UnackedDeliveries
 
 START = 100.0
 

@@ -474,7 +474,7 @@ def test_whatever_happens_each_is_settled_once_and_acked_only_when_all_is_confir
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_halt_amid_anything_settles_or_requeues_each(seed: int) -> None:
-    """It ends when there is no more trouble, if not before; its channel closes with nothing held."""
+    """It ends when there is no more trouble, if not before; its channel closes, nothing held."""
     world = World(seed)
     world.open()
     for _ in range(world.dice.randint(0, STEPS)):

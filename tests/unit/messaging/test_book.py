@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rabbit.messaging.unsettled import Settlement, UnackedDeliveries, UnconfirmedPublishes
+from rabbit.messaging.book import Settlement, UnackedDeliveries
+from rabbit.messaging.unconfirmed import UnconfirmedPublishes
 
 anything = st.integers(0, 10**6)
 
