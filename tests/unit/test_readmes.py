@@ -94,6 +94,26 @@ def test_how_it_works_names_what_there_is() -> None:
     assert {name.removesuffix("()") for name in named} - known == set()
 
 
+def test_each_promise_is_kept_in_the_files_that_are_named_for_it() -> None:
+    """Whoever opens these finds the classes and methods: they are defined there, and not below."""
+    library = ROOT / "shared/rabbit"
+    rows = [row for row in _rows("How it works") if ".py`" in row]
+
+    assert len(rows) > 10
+    for row in rows:
+        named = set(re.findall(r"`([^`]+)`", row.rsplit("|", 2)[1]))
+        files = {name for name in named if name.endswith(".py")}
+        names = {name.removesuffix("()") for name in named - files}
+        defined = {
+            name for file in files for name in _defined(ast.parse((library / file).read_text()))
+        }
+        assert names <= defined, row
+
+
+def _rows(section: str) -> list[str]:
+    return [line for line in LIBRARY.section(section).splitlines() if line.startswith("| ")]
+
+
 def test_the_edge_that_is_drawn() -> None:
     """The diagram has the names that the library gives to exchanges and queues."""
     edge = Edge("upper", delays=(1, 5, 30))

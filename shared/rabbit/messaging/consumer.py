@@ -1,4 +1,9 @@
-"""One queue consumed: deliveries in, acks out, and as many held in advance as the prefetch says."""
+"""One queue consumed: deliveries in, acks out, and as many held in advance as the prefetch says.
+
+What may be acked, and the acks themselves, are the book's (messaging/book.py), on which this
+stands; how many to hold says the prefetch (messaging/prefetch.py). Here is the consumer that the
+broker has of us: registered, cancelled for another prefetch or a pause, lost and set up again.
+"""
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto

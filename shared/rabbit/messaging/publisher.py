@@ -1,4 +1,9 @@
-"""Outputs on their way: published, confirmed, or nacked and published again."""
+"""Outputs on their way: published, confirmed, or nacked and published again.
+
+Above is whoever has something to publish: `Dispatcher`, `Failures`, `Source`. It hears which of it
+is confirmed, and acks the input then, and not before (messaging/book.py). Below is the channel;
+which messages a confirm is about, `UnconfirmedPublishes` knows (messaging/unconfirmed.py).
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,10 @@
-"""A message's way through a replica: deliver → work → publish → confirm → ack."""
+"""A message's way through a replica: deliver → work → publish → confirm → ack.
+
+Above is the `Replica` (runtime/replica.py), whose loop calls `Dispatcher.turn`. Below are whoever
+has a part in it: the consumer (messaging/consumer.py) with its book, which has the rule of the ack
+(messaging/book.py); the handlers (runtime/handler_threads.py); the publisher
+(messaging/publisher.py); and what becomes of a failure (messaging/failures.py).
+"""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -158,13 +164,15 @@ class Dispatcher(Runner):
 
         # Confirm: the broker has these outputs in a queue (basic.ack of the publisher's channel).
         # What it has refused (basic.nack, basic.return) is published again, and unacked till then.
+        # The consumer passes it on to its book: `output_confirmed` in messaging/book.py.
         for delivery in self._newly_confirmed:
             if self._consumer.output_confirmed(delivery):  # the last one: it may be acked
                 self.handled += 1
         self._newly_confirmed.clear()
 
         # Ack: what has all its outputs confirmed, or has failed and its copy is confirmed where it
-        # waits, or was done without an output; and nothing else: `UnackedDeliveries.may_ack`.
+        # waits, or was done without an output; and nothing else. The book knows which these are,
+        # and sends basic.ack: `send_due` in messaging/book.py.
         if self._is_to_pause:
             self._requeue_stuck()
         self._consumer.send_settlements()
