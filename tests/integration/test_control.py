@@ -24,7 +24,7 @@ from rabbit.topology import control_queue, name_lock
 from tests.broker import ROOT, Broker
 from tests.conftest import Start, Unique
 from tests.integration.conftest import Control
-from tests.integration.forged import FORGED
+from tests.integration.forged import flood
 from tests.integration.proxy import Proxy
 from tests.process import Process
 from tests.waiting import wait_until
@@ -702,29 +702,11 @@ def test_forged_reports_stretch_nothing(
 ) -> None:
     """Of replicas that have no control queue; they are counted and told, whatever they say."""
     pipeline()
-    ended = threading.Event()
-
-    def forge() -> None:
-        """Answer each command in the name of many."""
-        with broker.channel(vhost) as channel:
-            spy = channel.queue_declare("", exclusive=True).method.queue
-            channel.queue_bind(spy, "control", routing_key="")
-            while not ended.is_set():
-                _, properties, body = channel.basic_get(spy, auto_ack=True)
-                key = properties.reply_to if properties else None
-                for number in range(3000) if body else ():
-                    report = {**FORGED, "replica": f"r{number}"}
-                    broker.send(channel, "control.replies", key or "", json.dumps(report))
-
-    forger = threading.Thread(target=forge)
-    forger.start()
-    try:
+    with flood(broker, vhost) as is_flooded:
         status = control("status")
         halt = control("halt", "--timeout", "20")
-    finally:
-        ended.set()
-        forger.join()
 
+    assert is_flooded.is_set()
     assert status.wait() == 0, status.log
     assert len(status.out) < 20_000
     assert "reports of replicas without a control queue: not listed" in status.out

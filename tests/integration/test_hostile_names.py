@@ -1,7 +1,5 @@
 """Whoever may declare a queue may give it any name: none of them steers a terminal."""
 
-import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -10,7 +8,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.integration.conftest import Control
-from tests.integration.forged import FORGED
+from tests.integration.forged import flood
 
 #: Clears the screen, and colours what comes after it. RabbitMQ takes line breaks out of names.
 QUEUE = "x\x1b[2J"
@@ -79,31 +77,3 @@ def test_a_flood_of_forged_reports_stretches_no_halt(
 
     assert is_flooded.is_set()
     assert flooded < quiet + FLOOD_SECONDS
-
-
-@contextmanager
-def flood(broker: Broker, vhost: str) -> Iterator[threading.Event]:
-    """Answer everybody's commands in the name of many, without an end."""
-    ended, is_flooded = threading.Event(), threading.Event()
-
-    def forge() -> None:
-        with broker.channel(vhost) as channel:
-            spy = channel.queue_declare("", exclusive=True).method.queue
-            channel.queue_bind(spy, "control", routing_key="")
-            key, number = "", 0
-            while not ended.is_set():
-                _, properties, _ = channel.basic_get(spy, auto_ack=True)
-                key = (properties and properties.reply_to) or key
-                for _ in range(500) if key else ():
-                    number += 1
-                    report = {**FORGED, "replica": f"r{number}"}
-                    broker.send(channel, "control.replies", key, json.dumps(report))
-                    is_flooded.set()
-
-    forger = threading.Thread(target=forge)
-    forger.start()
-    try:
-        yield is_flooded
-    finally:
-        ended.set()
-        forger.join()
