@@ -7,6 +7,7 @@ from tests.benchmarks.rig import Rig
 from tests.benchmarks.workloads import (
     burst,
     cold_start,
+    handler,
     latency,
     memory,
     observed,
@@ -26,6 +27,7 @@ from tests.benchmarks.workloads import (
 WORKLOADS: Mapping[str, Callable[[Rig], None]] = MappingProxyType(
     {
         "relay": relay.measure,
+        "handler": handler.measure,
         "tls": tls.measure,
         "observed": observed.measure,
         "publish": publish.measure,
