@@ -76,7 +76,11 @@ class Proxy:
                     near.close()
                     self.turned_away += 1
                     continue
-                far = socket.create_connection(("127.0.0.1", self._target_port))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target_port))
+                except OSError:  # the broker is being restarted, say
+                    near.close()
+                    continue
                 self._sockets += [near, far]
                 self.accepted += 1
                 for source, sink in ((near, far), (far, near)):

@@ -162,7 +162,7 @@ def test_a_pause_outlasts_the_broker_and_finds_who_was_cut_off(
         proxy.is_away = False
         wait_until(lambda: "paused until it is resumed" in lost.log, 30, "it is paused")
         broker.restart()
-        wait_until(lambda: "broker available again" in lost.log, 60, "it is back")
+        lost.wait_log("broker available again", 60)
         again = control("pause", "recorder")
         assert again.out.split() == ["paused", "1/1", "recorder/s1"], again.log
         assert not lost.lines

@@ -24,7 +24,7 @@ def collector() -> Iterator[Collector]:
 
 
 def _wait_depth(broker: Broker, queue: str, depth: int) -> None:
-    wait_until(lambda: broker.depth(queue) == depth, 30, f"{queue} has {depth} messages")
+    wait_until(lambda: broker.depth(queue) == depth, 60, f"{queue} has {depth} messages")
 
 
 def _children(spans: list[Received], parent: str) -> list[Received]:

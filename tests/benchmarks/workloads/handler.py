@@ -27,4 +27,6 @@ def measure(rig: Rig) -> None:
         for size in rig.options.sizes:
             with rig.progress.doing(f"{NAME}: {size} B, round {number}"):
                 said = rig.containers.output(image, "python", "-c", _PROGRAM, str(size))
-            rig.record(Run(NAME, f"a text of {size:,} B", number, {"cpu_microseconds": float(said)}))
+            rig.record(
+                Run(NAME, f"a text of {size:,} B", number, {"cpu_microseconds": float(said)})
+            )
