@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from prometheus_client.registry import Collector
 
 from rabbit.control.messages import HANDLER_BOUNDS, Report, State
-from rabbit.operations.looks import Look
+from rabbit.operations.looks import REFUSED, SILENT, Look
 
 #: What a scrape is answered with.
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -117,14 +117,13 @@ class _Once(Collector):
 
 
 def _states(look: Look) -> Iterator[Metric]:
-    names = [*(state.value for state in State), "silent"]
+    names = [*(state.value for state in State), REFUSED, SILENT]
     states = StateSetMetricFamily(
-        "pipeline_replica_state", "what a replica does, by its own words", labels=_REPLICA
+        "pipeline_replica_state", "what a replica does, as far as is known", labels=_REPLICA
     )
     for each in look.replicas[:MOST_REPLICAS]:
         stage, _, replica = each.name.partition("/")
-        state = each.report.state.value if each.report else "silent"
-        states.add_metric([stage, replica], {name: name == state for name in names})
+        states.add_metric([stage, replica], {name: name == each.state for name in names})
     yield states
     count = GaugeMetricFamily(
         "pipeline_replicas",
@@ -196,11 +195,17 @@ def _queues(rows: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
     rows = list(rows)
     stages = {row["name"]: row for row in rows if row["kind"] == "stage"}
     queues = [row for row in rows if row["kind"] == "queue"]
+    # Of those who have not spoken since the board was started, it is not known what they read.
+    is_unknown = any(
+        row["states"].get(State.BLOCKED.value) and not row["role"] for row in stages.values()
+    )
     for name, told in _QUEUE_GAUGES.items():
         gauge = GaugeMetricFamily(f"pipeline_queue_{name}", told, labels=_QUEUE)
         for row in queues:
             reader = stages.get(row["reader"] or "")
-            count = reader["count"] - reader["states"].get("silent", 0) if reader else 0
+            if name == "readers" and not reader and is_unknown:
+                continue
+            count = reader["count"] - reader["states"].get(SILENT, 0) if reader else 0
             value = count if name == "readers" else row[name] or 0
             gauge.add_metric([row["name"], row["reader"] or ""], value)
         yield gauge

@@ -105,6 +105,8 @@ class Drawn:
 
         def steady(each: Seen) -> Seen:
             moment, last = self._heard.get(each.name, (0.0, each))
+            if each.alarm:
+                return each
             return last if look.moment - moment < SILENT_SECONDS else each
 
         return replace(look, replicas=tuple(map(steady, look.replicas)))
@@ -280,10 +282,10 @@ def _seconds_of_work(queue: Mapping[str, Any]) -> float:
 def _replica(seen: Seen) -> dict[str, Any]:
     report = seen.report
     if report is None:
-        return {"name": seen.name, "state": "silent", "why": seen.silence, "trouble": None}
+        return {"name": seen.name, "state": seen.state, "why": seen.silence, "trouble": None}
     return {
         "name": seen.name,
-        "state": report.state.value,
+        "state": seen.state,
         "why": "",
         "handled": report.handled,
         "failed": report.failed,

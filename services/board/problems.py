@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rabbit.control.messages import State
+from rabbit.operations.looks import REFUSED, SILENT
 from rabbit.terminal import counted, visible
 
 #: A queue that is worked off within so many seconds is no bottleneck.
@@ -24,10 +25,15 @@ _RANKS = ("alarm", "warning", "note")
 _WRONG = {
     State.BLOCKED.value: (
         "alarm",
-        "the broker takes no messages from it",
+        "cannot publish or answer: the broker takes no messages",
         "there is a memory or disk alarm: see the broker's console",
     ),
-    "silent": (
+    REFUSED: (
+        "alarm",
+        "finds no queue that takes its output",
+        "the queue is full or not available, or is bound no more:",
+    ),
+    SILENT: (
         "alarm",
         "does not answer",
         "it is cut off, frozen or killed; if it never comes back:",
@@ -88,9 +94,11 @@ def _of_queue(
     if reader and (reader["paused"] or (states <= {"paused", "pausing"} and states)):
         what = f"{stage} is paused: {ready} wait in {name}"
         yield problem("note", name, what, "it takes no more until somebody resumes it")
-    elif not states - {"silent"}:
+    elif not states - {SILENT}:
         cure = f"start {stage or 'a stage that reads it'}:"
         yield problem("alarm", name, f"Nobody reads {name}: {ready} wait", cure, "make up")
+    elif states & {State.BLOCKED.value, REFUSED}:
+        return  # `_of_stage` says that
     elif idle >= STUCK_SECONDS:
         what = f"{stage} has handled nothing for {idle:.0f} s while {ready} wait in {name}"
         yield problem("alarm", name, what, "see its log:", f"docker compose logs {stage}")
@@ -122,8 +130,8 @@ def _of_stage(stage: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         mine = [visible(each["name"]) for each in stage["replicas"] if each["state"] == state]
         if mine:
             who = mine[0] if len(mine) == 1 else f"{len(mine)} replicas of {name}: each"
-            command = f"make forget ARGS={mine[0]}" if state == "silent" else ""
-            yield problem(rank, name, f"{who} {what}", cure, command)
+            commands = {SILENT: f"make forget ARGS={mine[0]}", REFUSED: "make doctor"}
+            yield problem(rank, name, f"{who} {what}", cure, commands.get(state, ""))
     trouble = next((each for each in stage["replicas"] if each["trouble"]), None)
     if trouble:
         what = f"{visible(trouble['name'])}: {visible(trouble['trouble'])}"

@@ -52,6 +52,7 @@ class Status:
         self._more = len(now.replicas[MOST_SHOWN:])
         self._depths = now.depths
         self._partitions = now.partitions
+        self._alarm = now.alarm
         self._each_replica = each_replica
 
     def tables(self) -> RenderableType:
@@ -78,6 +79,7 @@ class Status:
             "paused": self._pipeline.paused,
             "more": self._more,
             "strange": self._pipeline.strange,
+            "alarm": self._alarm,
             "certificates": dict(self._ending),
         }
         return json.dumps(told, indent=2)
@@ -86,6 +88,11 @@ class Status:
         """Yield what does not fit into the tables."""
         if self._more and self._each_replica:
             yield f"{self._more} more replicas are not shown: name a stage"
+        if self._alarm:
+            yield (
+                f"the broker is {visible(self._alarm)} and takes no messages: who publishes waits, "
+                "and answers do; sinks work on"
+            )
         yield from filter(None, map(self._whose_partitions, self._replicas))
         told = [
             f"{escape(each.name)}: {visible(wrong)}"
@@ -147,9 +154,10 @@ def _edge_row(edge: Edge) -> dict[str, object]:
 
 def _replica_row(replica: Seen) -> dict[str, object]:
     if replica.report:
-        return replica.report.model_dump(mode="json", exclude={"command_id", "version"})
+        told = replica.report.model_dump(mode="json", exclude={"command_id", "version"})
+        return {**told, "state": replica.state}
     stage, _, name = replica.name.partition("/")
-    return {"stage": stage, "replica": name, "state": replica.silence}
+    return {"stage": stage, "replica": name, "state": replica.silence or replica.state}
 
 
 def _stage_cells(stage: Stage) -> tuple[str, ...]:
@@ -172,13 +180,13 @@ def _replica_cells(replica: Seen) -> tuple[str, ...]:
     report = replica.report
     stage, _, name = map(escape, replica.name.partition("/"))
     if report is None:
-        return stage, name, visible(replica.silence)
+        return stage, name, visible(replica.silence or replica.state)
     age = max(0, int((datetime.now(UTC) - report.since).total_seconds()))
     numbers = (report.in_flight, report.handled, report.failed, report.retried)
     return (
         stage,
         name,
-        report.state.value,
+        replica.state,
         _path(report.consumes, report.produces),
         *map(str, (*numbers, report.dead_lettered, report.requeued)),
         f"{report.since:%H:%M:%S} UTC ({age} s)",

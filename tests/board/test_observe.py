@@ -70,7 +70,7 @@ def test_each_alert_is_tested_and_in_the_runbook() -> None:
     tested = (OBSERVE / "alerts_test.yml").read_text()
     runbook = (ROOT / "deploy" / "README.md").read_text()
 
-    assert len(alerts) == 9
+    assert len(alerts) == 10
     assert [each for each in alerts if f"alertname: {each}" not in tested] == []
     assert [each for each in alerts if f"**{each}**" not in runbook] == []
 
@@ -97,6 +97,11 @@ class Prometheus:
         groups = self._client.get("/api/v1/rules").json()["data"]["groups"]
         return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
 
+    def firing(self) -> set[str]:
+        """Return the alerts that fire now."""
+        found = self.ask('ALERTS{alertstate="firing"}')
+        return {each["metric"]["alertname"] for each in found}
+
     def is_scraping(self) -> bool:
         """Whether it has got something."""
         try:
@@ -107,12 +112,13 @@ class Prometheus:
 
 @pytest.fixture
 def prometheus(board: RunningBoard, tmp_path: Path) -> Iterator[Prometheus]:
-    """Run it with the rules as they are shipped, every second, on this board."""
+    """Run it with the rules as they are shipped, every second, on this board; minutes take 5 s."""
     provide(image())
     config = (OBSERVE / "prometheus.yml").read_text().replace(": 15s", ": 1s")
     config = config.replace("board:8080", f"{HOST}:{board.port}")
     (tmp_path / "prometheus.yml").write_text(config)
-    (tmp_path / "alerts.yml").write_text((OBSERVE / "alerts.yml").read_text())
+    rules = re.sub(r"for: \d+m", "for: 5s", (OBSERVE / "alerts.yml").read_text())
+    (tmp_path / "alerts.yml").write_text(rules)
     tmp_path.chmod(0o755)
     port = free_port()
     container = DockerContainer(image()).with_kwargs(extra_hosts={HOST: "host-gateway"})
@@ -145,6 +151,43 @@ def test_every_query_of_the_dashboard_returns_data(
     wait_until(lambda: set(prometheus.rules().values()) == {"ok"}, 30, "each rule is evaluated")
     stages = {each["metric"]["stage"] for each in prometheus.ask("pipeline_handled_total > 0")}
     assert stages == {"to_upper", "printer"}
+
+
+def test_what_an_alarm_of_the_broker_sets_off(
+    prometheus: Prometheus, broker: Broker, start: Start, vhost: str
+) -> None:
+    """Blocked, of each stage; and nothing that would have people start or forget a replica."""
+    edges: dict[str, Any] = {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two", "RABBITMQ_VHOST": vhost}
+    broker.put("one", ["1"] * 5000, vhost)
+    worker = start("-m", "tests.integration.stages.relay", STAGE="relay", DELAY=0.02, **edges)
+    sink: dict[str, Any] = {"STAGE": "printer", "INPUT_QUEUE": "two", "RABBITMQ_VHOST": vhost}
+    start("-m", "services.printer", **sink)
+    wait_until(partial(prometheus.ask, "pipeline_handled_total > 0"), 60, "it is seen to work")
+    with broker.memory_alarm():
+        worker.wait_log("blocked")
+        wait_until(lambda: "Blocked" in prometheus.firing(), 90, lambda: f"{prometheus.firing()}")
+        firing = prometheus.firing()
+    wait_until(lambda: not prometheus.firing(), 90, lambda: f"{prometheus.firing()}")
+
+    assert firing == {"Blocked"}
+    ever = prometheus.ask('count_over_time(ALERTS{alertstate="firing"}[10m])')
+    assert {each["metric"]["alertname"] for each in ever} == {"Blocked"}
+
+
+def test_what_a_full_queue_sets_off(
+    prometheus: Prometheus, broker: Broker, start: Start, vhost: str
+) -> None:
+    """The stage before it is refused, which is no alarm of the broker's."""
+    broker.put("one", ["1"] * 100, vhost)
+    start(
+        "-m", "tests.integration.stages.relay",
+        INPUT_QUEUE="one", OUTPUT_QUEUE="two", STAGE="relay", RABBITMQ_VHOST=vhost,
+    )  # fmt: skip
+    with broker.limited("two", 1, vhost):
+        broker.put("one", ["1"] * 100, vhost)
+        wait_until(lambda: "OutputRefused" in prometheus.firing(), 90, "it is told")
+
+        assert "Blocked" not in prometheus.firing()  # that nobody reads it is told as well
 
 
 def test_scrapes_do_not_pile_up(board: RunningBoard) -> None:

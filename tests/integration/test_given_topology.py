@@ -129,6 +129,31 @@ def given(
         broker.api("DELETE", f"users/{name}")
 
 
+def test_an_alarm_is_no_silence(broker: Broker, vhost: str, given: Given) -> None:
+    """Who cannot answer for it is blocked, by the broker's own word; who is killed is not."""
+    broker.put("one", ["hang 0.1"] * 300, vhost)
+    worker = given.run("fallible", "tests.integration.stages.fallible", REPLICA="w")
+    given.run("recorder", "tests.integration.stages.recorder", REPLICA="r")
+
+    def states() -> dict[str, str]:
+        told = json.loads(given.control("status", "--format", "json").stdout)["replicas"]
+        return {each["stage"]: each["state"] for each in told}
+
+    with broker.memory_alarm():
+        worker.wait_log("blocked")
+        wait_until(lambda: set(states().values()) == {"blocked"}, 60, lambda: f"{states()}")
+        said = given.control("status").stdout
+        drain = given.control("drain")
+        worker.kill()
+        wait_until(lambda: states()["fallible"].startswith("cut off or killed"), 60, "it is gone")
+        assert states()["recorder"] == "blocked"
+    wait_until(lambda: states()["recorder"] == "running", 60, "it answers again")
+
+    assert "the broker is low on memory and takes no messages" in said
+    assert "not answering" not in said
+    assert "fallible/w (cannot answer: the broker is low on memory" in drain.stderr
+
+
 def refused(connection: BlockingConnection, method: str, *arguments: object) -> bool:
     """Tell whether the broker refuses a method of pika's channel."""
     channel = connection.channel()

@@ -119,7 +119,7 @@ class Stage {
   update(row, picture, mayAct) {
     this.row = row;
     const isNarrow = row.count > 0 && picture.verdict?.bottleneck === row.name;
-    const wrong = ["silent", "gave_up", "blocked"].some((state) => row.states[state]);
+    const wrong = ["silent", "gave_up", "blocked", "refused"].some((state) => row.states[state]);
     const state = Object.keys(row.states)[0];
     const dead = picture.rows.reduce((sum, each) => sum + (each.reader === row.name ? each.dead : 0), 0);
     const one = Object.keys(row.states).length === 1;

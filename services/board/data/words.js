@@ -52,8 +52,8 @@ export function moment(iso) {
 export const isDangerous = (verb) => ["Halt", "Drain", "Purge"].includes(verb);
 
 // A shape for each state, so that nobody needs to see colours.
-export const SHAPES = { running: "●", starting: "◐", pausing: "◑", paused: "‖", blocked: "■", halting: "◒", halted: "○", gave_up: "✕", silent: "✕" };
-const ORDER = ["silent", "gave_up", "blocked", "halting", "starting", "pausing", "paused", "running", "halted"];
+export const SHAPES = { running: "●", starting: "◐", pausing: "◑", paused: "‖", blocked: "■", refused: "■", halting: "◒", halted: "○", gave_up: "✕", silent: "✕" };
+const ORDER = ["silent", "gave_up", "blocked", "refused", "halting", "starting", "pausing", "paused", "running", "halted"];
 
 export function states(given) {
   const names = Object.keys(given).sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b));

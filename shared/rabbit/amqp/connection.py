@@ -70,6 +70,7 @@ class Connection:
         self.users: list[User] = []
         self.on_unblocked: list[Callable[[], None]] = []
         self.blocked = False
+        self.alarm = ""  # why, in the broker's words, as "low on memory"
         self.opened = 0  # how often it was
         self.outage_log = outage_log
         self.topology_is_given = settings.topology == "given"
@@ -288,9 +289,9 @@ class Connection:
             self._backoff.proved()
             self.outage_log.restored(self, self._endpoint)
 
-    def _block(self, _connection: object, _frame: object) -> None:
+    def _block(self, _connection: object, frame: Any) -> None:  # noqa: ANN401 - pika's
         """Note connection.blocked: an alarm, the broker reads nothing more from us."""
-        self.blocked = True
+        self.blocked, self.alarm = True, str(frame.method.reason)
 
     def _unblock(self, _connection: object, _frame: object) -> None:
         self.blocked = False

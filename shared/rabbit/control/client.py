@@ -155,9 +155,13 @@ class ControlClient:
         return self._hearing.epoch
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether an alarm keeps the broker from taking commands."""
-        return self._asking.blocked
+    def alarm(self) -> str | None:
+        """The alarm for which the broker takes no messages, as `low on memory`; None: none.
+
+        It is the same for all nodes and all who publish. The broker tells who has published, or
+        tries to: send a command before.
+        """
+        return self._asking.alarm if self._asking.blocked else None
 
     def send(self, command: Command) -> bool:
         """Broadcast a command; return whether the broker has taken it, within a few seconds."""

@@ -96,6 +96,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         #: the sequence number of the last publish that it may be about, in rising order.
         self._returned: dict[tuple[str, str, str], int] = {}
         self._pause = 0.0
+        self._refusal = ""
         self._most_bytes: int | None = None  # what the broker allows, once it has said so
         connection.on_unblocked.append(self.pump)
 
@@ -123,6 +124,11 @@ class Publisher(ChannelListener, Generic[Owner]):
     def is_nacked(self) -> bool:
         """Whether the last that was heard is that a message was nacked, or unroutable."""
         return self._pause > 0
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a message was nacked, or unroutable, in one line; None: that is over."""
+        return self._refusal if self.is_nacked else None
 
     def opened(self) -> None:
         """Declare the edge, switch confirms on; then send what waits."""
@@ -159,6 +165,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         """Publish a nacked output again after a pause; nothing newer goes before it."""
         if not self._pause:
             self._log.warning(f"{self.what} refused, trying again", reason=str(error))
+        self._refusal = str(error)
         if not self._nacked:
             self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause or FIRST_PAUSE_SECONDS)
             self._connection.call_later(self._pause, self._resume)

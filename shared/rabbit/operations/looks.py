@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from rabbit.control.client import ControlClient
-from rabbit.control.messages import Report
+from rabbit.control.messages import Report, State
 from rabbit.operations.management import Depth, Management, fold, pause_marks
 from rabbit.operations.replicas import ANSWER_SECONDS, Replica, Replicas, are_meant
 
 #: Of so many silent replicas it is said why, for which the broker is asked of each.
 MOST_EXPLAINED = 100
+
+#: States that replicas do not have by their own words; see `Seen.state`.
+SILENT, REFUSED = "silent", "refused"
 
 #: How long to wait for those that have not answered the look before.
 SILENT_SECONDS = 0.5
@@ -25,16 +28,39 @@ class Seen:
         name: `stage/replica`.
         report: what it has answered; None: nothing.
         silence: why not, for a person.
+        earlier: what it had said before, when it has not answered.
+        alarm: the broker's, if that is why it takes no messages from this one, its answer included;
+            None: there is none, or this one is not connected.
     """
 
     name: str
     report: Report | None
     silence: str = ""
+    earlier: Report | None = None
+    alarm: str | None = None
 
     @property
     def stage(self) -> str:
         """The name of its stage."""
         return self.name.partition("/")[0]
+
+    @property
+    def last(self) -> Report | None:
+        """What it has said last, however long ago: what it reads and writes stays the same."""
+        return self.report or self.earlier
+
+    @property
+    def state(self) -> str:
+        """What it does, by its own words, or what is known of it without them.
+
+        `blocked`: by an alarm. `refused`: no queue takes its output, as when it is full. `silent`:
+        it does not answer, and no alarm keeps it from that.
+        """
+        if self.report is None:
+            return State.BLOCKED.value if self.alarm else SILENT
+        if self.report.state is State.BLOCKED and not self.alarm:
+            return REFUSED
+        return self.report.state.value
 
     @property
     def process(self) -> str:
@@ -54,6 +80,7 @@ class Look:
         partitions: which partitions of ordered edges a replica is active for, by its name: as far
             as the broker's statistics say, which lag behind.
         strange: what there is to say of reports that nobody can have sent; None: there are none.
+        alarm: why the broker takes no messages, as `low on memory`; None: it does.
     """
 
     moment: float
@@ -62,6 +89,7 @@ class Look:
     paused: tuple[str, ...] = ()
     strange: str | None = None
     partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alarm: str | None = None
 
 
 class Looks:
@@ -79,7 +107,7 @@ class Looks:
         self._management = management
         self._replicas = replicas
         self._clock = clock
-        self._were_silent: set[str] = set()
+        self._has_waited = False  # in vain, for an answer
 
     def take(self, targets: Sequence[str] = ()) -> Look:
         """Ask all replicas and the broker.
@@ -92,28 +120,39 @@ class Looks:
             BrokerUnavailableError: no broker answers.
         """
         asked = datetime.now(UTC)
-        self._replicas.call(seconds=SILENT_SECONDS if self._were_silent else ANSWER_SECONDS)
+        alarm = self._client.alarm
+        self._replicas.call(seconds=SILENT_SECONDS if self._has_waited else ANSWER_SECONDS)
+        alarm = self._client.alarm or alarm  # one that is just over has kept answers back, too
         there = [each for each in self._replicas if self._is_there(each, asked)]
         if targets:
             self._replicas.require(targets, "show")
         meant = [each for each in there if are_meant(each.name, targets)]
-        silent = [each for each in meant if not _answers(each, asked)]
-        self._were_silent = {each.name for each in silent}
-        why = {each.name: self._replicas.explain(each) for each in silent[:MOST_EXPLAINED]}
+        unheard = [each for each in meant if not _answers(each, asked)]
+        self._has_waited = bool(unheard)
+        silent = [each for each in unheard if not (alarm and each.is_connected)]
+        why = {each.name: "not answering" for each in silent}
+        why |= {each.name: self._replicas.explain(each) for each in silent[:MOST_EXPLAINED]}
         seen = tuple(
-            Seen(each.name, None, why.get(each.name, "not answering"))
-            if each.name in self._were_silent
-            else Seen(each.name, each.report)
+            Seen(each.name, each.report, alarm=alarm)
+            if _answers(each, asked)
+            else Seen(
+                each.name,
+                None,
+                why.get(each.name, ""),
+                earlier=each.report,
+                alarm=None if each.name in why else alarm,
+            )
             for each in meant
         )
-        read = {each.report.consumes for each in seen if each.report}
+        read = {each.last.consumes for each in seen if each.last}
         messages = self._management.messages()
         paused = tuple(stage for stage, is_marked in pause_marks(messages).items() if is_marked)
         depths = fold(messages)
         depths = {name: depth for name, depth in depths.items() if not targets or name in read}
         self._count(depths, seen)
         partitions = self._partitions(seen)
-        return Look(self._clock(), seen, depths, paused, self._replicas.strange, partitions)
+        strange = self._replicas.strange
+        return Look(self._clock(), seen, depths, paused, strange, partitions, alarm)
 
     def _partitions(self, seen: Sequence[Seen]) -> dict[str, tuple[str, ...]]:
         """Return who is the single active consumer of what, where there are partitions."""

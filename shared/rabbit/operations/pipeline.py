@@ -25,7 +25,7 @@ class Stage:
     Attributes:
         name: the stage's name.
         replicas: them, by name.
-        states: how many are in which state; those that do not answer are `silent`.
+        states: how many are in which state; see `Seen.state`.
         consumes: the queues they read; none for a source.
         produces: the exchange it writes to; None for a sink.
         totals: handled, failed, retried, dead_lettered and requeued since each of them started.
@@ -141,12 +141,10 @@ def pipeline(
 
 
 def _in_order(replicas: Iterable[Seen]) -> list[str]:
-    """Return the names of stages in flow order; of silent ones it is not known."""
+    """Return the names of stages in flow order; where nobody has spoken, it is not known."""
     replicas = list(replicas)
     try:
-        known = [
-            each.name for each in flow_order([each.report for each in replicas if each.report])
-        ]
+        known = [each.name for each in flow_order([each.last for each in replicas if each.last])]
     except RabbitError:  # a circle
         known = []
     return list(dict.fromkeys([*known, *sorted(each.stage for each in replicas)]))
@@ -154,16 +152,17 @@ def _in_order(replicas: Iterable[Seen]) -> list[str]:
 
 def _stage(name: str, replicas: list[Seen], before: Look | None, seconds: float) -> Stage:
     reports = [each.report for each in replicas if each.report]
-    states = Counter(each.report.state.value if each.report else "silent" for each in replicas)
+    told = [each.last for each in replicas if each.last]
+    states = Counter(each.state for each in replicas)
     gained = _gained(replicas, before) if before else None
     handler_seconds, calls = gained[1:] if gained and gained[2] else _handler_time(reports)
     return Stage(
         name,
         tuple(replicas),
         states,
-        tuple(sorted({each.consumes for each in reports if each.consumes})),
-        next((each.produces for each in reports if each.produces), None),
-        _totals(reports),
+        tuple(sorted({each.consumes for each in told if each.consumes})),
+        next((each.produces for each in told if each.produces), None),
+        _totals(told),
         {total: count / seconds for total, count in gained[0].items()} if gained else {},
         sum(each.in_flight for each in reports),
         max((each.oldest_seconds for each in reports), default=0.0),
@@ -206,9 +205,9 @@ def _edges(
     """Yield what stages read, in their order, then the queues that are left."""
     stages = list(stages)
     exchanges = {
-        queue: each.report.exchange
+        queue: each.last.exchange
         for each in now.replicas
-        if each.report and (queue := each.report.consumes)
+        if each.last and (queue := each.last.consumes)
     }
     left = dict(now.depths)
     for stage in stages:

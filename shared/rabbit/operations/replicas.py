@@ -43,6 +43,7 @@ class Replica:
         said: how it has ended, by a binding, because it could not publish.
         is_there: whether its control queue was there at the last look.
         is_bound: whether commands got to it then.
+        is_connected: whether it was when it was weighed last.
         must_say: whether it was there after a command: it has an answer to give.
         unreachable: why its control queue, which is not bound, could not be bound again.
         forgotten: why nobody waits for it any more.
@@ -57,6 +58,7 @@ class Replica:
     said: State | None = None
     is_there: bool = False
     is_bound: bool = True
+    is_connected: bool = False
     must_say: bool = False
     unreachable: str | None = None
     forgotten: str | None = None
@@ -240,7 +242,11 @@ class Replicas:
 
     def weigh(self, replica: Replica) -> None:
         """Let go of a replica that is known not to run, and of the queue of one that has ended."""
-        if not replica.is_there or not (count := self._count(replica)) or count.consumers:
+        if not replica.is_there:
+            return
+        count = self._count(replica)
+        replica.is_connected = bool(count and count.consumers)
+        if count is None or replica.is_connected:
             return
         dead = None if replica.has_ended else self.containers.why_dead(replica.name)
         if replica.has_ended or dead:
@@ -284,7 +290,11 @@ class Replicas:
             return "has ended without a word"
         if replica.unreachable:
             return f"out of reach: {replica.unreachable}"
-        return self._missed(replica, count) if count.consumers == 0 else _why_silent(replica)
+        if count.consumers == 0:
+            return self._missed(replica, count)
+        if alarm := self._client.alarm:
+            return f"cannot answer: the broker is {alarm} and takes no messages"
+        return _why_silent(replica)
 
     def _missed(self, replica: Replica, count: Count) -> str:
         replica.missed = replica.missed or datetime.now(UTC)

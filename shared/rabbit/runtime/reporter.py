@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from rabbit.amqp.connection import Connection
-from rabbit.amqp.outage_log import OutageLog
+from rabbit.amqp.outage_log import LONGEST_REASON, OutageLog
 from rabbit.amqp.properties import short_string
 from rabbit.amqp.sent_properties import TEXT, sent_properties_with
 from rabbit.control.messages import Command, Report, State
@@ -132,13 +132,19 @@ class Reporter:
             dead_lettered=runner.dead_lettered,
             since=self._since,
             process=self._process,
-            trouble=self._outage_log.reason,
+            trouble=self._trouble(),
             **self._numbers(),
         )
         body, own_id = report.model_dump_json().encode(), new_id()
         user, correlation = self._connection.user_id, short_string(own_id)
         properties = sent_properties_with(TEXT, correlation, own_id.encode(), user_id=user)
         self._replies.send([Output(body, properties, reply_to)], None)
+
+    def _trouble(self) -> str | None:
+        """Return what the broker refuses: a connection, a channel, or messages."""
+        refusals = [each.refusal for each in self._runner.publishers if each.refusal]
+        trouble = self._outage_log.reason or next(iter(refusals), None)
+        return trouble and trouble[:LONGEST_REASON]
 
     def _numbers(self) -> dict[str, Any]:
         """Return what a report says of how much, how long and how often."""

@@ -61,6 +61,37 @@ def test_one_that_does_not_answer_is_silent() -> None:
     assert samples["pipeline_replicas"] == [({"stage": "printer"}, 1.0)]
 
 
+def test_an_alarm_is_no_silence() -> None:
+    """Who cannot answer for it is blocked; who answers that is, without one, is refused."""
+    looks = {
+        "blocked": Seen("printer/r", None, alarm="low on memory"),
+        "refused": _seen(state=State.BLOCKED),
+    }
+
+    for state, seen in looks.items():
+        samples = _samples(Scraped(Look(0, (seen,))))
+        on = [labels for labels, on in samples["pipeline_replica_state"] if on]
+        assert [each["pipeline_replica_state"] for each in on] == [state]
+
+
+def test_who_reads_a_queue_is_not_known_of_those_who_never_spoke() -> None:
+    """A board that was started during an alarm does not say that nobody does."""
+    queue: dict[str, Any] = {
+        "kind": "queue",
+        "name": "upper",
+        "reader": None,
+        "oldest_seconds": None,
+    }
+    queue |= dict.fromkeys(("ready", "in_flight", "retrying", "dead"), 1)
+    stage = {"kind": "stage", "name": "printer", "count": 1, "states": {"blocked": 1}, "role": ""}
+
+    unknown = _samples(Scraped(Look(0, ()), [queue, stage]))
+    known = _samples(Scraped(Look(0, ()), [queue, {**stage, "role": "sink"}]))
+
+    assert "pipeline_queue_readers" not in unknown
+    assert [value for _, value in known["pipeline_queue_readers"]] == [0.0]
+
+
 def test_a_broker_that_is_away() -> None:
     """It is told, and nothing else but when certificates end: what was is not what is."""
     samples = _samples(Scraped(None, ends={"rabbitmq:5671": 1e9}))

@@ -188,6 +188,22 @@ def test_a_stage_without_a_replica_stays_in_the_picture() -> None:
     )
 
 
+def test_an_alarm_is_told_apart_from_a_full_queue() -> None:
+    """Of who cannot answer it is known what it reads; nothing else is said of its queue."""
+    drawn = Drawn()
+    worker = _seen("to_upper")
+    _draw(drawn, 0, worker, my_queue=Depth(ready=5))
+    unheard = Seen(worker.name, None, earlier=worker.report, alarm="low on memory")
+    blocked = [_draw(drawn, moment, unheard, my_queue=Depth(ready=5)) for moment in range(1, 200)][
+        -1
+    ]
+    refused = _draw(Drawn(), 0, _seen("to_upper", state=State.BLOCKED), my_queue=Depth(ready=5))
+
+    assert _wrong(blocked) == ["to_upper/r1 cannot publish or answer: the broker takes no messages"]
+    assert _row(blocked, "queue", "my_queue")["reader"] == "to_upper"
+    assert _wrong(refused) == ["to_upper/r1 finds no queue that takes its output"]
+
+
 def test_one_missed_look_is_no_silence() -> None:
     """The last answer holds for a few seconds; then the replica is silent, and why is said."""
     drawn = Drawn()
@@ -204,7 +220,6 @@ def test_one_missed_look_is_no_silence() -> None:
 @pytest.mark.parametrize(
     ("told", "what"),
     [
-        ({"state": State.BLOCKED}, "printer/r1 the broker takes no messages from it"),
         ({"state": State.GAVE_UP}, "printer/r1 gave up after DRAIN_TIMEOUT"),
         ({"trouble": "no right\nto read"}, "printer/r1: no right\\nto read"),
         ({"oldest_seconds": 400.0}, "printer has been at one message for 7 min"),

@@ -1,5 +1,6 @@
 """The pipeline put together from looks at it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_stages_and_edges_stand_in_flow_order() -> None:
         look(
             0,
             seen("printer/1", "upper"),
-            seen("printer/2", "upper", state=State.BLOCKED, in_flight=2, oldest_seconds=3.0),
+            seen("printer/2", "upper", state=State.PAUSING, in_flight=2, oldest_seconds=3.0),
             Seen("printer/3", None, "cut off"),
             seen("producer/1", None, "my_queue"),
             seen("to_upper/1", "my_queue", "upper"),
@@ -54,10 +55,36 @@ def test_stages_and_edges_stand_in_flow_order() -> None:
     assert [each.name for each in shown.stages] == ["producer", "to_upper", "printer"]
     assert [each.name for each in shown.edges] == ["my_queue", "upper", "left_over"]
     printer, upper = shown.stages[-1], shown.edges[1]
-    assert printer.states == {"running": 1, "blocked": 1, "silent": 1}
+    assert printer.states == {"running": 1, "pausing": 1, "silent": 1}
     assert (printer.in_flight, printer.oldest_seconds, printer.rates) == (2, 3.0, {})
     assert (upper.writers, upper.readers) == (("to_upper",), ("printer",))
     assert (upper.rate_in, upper.rate_out, upper.seconds_until_empty) == (None, None, None)
+
+
+def test_who_cannot_answer_keeps_its_place() -> None:
+    """Who an alarm keeps from answering is blocked; without one, no queue takes its output."""
+    worker, sink = seen("to_upper/1", "my_queue", "upper", handled=7), seen("printer/1", "upper")
+    refused = replace(worker, report=worker.report and _blocked(worker.report))
+    unheard = [
+        Seen(each.name, None, earlier=each.report, alarm="low on memory") for each in (worker, sink)
+    ]
+
+    shown = pipeline(look(1, *unheard, upper=1, my_queue=2), look(0, worker, sink))
+
+    assert [(each.name, each.states) for each in shown.stages] == [
+        ("to_upper", {"blocked": 1}),
+        ("printer", {"blocked": 1}),
+    ]
+    assert [(each.writers, each.readers) for each in shown.edges] == [
+        ((), ("to_upper",)),
+        (("to_upper",), ("printer",)),
+    ]
+    assert (shown.stages[0].totals["handled"], shown.stages[0].rates["handled"]) == (7, 0)
+    assert (refused.state, replace(refused, alarm="low on disk").state) == ("refused", "blocked")
+
+
+def _blocked(report: Report) -> Report:
+    return report.model_copy(update={"state": State.BLOCKED})
 
 
 def test_rates_are_between_two_looks() -> None:
