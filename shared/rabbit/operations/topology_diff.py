@@ -22,6 +22,7 @@ from rabbit.topology import (
     control_of_stage,
     fixed_part,
     is_control_queue,
+    partition_queues,
     pause_mark,
 )
 
@@ -31,6 +32,9 @@ POLL_SECONDS = 0.5
 
 #: What follows the name of a queue in the name of the one beside it that it is moved through.
 BESIDE = ".moving"
+
+#: The type of the exchange of an ordered edge.
+ORDERED_EXCHANGE = "x-modulus-hash"
 
 #: What follows the name of a queue in the names of those that belong to it.
 PARTS = re.compile(r"\.(dead|retry\.\d+m?s)$")
@@ -259,21 +263,39 @@ class TopologyDiff:
                 yield Finding("orphaned", "queue", name, detail)
 
     def _undeclared_bindings(self) -> Iterator[Finding]:
-        """Find what joins two of ours and no stage declares: an old key, or somebody's mischief."""
+        """Find what joins two of ours and no stage declares: an old key, or somebody's mischief.
+
+        To an ordered edge nothing else may be bound at all: it would be given keys.
+        """
         ours = [each for each, _ in self._declared]
-        exchanges = {each.name for each in ours if isinstance(each, Exchange)}
+        exchanges = {each.name: each.type for each in ours if isinstance(each, Exchange)}
         queues = {each.name for each in ours if isinstance(each, Queue)} - self._own
         broker = self._broker
         there = [(each, each.queue in queues) for each in broker.bindings]
         there += [(each, each.queue in exchanges) for each in broker.exchange_bindings]
         for each, is_to_ours in sorted(there, key=str):
-            if is_to_ours and each.exchange in exchanges and each not in ours:
-                name = f"{each.exchange} → {each.queue}"
-                detail = (
-                    f"key {each.key!r}: no stage declares it; messages come this way that are not "
-                    "meant to: unbind it if nobody else does"
+            if each.exchange not in exchanges or each in ours:
+                continue
+            is_ordered = exchanges[each.exchange] == ORDERED_EXCHANGE
+            if is_ordered and not self._is_partition(each.queue, each.exchange):
+                why = (
+                    "an ordered edge shares its keys out among all that is bound to it: order is "
+                    "broken, and messages go astray. Unbind it; to tap them, read behind a stage"
                 )
-                yield Finding("undeclared", "binding", name, detail)
+            elif is_to_ours:
+                why = (
+                    "no stage declares it; messages come this way that are not meant to: unbind "
+                    "it if nobody else does"
+                )
+            else:
+                continue
+            name = f"{each.exchange} → {each.queue}"
+            yield Finding("undeclared", "binding", name, f"key {each.key!r}: {why}")
+
+    def _is_partition(self, queue: str, edge: str) -> bool:
+        """Tell whether it is one, by the number of partitions that the edge has at the broker."""
+        number = self._broker.queues.get(f"{edge}{CENSUS_SUFFIX}", {}).get("x-max-length", 0)
+        return queue in partition_queues(edge, number)
 
     def _unfinished(self) -> Iterator[Finding]:
         """Find moves that were interrupted: what the queue held is beside it."""

@@ -248,6 +248,22 @@ def test_another_number_of_partitions_is_one_finding(declared: int) -> None:
     assert found.stages == ("writer", "reader")
 
 
+def test_what_else_is_bound_to_an_ordered_edge_is_told() -> None:
+    """Whatever its key, queue or exchange: it is given keys, and all others go another way."""
+    there = broker(Edge("orders", "ordered", partitions=2))
+    there.consumers["orders.0"] += 1
+    taps = frozenset({Binding("orders", "tap", "x")})
+    changed = replace(there, bindings=there.bindings | taps, exchange_bindings=taps)
+
+    found = TopologyDiff(ordered(writer=2, reader=2), changed).findings()
+
+    assert TopologyDiff(ordered(writer=2, reader=2), there).findings() == []
+    assert [(each.problem, each.what, each.name) for each in found] == [
+        ("undeclared", "binding", "orders → tap")
+    ] * 2
+    assert found[0].detail.startswith("key 'x': an ordered edge shares its keys out")
+
+
 def test_two_stages_with_different_partitions_contradict_each_other() -> None:
     """Whichever comes second cannot start; who differs from the broker is told as well."""
     there = broker(Edge("orders", "ordered", partitions=2))
