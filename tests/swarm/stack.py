@@ -178,9 +178,9 @@ class Stack:
         for host in self.hosts:
             _shell(f"docker save {' '.join(images)} | DOCKER_HOST={host} docker load --quiet")
 
-    def secure(self) -> None:
-        """Make what secures it."""
-        self._pipeline.make("secure")
+    def secure(self, *arguments: str) -> None:
+        """Make what secures it, or replace a part of it."""
+        self._pipeline.make("secure", *arguments)
 
     def remove(self) -> None:
         """Remove the stack, its volumes, images and labels."""

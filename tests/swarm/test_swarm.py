@@ -81,7 +81,9 @@ def test_nothing_is_lost(stack: Stack, capsys: pytest.CaptureFixture[str]) -> No
         # Its one finding: nobody reads what the printer is to read.
         assert "1 difference" in stack.make("doctor", check=False)
         stack.build("2")
+        stack.secure("ROTATE=passwords")
         stack.make("up", TAG="2", **SLOW)
+        stack.wait_clustered()
         assert stack.images("to_upper") == {f"{stack.name}-to_upper:2"}
     assert numbered.confirmed >= 5000
     stack.scale("printer", 1)
