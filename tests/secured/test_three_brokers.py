@@ -16,6 +16,7 @@ pytestmark = pytest.mark.thorough
 
 AS_DECLARED = "no difference: 3 stages, all as declared, on 3 nodes\n"
 BROKERS = ("rabbitmq", "rabbitmq2", "rabbitmq3")
+_CLOSE = ("--quiet", "close_all_connections", "replaced")
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def three(tmp_path: Path) -> Iterator[Secured]:
         pipeline.remove()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_three_brokers(three: Secured) -> None:
     """Messages flow, all is as declared, and a stage reaches TLS only, at each of them."""
     pipeline = three.pipeline
@@ -63,4 +64,19 @@ def test_three_brokers(three: Secured) -> None:
     pipeline.mark()
     pipeline.make("publish", "MSG=on three")
     pipeline.wait_printed(["ON THREE"])
+
+    # make up has nothing to do; a stage that has to connect again has the new ones.
+    before = [pipeline.containers(each) for each in (*BROKERS, "printer")]
+    pipeline.make("up", MESSAGES="")
+    assert [pipeline.containers(each) for each in (*BROKERS, "printer")] == before
+    for each in BROKERS:
+        pipeline.compose("exec", "--no-TTY", each, "rabbitmqctl", *_CLOSE)
+    pipeline.make("publish", "MSG=once more")
+    pipeline.wait_printed(["ON THREE", "ONCE MORE"])
+
+    # Brokers that did not run meanwhile learn them when they start.
+    pipeline.make("down")
+    assert "make up puts it to use" in pipeline.make("secure", ROTATE="passwords").stdout
+    pipeline.make("up", MESSAGES="from new ones")
+    pipeline.wait_printed(["FROM", "NEW", "ONES"])
     assert "halted 2/2" in pipeline.make("halt").stdout
