@@ -77,13 +77,13 @@ def test_an_interrupted_run_removes_what_it_has_started(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        wait_until(lambda: len([*folder.glob("running-*")]) == 2, 30, "both tests run")
+        wait_until(lambda: len([*folder.glob("running-*")]) == 2, 120, "both tests run")
         os.killpg(run.pid, signal.SIGINT)
-        wait_until(lambda: len([*folder.glob("removing-*")]) == 2, 30, "both are interrupted")
+        wait_until(lambda: len([*folder.glob("removing-*")]) == 2, 120, "both are interrupted")
         for path in folder.glob("made-*"):
             os.kill(int(path.read_text()), signal.SIGINT)
         (folder / "interrupted again").touch()
-        said, _ = run.communicate(timeout=30)
+        said, _ = run.communicate(timeout=120)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
