@@ -78,6 +78,7 @@ def test_orders_are_stored_once(
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(600)
 def test_orders_are_stored_once_whatever_happens(
     postgres: Postgres, broker: Broker, unique: Unique, start: Start
 ) -> None:
