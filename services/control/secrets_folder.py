@@ -34,9 +34,15 @@ class Folder:
 
         Raises:
             ConfigurationError: no stage would believe a broker that shows them, or they are to be
-                replaced and were brought along.
+                replaced and were brought along, or one of them is missing.
         """
         if not self._has("server.pem"):
+            brought = [name for name in ("ca.pem", "server.key") if self._has(name)]
+            if brought and not (self._path / "unfinished").exists():
+                raise ConfigurationError(
+                    f"the folder secrets has {' and '.join(brought)}, and no server.pem: put it "
+                    "there, if they were brought along; else remove them, then make secure"
+                )
             return
         self.end()  # so it is a certificate
         if renew and not certificates.is_own(self._read("server.pem")):
@@ -81,9 +87,16 @@ class Folder:
             made[user] = self._read(name)
         return made
 
-    def others(self, users: Iterable[str]) -> list[str]:
-        """Return the users that have a password, and are none of these: of stages that are gone."""
-        return sorted({file.name for file in (self._path / "passwords").iterdir()} - {*users})
+    def lock_out(self, users: Iterable[str]) -> list[str]:
+        """Return who has a password, and is none of these: of stages that are gone.
+
+        One that comes back has another password: the one before may be why it had to go.
+        """
+        kept = {file.name for file in (self._path / "passwords").iterdir()}
+        gone = sorted(kept - {*users})
+        for user in gone:
+            self._write(f"passwords/{user}", secrets.token_urlsafe(_PASSWORD_BYTES))
+        return gone
 
     def certificates(self, names: Iterable[str], *, renew: bool) -> None:
         """Make a CA and the brokers' certificate, if there are none.
@@ -112,6 +125,24 @@ class Folder:
     def definitions(self, made: dict[str, Any]) -> None:
         """Write what a broker is to know."""
         self._write("definitions.json", json.dumps(made, indent=2))
+
+    def show(self) -> None:
+        """Let containers read what they are given, also what was brought along.
+
+        Raises:
+            ConfigurationError: a file is somebody else's.
+        """
+        for path in self._path.rglob("*"):
+            if path.is_dir() or path.stat().st_mode & _MODE == _MODE:
+                continue
+            try:
+                path.chmod(_MODE)
+            except OSError:
+                name = path.relative_to(self._path)
+                raise ConfigurationError(
+                    f"secrets/{name} cannot be read in containers, by another user: "
+                    f"chmod {_MODE:o} secrets/{name}"
+                ) from None
 
     def end(self) -> str:
         """Say when the brokers' certificate ends.

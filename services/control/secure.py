@@ -67,6 +67,11 @@ _PROMETHEUS = """\
       - { source: secured_ca, target: ca.pem }
       - { source: secured_password_prometheus, target: rabbitmq_password }
 """
+#: Of a service that is given a broker.
+_UNKNOWN = (
+    "what it may do is not known, as it has no INPUT_QUEUE or OUTPUT_QUEUE: it gets no user, and "
+    "cannot log in. Make it one, and give it RABBITMQ_USERNAME and its password"
+)
 
 
 class Rotate(StrEnum):
@@ -104,12 +109,15 @@ def secure(
         files.certificates(names, renew=renews)
         end = files.end()
         files.cookie()
-        files.definitions(with_logins(made, passwords, [*(former or ()), *files.others(users)]))
+        gone = files.lock_out(users)
+        files.definitions(with_logins(made, passwords, [*(former or ()), *gone]))
         logins = {each.service: each.name for each in declared}
-        logins |= {
-            service: BOARD_USER if service == BOARD_USER else CONTROL_USER
-            for service in operators(config)
-        }
+        for service, what in operators(config).items():
+            if what in {CONTROL_USER, BOARD_USER}:
+                logins[service] = what
+            else:
+                typer.echo(f"{service}: {_UNKNOWN}", err=True)
+        files.show()
         looks = [each for each in services(config) if each == PROMETHEUS_USER]
         typer.echo(_compose(brokers(config), logins, looks))
     typer.echo(f"The brokers' certificate ends on {end}.", err=True)

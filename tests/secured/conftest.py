@@ -27,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """Have a broker that was there before, with a message in it; then secure it."""
     folder = copy_of_the_project(tmp_path_factory.mktemp("secured"))
+    override = "services: {printer: {labels: {mine: kept}}}"
+    (folder / "docker-compose.override.yml").write_text(override)
     pipeline = Pipeline(f"pipeline-test-secured-{os.getpid()}", folder)
     made = Secured(pipeline, Path(folder))
     try:

@@ -46,6 +46,13 @@ class Secured:
         files = ["erlang_cookie", "server.key", *(f"passwords/{user}" for user in self.users())]
         return {name: self.secret(name) for name in files}
 
+    def needles(self) -> Mapping[str, str]:
+        """Return one line of each secret, by which it is found however line breaks are written."""
+        return {
+            name: text.splitlines()[1 if "KEY" in text else 0]
+            for name, text in self.secrets().items()
+        }
+
     def users(self) -> list[str]:
         """Return who has a password."""
         return sorted(each.name for each in (self.folder / "secrets/passwords").iterdir())

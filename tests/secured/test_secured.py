@@ -25,6 +25,26 @@ def test_it_goes_on_with_what_was_there(secured: Secured) -> None:
     assert [name for name, text in secured.secrets().items() if text in secured.said] == []
 
 
+def test_what_overrides_compose_s_file_stays(secured: Secured) -> None:
+    """Compose takes that file where COMPOSE_FILE is not set, which it is from then on."""
+    printer = json.loads(secured.pipeline.compose("config", "--format", "json"))["services"][
+        "printer"
+    ]
+
+    assert printer["labels"]["mine"] == "kept"
+
+
+def test_who_was_not_made_here_is_told(secured: Secured) -> None:
+    """The default user may have had another name."""
+    broker = secured.broker()
+    broker.request("PUT", "users/ada", {"password": "a-long-password", "tags": ""})
+    told = secured.pipeline.make("secure").stdout
+    broker.request("DELETE", "users/ada")
+
+    assert "The broker also knows ada, who was not made here." in told
+    assert told.count("who was not made here") == 1
+
+
 def test_there_is_no_default_user(secured: Secured) -> None:
     """Those of the definitions only, and one administrator among them."""
     users = {user["name"]: user["tags"] for user in secured.broker().request("GET", "users")}
@@ -129,9 +149,10 @@ def test_no_secret_is_seen(secured: Secured) -> None:
         "logs": pipeline.compose("logs"),
         **{each: pipeline.run("docker", "top", each).stdout for each in running(ids)},
     }
-    secrets = secured.secrets()
+    secrets = secured.needles()
 
     assert len(secrets) == 9
+    assert "secured_password_printer" in seen["config"]  # where they are is to be seen
     assert [
         (where, name) for where in seen for name in secrets if secrets[name] in seen[where]
     ] == []
@@ -141,11 +162,12 @@ def test_no_image_has_a_secret(secured: Secured) -> None:
     """They were built with the folder beside them: all layers are searched, and what made them."""
     pipeline = secured.pipeline
     pipeline.compose("--profile", "*", "--progress", "quiet", "build")
-    secrets = [text.splitlines()[1 if "KEY" in text else 0] for text in secured.secrets().values()]
-    for image in (*STAGES, "control"):
+    secrets = secured.needles().values()
+    for image in (*STAGES, "control", "board"):
         saved = subprocess.run(
             ["docker", "save", f"{pipeline.name}-{image}"], capture_output=True, check=True
         ).stdout
+        assert b"from rabbit import Worker" in saved  # layers are not packed: it would be found
         assert [each for each in secrets if each.encode() in saved] == []
 
 

@@ -69,17 +69,21 @@ def stages(text: str) -> list[DeclaredStage]:
     return found
 
 
-def operators(text: str) -> list[str]:
+def operators(text: str) -> dict[str, str]:
     """Return the services that are no stages, and that the file gives a broker: control's.
 
     Args:
         text: as for `stages`.
+
+    Returns:
+        by service, the name of what is in it: STAGE, of its environment or image, or the service's.
     """
-    found = []
+    found = {}
     for service, entry in _services(text).items():
-        names = _environment(entry).keys()
+        environment = _environment(entry)
+        names = environment.keys()
         if "RABBITMQ_HOST" in names and not names & {"INPUT_QUEUE", "OUTPUT_QUEUE"}:
-            found.append(service)
+            found[service] = environment.get("STAGE") or _image_stage(entry) or service
     return found
 
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import ssl
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def make(
         services = {name: entry for name, entry in CONFIG.items() if name != without}
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"services": services})))
         secure(tmp_path, list(rotate), list(former), list(names))
-        return capsys.readouterr().out
+        said = capsys.readouterr()
+        sys.stderr.write(said.err)  # for whom it matters
+        return said.out
 
     return run
 
@@ -260,6 +263,64 @@ def test_who_is_gone_does_not_log_in(make: Make, tmp_path: Path) -> None:
     assert known.keys() == USERS | gone
     assert {name for name in known if not known[name]["password_hash"]} == gone
     assert {each["write"] for each in rights if each["user"] in gone} == {"^$"}
+
+
+def test_who_comes_back_has_another_password(make: Make, tmp_path: Path) -> None:
+    """The one before may be why the stage had to go."""
+    make()
+    before = (tmp_path / "passwords/producer").read_text()
+    make(without="source")
+    make()
+
+    after = (tmp_path / "passwords/producer").read_text()
+    assert after != before
+    assert is_of(after, users(tmp_path)["producer"])
+
+
+@pytest.mark.parametrize("there", [["ca.pem"], ["ca.pem", "server.key"], ["server.key"]])
+def test_a_part_of_what_was_brought_along_is_not_overwritten(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], there: list[str]
+) -> None:
+    """It may be the only copy. What an interrupted first run has left is made anew."""
+    bring(tmp_path, "rabbitmq")
+    for name in {"ca.pem", "server.key", "server.pem"} - {*there}:
+        (tmp_path / name).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(typer.Exit) as raised:
+        make()
+
+    assert raised.value.exit_code == 2
+    assert f"has {' and '.join(there)}, and no server.pem" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    (tmp_path / "unfinished").touch()
+    make()
+    assert handshake(tmp_path, contents(tmp_path)["ca.pem"])
+
+
+def test_containers_can_read_what_they_are_given(make: Make, tmp_path: Path) -> None:
+    """Whatever modes the files had: the folder is for its owner only."""
+    make()
+    for name in ("server.key", "passwords/printer", "definitions.json"):
+        (tmp_path / name).chmod(0o600)
+    make()
+
+    modes = {each.stat().st_mode & 0o777 for each in tmp_path.rglob("*") if each.is_file()}
+    assert modes == {0o644}
+
+
+def test_what_a_service_may_do_is_not_guessed(
+    make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is neither a stage nor control does not get the rights of control."""
+    environment = {"RABBITMQ_HOST": "rabbitmq", "STAGE": "tool"}
+    monkeypatch.setitem(CONFIG, "tool", {"environment": environment})
+    another = {"build": {"args": {"STAGE": "control"}}, "environment": {"RABBITMQ_HOST": "r"}}
+    monkeypatch.setitem(CONFIG, "nightly", another)
+    made = make()
+
+    assert "\n  tool:" not in made
+    assert "tool: what it may do is not known" in capsys.readouterr().err
+    assert 'RABBITMQ_USERNAME: "control"' in made.split("\n  nightly:\n")[1].split("\n\n")[0]
 
 
 def test_services_get_what_is_theirs(make: Make) -> None:
