@@ -23,6 +23,9 @@ REPEAT_SECONDS = 1.0
 SILENCE_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
 
+#: Whose last word that is, is gone.
+ENDED = {State.HALTED, State.GAVE_UP}
+
 #: Anybody who may publish can make reports up: how many processes of one name are told apart, and
 #: how many reports of replicas are kept that the broker does not know, or not yet.
 MOST_PROCESSES = 100
@@ -89,8 +92,8 @@ class Replica:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has said that it ends, halted or not."""
-        return self.is_halted or State.GAVE_UP in self.states
+        """Whether it has said that it ends, halted or not: each process of this name has."""
+        return bool(self.said) or (bool(self.processes) and self.states <= ENDED)
 
     @property
     def is_settled(self) -> bool:
@@ -139,8 +142,9 @@ class Replicas:
             replica.is_there = queue in queues
             replica.is_bound = queue in bound
             replica.must_say |= commanded and replica.is_bound
-            for key in bound.get(queue, ()):
-                replica.said = SAID_BY_BINDING.get(key, replica.said)
+            if queue in bound:  # a new process takes away what the one before has said
+                said = (SAID_BY_BINDING[key] for key in bound[queue] if key in SAID_BY_BINDING)
+                replica.said = next(said, None)
         return queues
 
     def reach(self) -> None:

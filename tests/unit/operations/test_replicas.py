@@ -1,9 +1,13 @@
 """What is concluded from what replicas say."""
 
 from datetime import UTC, datetime
+from typing import cast
 
+from rabbit.amqp.channel import Count
+from rabbit.control.client import ControlClient
 from rabbit.control.messages import Report, State
-from rabbit.operations.replicas import Replica, are_meant
+from rabbit.operations.management import Management
+from rabbit.operations.replicas import Replica, Replicas, are_meant
 
 
 def said(state: State, process: str | None = "one") -> Report:
@@ -56,6 +60,56 @@ def test_who_gives_up_has_ended_and_is_not_halted() -> None:
     by_queue = Replica("s/r", "control.s.r", said=State.GAVE_UP, is_there=True)
     assert by_queue.has_ended
     assert not by_queue.is_halted
+
+
+def test_a_new_process_has_not_ended() -> None:
+    """Whatever the one before has said: else the commands that wait for it would be deleted."""
+    assert not replica(said(State.GAVE_UP), said(State.RUNNING, "two")).has_ended
+    assert not replica(said(State.HALTED), said(State.RUNNING, "two")).has_ended
+    assert replica(said(State.GAVE_UP), said(State.HALTED, "two")).has_ended
+
+
+class Broker:
+    """A broker with one control queue, as the client and the management API show it."""
+
+    def __init__(self) -> None:
+        """Have it bound."""
+        self.keys = {""}
+        self.consumers = 0
+        self.deleted: list[str] = []
+
+    def control_bindings(self) -> dict[str, set[str]]:
+        """Return its bindings."""
+        return {"control.s.r": self.keys}
+
+    def control_queues(self) -> set[str]:
+        """Return its name."""
+        return {"control.s.r"}
+
+    def count(self, _queue: str) -> Count:
+        """Count commands and consumers."""
+        return Count(1, self.consumers)
+
+    def delete(self, queue: str) -> None:
+        """Note that it is deleted."""
+        self.deleted.append(queue)
+
+
+def test_what_waits_for_a_new_process_stays() -> None:
+    """The one before has said by a binding how it has ended; this one is cut off for now."""
+    broker = Broker()
+    replicas = Replicas(cast("ControlClient", broker), cast("Management", broker))
+    broker.keys = {"halted"}
+    replicas.look()
+    [known] = replicas
+    assert known.has_ended
+
+    broker.keys = {""}  # started again: the new process unbinds that
+    replicas.look()
+    replicas.weigh(known)
+
+    assert not known.has_ended
+    assert broker.deleted == []
 
 
 def test_who_has_left_before_the_command_owes_no_answer() -> None:
