@@ -20,6 +20,9 @@ from rabbit.runtime.runner import Runner
 from rabbit.topology import REPLIES_EXCHANGE, Edge
 from rabbit.version import __version__
 
+#: While so many answers wait to be published, as in an alarm, only a halt is answered beside them.
+MOST_WAITING = 100
+
 
 class Identity(NamedTuple):
     """Who a replica is and what it connects.
@@ -74,7 +77,7 @@ class Reporter:
         self._halted_by: dict[str, str] = {}  # reply_to → the halt command's id
         self._blocked_seconds = 0.0
         self._noted: tuple[State, float] = State.STARTING, monotonic()
-        self._replies: Publisher[None] = Publisher(
+        self._replies: Publisher[str] = Publisher(
             self._connection,
             Edge(REPLIES_EXCHANGE, "direct"),
             log,
@@ -100,7 +103,7 @@ class Reporter:
         is_halt = command.command == "halt"
         if is_halt:
             self._halted_by[reply_to] = command.id
-        if is_halt or self.last_word is None:
+        if is_halt or (self.last_word is None and self._replies.pending < MOST_WAITING):
             self._say(reply_to, command.id, self.last_word or state)
 
     def say_last(self, state: State) -> None:
@@ -135,10 +138,12 @@ class Reporter:
             trouble=self._trouble(),
             **self._numbers(),
         )
+        # What waits to be told to the same address is old by now.
+        self._replies.discard(lambda address: address == reply_to)
         body, own_id = report.model_dump_json().encode(), new_id()
         user, correlation = self._connection.user_id, short_string(own_id)
         properties = sent_properties_with(TEXT, correlation, own_id.encode(), user_id=user)
-        self._replies.send([Output(body, properties, reply_to)], None)
+        self._replies.send([Output(body, properties, reply_to)], reply_to)
 
     def _trouble(self) -> str | None:
         """Return what the broker refuses: a connection, a channel, or messages."""
