@@ -49,7 +49,15 @@ function actOnStage(verb, stage) {
   return act("/api/act", { verb: verb.toLowerCase(), target: stage ?? "" }, { title: `${verb} ${stage ?? "all stages"}?`, text, yes: verb });
 }
 
-function confirmed({ title, text, yes, no = true }) {
+// There is one dialog: what comes while it is open waits until that is answered.
+let answered = Promise.resolve();
+
+function confirmed(question) {
+  answered = answered.then(() => put(question));
+  return answered;
+}
+
+function put({ title, text, yes, no = true }) {
   const dialog = byId("question");
   setText(byId("question-title"), title);
   setText(byId("question-text"), text);
@@ -57,7 +65,7 @@ function confirmed({ title, text, yes, no = true }) {
   byId("question-yes").className = isDangerous(yes) ? "main danger" : "main";
   dialog.querySelector("[value=no]").hidden = !no;
   dialog.returnValue = "no";
-  if (!dialog.open) dialog.showModal();
+  dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }
 
