@@ -1,5 +1,6 @@
 """What is asked about dead letters: why there are some, one by one, and bringing them back."""
 
+from collections import Counter
 from typing import Any
 
 from starlette.requests import Request
@@ -8,21 +9,22 @@ from starlette.routing import Route
 
 from rabbit.errors import RabbitError
 from rabbit.logs import Logger
-from rabbit.terminal import counted
+from rabbit.terminal import counted, visible
 
 from .access import Session
 from .answers import Threads, json_body, refuse, text
 from .feed import Feed
 from .jobs import BusyError, Jobs, Tell, Work
-from .letters import FEW, Letters
+from .letters import FEW, Letters, Meant
 from .people import People
 from .pipeline_routes import begun
 
 #: Of looks, replays and purges only one is under way.
 LANE = "letters"
 
-#: How many ids a request may name.
-MOST_IDS = 1000
+#: How many letters a request may name, and how many of them are shown beside what was done.
+MOST_CHOSEN = 1000
+MOST_NAMED = 3
 
 #: New dead letters are looked at without being asked for, this often at most, in seconds.
 LOOK_SECONDS = 10.0
@@ -106,18 +108,18 @@ class LetterRoutes:
     async def _act(self, request: Request, session: Session) -> Response:
         given = await json_body(request)
         verb, queue = text(given, "verb"), text(given, "queue")
-        reason, ids = text(given, "reason"), given.get("ids") or []
-        is_list = isinstance(ids, list) and len(ids) <= MOST_IDS
-        if not is_list or not all(isinstance(each, str) and each for each in ids):
-            refuse(400, f"ids: a list of up to {MOST_IDS} texts")  # none at all would mean all
-        chosen = frozenset(ids)
+        meant = _chosen(queue, given["chosen"]) if "chosen" in given else _all(queue, given)
+        which = f"{counted(meant.count, 'dead letter')} of {queue}"
+        ids = [visible(each) for each, _ in meant.chosen]
+        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+        of = f": {', '.join(ids[:MOST_NAMED])}{more}" if ids else f" with {meant.reason}"
         try:
-            work = self._letters.work(verb, queue, reason, chosen)
+            work = self._letters.work(verb, meant)
         except ValueError:
             refuse(400, "no such verb")
-        which = counted(len(chosen), "dead letter") if chosen else "all dead letters"
-        of = f" with {reason}" if reason and not chosen else ""
-        return self._begin(f"{verb} {which}{of} of {queue}", session, work)
+        if more:
+            self._log.info("chosen", what=f"{verb} {which}", user=session.user, ids=" ".join(ids))
+        return self._begin(f"{verb} {which}{of}", session, work)
 
     def _begin(self, what: str, session: Session, work: Work) -> Response:
         def and_show(tell: Tell) -> tuple[str, bool]:
@@ -131,3 +133,25 @@ class LetterRoutes:
         except BusyError as error:
             refuse(409, str(error))
         return begun(job)
+
+
+def _chosen(queue: str, pairs: object) -> Meant:
+    """Return letters that were chosen one by one: a list of pairs, an id and a time."""
+    is_list = isinstance(pairs, list) and 0 < len(pairs) <= MOST_CHOSEN
+    if not is_list or not all(
+        isinstance(each, list)
+        and len(each) == 2  # noqa: PLR2004
+        and all(isinstance(part, str) for part in each)
+        and each[0]
+        for each in pairs
+    ):
+        refuse(400, f"chosen: a list of 1 to {MOST_CHOSEN} pairs, an id and a time")
+    return Meant(queue, chosen=Counter((letter, moment) for letter, moment in pairs))
+
+
+def _all(queue: str, given: dict[str, Any]) -> Meant:
+    """Return all with a reason that somebody has seen: how many, and until when."""
+    count, until = given.get("count"), given.get("until")
+    if not isinstance(count, int) or not isinstance(until, int | float):
+        refuse(400, "count and until: how many there were, and when the newest was given up")
+    return Meant(queue, text(given, "reason"), count, float(until))

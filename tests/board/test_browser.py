@@ -157,7 +157,7 @@ def test_a_hostile_message_is_read_and_goes_back(line: Line, window: Windows) ->
     page.see("They are deleted for good.")
     page.press("Purge")
     for each in (page, other):  # who only looks sees what was done, and by whom
-        each.see(f"purge 1 dead letter of my_queue by {ACTS} — deleted 1 dead letter")
+        each.see(f"purge 1 dead letter of my_queue: my_queue-1 by {ACTS} — deleted 1 dead letter")
     page.press("Replay all 1 message with Reject of my_queue")
     page.press("Replay")
     page.see("replayed 1 message to my_queue")

@@ -227,8 +227,10 @@ def test_logging_out_ends_the_session(visit: Visit) -> None:
         ("/api/act", b'{"verb": ["halt"]}', 400),
         ("/api/act", b"[" * 200_000, 400),
         ("/api/act", b" " * 300_000, 413),
-        ("/api/letters/act", b'{"verb": "replay", "queue": "q", "ids": 7}', 400),
-        ("/api/letters/act", json.dumps({"ids": ["x"] * 1001}).encode(), 400),
+        ("/api/letters/act", b'{"verb": "replay", "queue": "q", "chosen": 7}', 400),
+        ("/api/letters/act", b'{"verb": "replay", "queue": "q", "chosen": []}', 400),
+        ("/api/letters/act", b'{"verb": "purge", "queue": "q", "reason": "E"}', 400),
+        ("/api/letters/act", json.dumps({"chosen": [["x", ""]] * 1001}).encode(), 400),
     ],
 )
 def test_what_is_no_request_is_refused(visit: Visit, path: str, body: bytes, code: int) -> None:
@@ -376,12 +378,12 @@ def test_many_dead_letters(visit: Visit, board: RunningBoard, broker: Broker, vh
         found = page.get("/api/letters?queue=many&page=3").json()
         assert len(found["letters"]) == 50
         assert found["kept"] == 10_000
-        message_id = found["letters"][0]["id"]
+        message_id, moment = (found["letters"][0][name] for name in ("id", "failed_at"))
         asked = f"/api/letter?queue=many&id={message_id}"
         with ThreadPoolExecutor(2) as two:  # neither hides it from the other
             shown = list(two.map(page.get, [asked, asked]))
         assert [each.json().get("text") for each in shown] == ["letter", "letter"]
-        deed = {"verb": "replay", "queue": "many", "ids": [message_id]}
+        deed = {"verb": "replay", "queue": "many", "chosen": [[message_id, moment]]}
         assert page.post("/api/letters/act", deed).status_code == 200
         jobs = watch("jobs", lambda told: told[0]["ok"] is not None and "replay" in told[0]["what"])
         assert jobs[0]["said"] == "replayed 1 message to many"

@@ -1,6 +1,6 @@
 // The page: who is logged in, what comes from the service, and what is sent to it.
 
-import { byId, h, setChildren, setText } from "./dom.js";
+import { byId, h, placeChildren, setChildren, setText } from "./dom.js";
 import { Letters } from "./letters.js";
 import { draw } from "./pipeline.js";
 import { clock, isDangerous } from "./words.js";
@@ -23,9 +23,9 @@ async function request(path, body) {
   return response.ok ? { answer } : { error: answer?.error ?? `The board answers with ${response.status}.` };
 }
 
-async function ask(path) {
+async function ask(path, isTold) {
   const { answer, error } = await request(path);
-  if (error) await tell("That did not work.", error);
+  if (error && isTold) await tell("That did not work.", error);
   return answer;
 }
 
@@ -82,17 +82,29 @@ function redraw() {
   setText(byId("away"), why ? `The broker does not answer since ${since}: ${why}. The board goes on trying.` : "");
 }
 
+const underWay = new Map(); // the line of each job, by its number: a button in it keeps the focus
+let lastOver = null; // the number of the job that was over last
+
 function drawJobs(jobs) {
   const now = jobs.filter((job) => job.ok === null);
-  const lines = now.map((job) => h("p", { class: "job" }, h("b", null, job.what), h("span", { class: "muted" }, `${job.said || "begins"} · ${job.who}, since ${clock(job.began)}`), job.can_cancel && session?.may_act ? h("button", { onclick: () => request("/api/cancel", { number: job.number }) }, "Cancel") : null));
-  setChildren(byId("jobs-now"), ...lines);
+  for (const each of underWay.keys()) if (!now.some((job) => job.number === each)) underWay.delete(each);
+  for (const job of now) {
+    if (!underWay.has(job.number)) underWay.set(job.number, h("p", { class: "job" }, h("b", null, job.what), h("span", { class: "muted" }), job.can_cancel && session?.may_act ? h("button", { onclick: () => request("/api/cancel", { number: job.number }) }, "Cancel") : null));
+    setText(underWay.get(job.number).querySelector("span"), `${job.said || "begins"} · ${job.who}, since ${clock(job.began)}`);
+  }
+  placeChildren(byId("jobs-now"), [...underWay.values()]);
   const over = jobs.filter((job) => job.ok !== null);
+  const [last] = over;
+  if (last && lastOver !== null && last.number !== lastOver) setText(byId("announced-job"), `${last.what}: ${last.ok ? "" : "not done: "}${last.said}`);
+  lastOver = last?.number ?? 0;
   const done = over.map((job) => h("li", null, h("time", { datetime: job.ended }, clock(job.ended)), h("span", { title: job.ok ? "done" : "not done" }, job.ok ? "✓" : "✕"), h("span", null, h("b", null, job.what), ` by ${job.who} — ${job.ok ? "" : "not done: "}${job.said}`)));
   setChildren(byId("log"), ...(done.length ? done : [h("li", null, h("span"), h("span"), h("span", { class: "muted" }, "Nothing yet."))]));
 }
 
+// One stream in each page that is shown: a browser has six connections to a board, for all its pages.
 function listen() {
   events?.close();
+  if (document.hidden || !session) return;
   events = new EventSource("/api/events");
   const on = (name, take) => events.addEventListener(name, (event) => {
     heard = Date.now();
@@ -156,6 +168,11 @@ byId("log-out").addEventListener("click", async () => {
 });
 
 byId("letters-look").addEventListener("click", () => request("/api/look", {}).then(({ error }) => error && tell("That was not done.", error)));
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) events?.close();
+  else if (session) listen();
+});
 
 setInterval(showLive, 1000);
 const { answer } = await request("/api/session");

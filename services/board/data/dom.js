@@ -22,6 +22,11 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Has these elements as children, and touches nothing where they are that already.
+export function placeChildren(element, children) {
+  if (children.length !== element.children.length || children.some((each, index) => element.children[index] !== each)) element.replaceChildren(...children);
+}
+
 // Replaces children by others, unless they look the same.
 export function setChildren(element, ...children) {
   const kept = children.filter((child) => child != null).map((child) => (child instanceof Node ? child : document.createTextNode(child)));

@@ -1,6 +1,6 @@
 // The pipeline as it is drawn: a row for each stage and each queue, in flow order.
 
-import { byId, h, s, setChildren, setText } from "./dom.js";
+import { byId, h, placeChildren, s, setChildren, setText } from "./dom.js";
 import { SHAPES, brief, counted, duration, eta, number, rate, states } from "./words.js";
 
 const WIDTH = 200;
@@ -25,7 +25,7 @@ export function draw(picture, mayAct, act) {
     return drawn.element;
   });
   for (const key of rows.keys()) if (!seen.has(key)) rows.delete(key);
-  if (elements.length !== flow.children.length || elements.some((each, index) => flow.children[index] !== each)) flow.replaceChildren(...elements);
+  placeChildren(flow, elements);
   byId("flow-empty").hidden = elements.length > 0 || Boolean(picture.broker.why);
 }
 
@@ -35,6 +35,8 @@ function drawVerdict(picture, givenUp) {
   const needs = givenUp ? h("a", { class: "needs", href: "#letters-title" }, `${counted(givenUp, "message")} ${givenUp === 1 ? "was" : "were"} given up: see Dead letters.`) : null;
   setChildren(byId("verdict"), h("span", null, headline), needs && " ", needs);
   setText(byId("verdict-more"), more);
+  const alarms = picture.problems.filter((each) => each.rank === "alarm").length;
+  setText(byId("announced"), `${headline.split(",")[0]}${alarms ? `; ${counted(alarms, "alarm")}` : ""}`); // without figures, which change all the time
   const lines = picture.problems.map((each) =>
     h("li", { class: each.rank }, h("span", null, h("b", null, each.what), each.cure && h("span", { class: "cure" }, each.cure, each.command ? " " : "", each.command ? h("code", null, each.command) : null))));
   setChildren(byId("problems"), ...lines);
@@ -131,7 +133,7 @@ class Stage {
     setChildren(this.speed, row.count ? rate(row.rate) : "–", h("small", null, row.role === "source" ? " published" : " handled"));
     setChildren(this.counts, ...facts(row));
     this.line.update(row.line);
-    setChildren(this.summary, h("span", { class: "shapes", "aria-hidden": "true" }, row.replicas.slice(0, MOST_SHAPES).map((each) => SHAPES[each.state] ?? "?").join("")), row.count > MOST_SHAPES ? ` and ${row.count - MOST_SHAPES} more` : "", " replicas");
+    setChildren(this.summary, h("span", { class: "shapes", "aria-hidden": "true" }, row.replicas.slice(0, MOST_SHAPES).map((each) => SHAPES[each.state] ?? "?").join("")), row.count > MOST_SHAPES ? ` and ${row.count - MOST_SHAPES} more` : "", " replicas", h("span", { class: "unseen" }, ` of ${row.name}`));
     this.details.hidden = !row.count;
     this.fillTable();
     this.drawActions(mayAct);

@@ -28,7 +28,12 @@ Selects: TypeAlias = Callable[[DeadLetter], bool]
 
 
 class DeadLetters:
-    """Goes through queues of dead letters, on connections of its own."""
+    """Goes through queues of dead letters, on connections of its own.
+
+    Attributes:
+        all_seen: whether all letters were seen, when a queue was gone through last: those were not
+            that somebody else held or took meanwhile.
+    """
 
     def __init__(
         self, settings: Settings, log: Logger, patience_seconds: float = PATIENCE_SECONDS
@@ -40,6 +45,7 @@ class DeadLetters:
             log: told when none can be reached.
             patience_seconds: how long that may take.
         """
+        self.all_seen = True
         self._log = log
         self._patience = patience_seconds
         self._loop_thread = LoopThread(settings, log, _nothing)
@@ -168,7 +174,8 @@ class DeadLetters:
         self, queue: str, act: Callable[[QueueBrowser, Found], None], tell: Tell
     ) -> None:
         dead = Edge(queue).dead
-        if not go_through(self._loop_thread, dead, act, tell, self._patience):
+        self.all_seen = go_through(self._loop_thread, dead, act, tell, self._patience)
+        if not self.all_seen:
             why = "somebody else reads it: what they hold, or have taken, was not seen"
             self._log.warning("not all dead letters were seen", queue=dead, reason=why)
 

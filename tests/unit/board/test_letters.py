@@ -1,5 +1,6 @@
 """Dead letters, counted and leafed through."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
@@ -12,11 +13,13 @@ from rabbit.message import Message
 from rabbit.operations.management import ControlSettings
 from services.board.letters import (
     MOST_KEPT,
+    MOST_QUEUES,
     MOST_REASONS,
     OTHER,
     PAGE,
     SHOW_SECONDS,
     Letters,
+    Meant,
     Overview,
 )
 
@@ -137,3 +140,125 @@ def test_a_letter_that_comes_before_it_is_found(slow: tuple[Letters, _Queue]) ->
     assert found is not None
     assert found["id"] == "id-3"
     assert queue.shown == 4
+
+
+class _Letters:
+    """A queue of dead letters, and how many of them another one hides."""
+
+    def __init__(self, *letters: DeadLetter, all_seen: bool = True) -> None:
+        """Hold these, oldest first."""
+        self.there = list(letters)
+        self.all_seen = all_seen
+
+    def __enter__(self) -> Self:
+        """Be open."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Be closed."""
+
+    def look(self, *_: object) -> None:
+        """Show none."""
+
+    def purge(self, _queue: str, selects: Callable[[DeadLetter], bool], _tell: object) -> int:
+        """Delete what is meant."""
+        before = len(self.there)
+        self.there = [each for each in self.there if not selects(each)]
+        return before - len(self.there)
+
+
+def _purged(
+    monkeypatch: pytest.MonkeyPatch, there: _Letters, meant: Meant
+) -> tuple[str, bool, list[str]]:
+    """Purge; return what is said, whether that is all, and the ids that stay."""
+    monkeypatch.setattr(Letters, "_dead_letters", lambda *_: there)
+    monkeypatch.setattr(Letters, "look", lambda *_: ("", True))
+    letters = Letters(ControlSettings.load(), structlog.get_logger())
+    said, ok = letters.work("purge", meant)(lambda _line: None)
+    return said, ok, [each.id for each in there.there]
+
+
+def _all_of(letters: list[DeadLetter], reason: str = "ValueError") -> Meant:
+    """Return what the page asks for with Purge all, after a look at these."""
+    overview = Overview(at=1.0)
+    for each in letters:
+        overview.add(each)
+    row = next(each for each in overview.summary()["rows"] if each["reason"] == reason)
+    return Meant("q", reason, row["count"], row["newest"])
+
+
+@pytest.mark.parametrize("later", [[5, 6], [0, 1]], ids=["later", "by a clock that is behind"])
+def test_all_are_those_that_were_seen(monkeypatch: pytest.MonkeyPatch, later: list[int]) -> None:
+    """What is given up while the question is open stays."""
+    seen = [_letter(number) for number in range(5)]
+    came = [
+        DeadLetter(f"new-{n}", "q", "ValueError", "", "s", "r", 4, _letter(n).failed_at, 10)
+        for n in later
+    ]
+
+    said, ok, left = _purged(monkeypatch, _Letters(*seen, *came), _all_of(seen))
+
+    assert (said, ok) == ("deleted 5 dead letters", True)
+    assert left == [each.id for each in came]
+
+
+def test_one_that_was_chosen_takes_no_other_of_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id may come again; when it was given up tells them apart, and how many were chosen."""
+    twins = [
+        DeadLetter("1", "q", "ValueError", "", "s", "r", 4, f"2026-11-26T01:00:0{n}+00:00", 10)
+        for n in (0, 1, 1, 2)
+    ]
+    meant = Meant("q", chosen=Counter([("1", twins[1].failed_at)]))
+
+    there = _Letters(*twins)
+    said, ok, _ = _purged(monkeypatch, there, meant)
+
+    assert (said, ok) == ("deleted 1 dead letter", True)
+    assert there.there == [twins[0], twins[2], twins[3]]
+
+
+@pytest.mark.parametrize(
+    ("all_seen", "why"), [(True, "not there any more"), (False, "somebody else goes through them")]
+)
+def test_less_than_was_asked_for_is_not_done(
+    monkeypatch: pytest.MonkeyPatch, *, all_seen: bool, why: str
+) -> None:
+    """It is said how many are missing, and why."""
+    seen = [_letter(number) for number in range(3)]
+
+    there = _Letters(seen[0], all_seen=all_seen)
+    said, ok, _ = _purged(monkeypatch, there, _all_of(seen))
+
+    assert said.startswith("deleted 1 dead letter; 2 were not found: ")
+    assert why in said
+    assert not ok
+
+
+def test_the_rest_of_the_reasons_is_not_acted_on_at_once() -> None:
+    """The page is told which row that is: one cannot say in a word which letters are meant."""
+    overview = Overview()
+    for number in range(MOST_REASONS + 5):
+        overview.add(_letter(number, f"Error{number}"))
+
+    rows = overview.summary()["rows"]
+    assert [row["reason"] for row in rows if row["is_rest"]] == [OTHER]
+
+
+def test_when_the_newest_was_given_up() -> None:
+    """By the moments that can be read, in whatever order they come."""
+    overview = Overview()
+    for moment in ("2026-11-26T01:00:00+00:00", "2026-11-26T00:00:00", "tomorrow", ""):
+        overview.add(DeadLetter("1", "q", "E", "", "s", "r", 4, moment, 10))
+
+    (row,) = overview.summary()["rows"]
+    assert row["newest"] == overview.page("q", "E", 0)["newest"] == 1795654800.0
+
+
+def test_what_is_kept_of_many_queues_is_bounded() -> None:
+    """Of the others letters are counted."""
+    overview = Overview()
+    for number in range(3 * MOST_QUEUES):
+        overview.add(_letter(number, queue=f"q{number}"))
+
+    assert overview.page("", "", 0)["kept"] == MOST_QUEUES
+    assert overview.counts.total() == 3 * MOST_QUEUES
