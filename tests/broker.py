@@ -154,6 +154,11 @@ class Operator:
         rights = {"configure": ".*", "write": write, "read": ".*"}
         self.api("PUT", f"permissions/%2F/{name}", rights)
 
+    def permit(self, name: str, vhost: str, *, read: str) -> None:
+        """Let a user into a virtual host, and read what is called by this pattern."""
+        rights = {"configure": "^$", "write": "^$", "read": read}
+        self.api("PUT", f"permissions/{vhost}/{name}", rights)
+
     def fill(self, queue: str) -> int:
         """Bound a queue with a policy of its name, fill it until it refuses; say how deep it is."""
         policy = {

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network
 from time import monotonic
+from urllib.parse import quote
 
 from rabbit.errors import BrokerUnavailableError, ConfigurationError
 from rabbit.operations.management import QUICK_REQUEST_SECONDS, Api, ControlSettings, apis
@@ -24,7 +25,8 @@ MOST_SESSIONS = 1000
 RECHECK_SECONDS = 60.0
 
 #: So many attempts to log in within so many seconds: from one address, with one name and with any,
-#: and from all. Nobody can lock out who comes from elsewhere; the broker is not asked without end.
+#: and from all, as the broker is not asked without end. One address alone locks out nobody who
+#: comes from elsewhere; fifteen together can, for as long as they go on.
 ATTEMPTS_WITH_NAME = 5
 ATTEMPTS = 20
 ATTEMPTS_OF_ALL = 300
@@ -124,7 +126,8 @@ class Sessions:
         """Return the secret of a new session, and the session; it asks the broker, and waits.
 
         Raises:
-            RefusedError: the broker does not know this user, or the user may not look.
+            RefusedError: the broker does not know this user, or the user may not look, or has no
+                permissions in the pipeline's virtual host.
             BrokerUnavailableError: no broker answers.
         """
         login = f"{user}:{password}"
@@ -155,7 +158,7 @@ class Sessions:
         return self._clock() - session.checked > RECHECK_SECONDS
 
     def check(self, key: str, session: Session) -> None:
-        """Ask the broker again, which may have another password or other tags by now.
+        """Ask the broker again, which may have another password, tags or permissions by now.
 
         Raises:
             RefusedError: the user may not even look any more; the session is over.
@@ -169,15 +172,22 @@ class Sessions:
             raise
 
     def _may_act(self, login: str) -> bool:
-        tags = _tags(self._ask(login))
+        tags = _tags(self._ask(login, "whoami"))
         if not tags & LOOKS:
             raise RefusedError(
                 f"this user has none of the tags {', '.join(sorted(LOOKS))}: give it one with "
                 "rabbitmqctl set_user_tags"
             )
+        vhost = self._settings.endpoints[0].vhost
+        # Each has this exchange; who may do nothing in the virtual host is told that it has none.
+        if self._ask(login, f"exchanges/{quote(vhost, safe='')}/amq.direct") is None:
+            raise RefusedError(
+                f"this user has no permissions in the virtual host {vhost}: give it some with "
+                f"rabbitmqctl set_permissions --vhost {vhost}; to read it takes '^$' '^$' '.*'"
+            )
         return bool(tags & ACTS)
 
-    def _ask(self, login: str) -> object:
+    def _ask(self, login: str, path: str) -> object:
         try:
             present = apis(self._settings.renewed())  # its CA may be another one by now
         except ValueError as error:
@@ -185,7 +195,7 @@ class Sessions:
         tried = []
         for api in present:
             try:
-                return _own(api, login).ask("whoami", None, _SECONDS)
+                return _own(api, login).ask(path, None, _SECONDS)
             except BrokerUnavailableError as error:
                 tried.append(str(error))
             except ConfigurationError:

@@ -93,10 +93,10 @@ class LetterRoutes:
         )
         return JSONResponse(page)
 
-    async def _letter(self, request: Request, _session: Session) -> Response:
+    async def _letter(self, request: Request, session: Session) -> Response:
         query = request.query_params
         found = await self._showing.run(
-            lambda: self._letters.show(query.get("queue", ""), query.get("id", ""))
+            lambda: self._letters.show(query.get("queue", ""), query.get("id", ""), session.login)
         )
         if found is None:
             refuse(404, "it is not there any more: somebody has replayed or purged it")
@@ -137,16 +137,17 @@ class LetterRoutes:
 
 def _chosen(queue: str, pairs: object) -> Meant:
     """Return letters that were chosen one by one: a list of pairs, an id and a time."""
-    is_list = isinstance(pairs, list) and 0 < len(pairs) <= MOST_CHOSEN
-    if not is_list or not all(
-        isinstance(each, list)
-        and len(each) == 2  # noqa: PLR2004
-        and all(isinstance(part, str) for part in each)
-        and each[0]
-        for each in pairs
-    ):
+    given = pairs if isinstance(pairs, list) and len(pairs) <= MOST_CHOSEN else []
+    if not given or not all(_is_pair(each) for each in given):
         refuse(400, f"chosen: a list of 1 to {MOST_CHOSEN} pairs, an id and a time")
-    return Meant(queue, chosen=Counter((letter, moment) for letter, moment in pairs))
+    return Meant(queue, chosen=Counter((letter, moment) for letter, moment in given))
+
+
+def _is_pair(given: object) -> bool:
+    match given:
+        case [str() as letter, str()]:
+            return bool(letter)
+    return False
 
 
 def _all(queue: str, given: dict[str, Any]) -> Meant:

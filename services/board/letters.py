@@ -242,12 +242,18 @@ class Letters:
         said = f"looked at {counted(overview.counts.total(), 'dead letter')}"
         return (said, True) if are_seen else (f"{said}; {_NOT_ALL}", False)
 
-    def show(self, queue: str, message_id: str) -> dict[str, Any] | None:
+    def show(self, queue: str, message_id: str, login: str) -> dict[str, Any] | None:
         """Return all of one letter; None: it is not there any more.
+
+        Args:
+            queue: the queue it came from.
+            message_id: its id.
+            login: `user:password` of who wants to see it, as whom it is read.
 
         Raises:
             BrokerUnavailableError: no connection, or it was lost.
-            RabbitError: there are too many letters before it, or something else is at them.
+            RabbitError: there are too many letters before it, something else is at them, or this
+                user may not read them.
         """
         found: list[dict[str, Any]] = []
 
@@ -260,7 +266,7 @@ class Letters:
 
         with (
             self._alone(SHOW_SECONDS),
-            self._dead_letters(QUICK_SECONDS) as letters,
+            self._dead_letters(QUICK_SECONDS, login) as letters,
             suppress(FoundError),
         ):
             until = monotonic() + SHOW_SECONDS
@@ -272,8 +278,12 @@ class Letters:
         """Whether somebody does so now: who comes next has to wait."""
         return self._going_through.locked()
 
-    def _dead_letters(self, patience_seconds: float) -> DeadLetters:
-        return DeadLetters(self._settings, self._log, patience_seconds)
+    def _dead_letters(self, patience_seconds: float, login: str | None = None) -> DeadLetters:
+        settings = self._settings
+        if login is not None:
+            user, _, password = login.partition(":")
+            settings = settings.as_user(user, password)
+        return DeadLetters(settings, self._log, patience_seconds)
 
     @contextmanager
     def _alone(self, seconds: float) -> Iterator[None]:

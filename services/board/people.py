@@ -16,8 +16,6 @@ from .answers import Threads, json_body, refuse, text
 from .middleware import host_of
 from .settings import BoardSettings
 
-COOKIE = "board"
-
 Answer: TypeAlias = Callable[[Request, Session], Awaitable[Response]]
 
 
@@ -68,17 +66,19 @@ class People:
         self._log.info("logged in", user=user, may_act=session.may_act)
         response = JSONResponse(_told(session))
         is_secure = host_of(request) in self._secure_hosts
-        response.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=is_secure)
+        response.set_cookie(
+            _cookie(request), key, httponly=True, samesite="strict", secure=is_secure
+        )
         return response
 
     async def _log_out(self, request: Request) -> Response:
         session = await self.find(request)
         if session:
             _check_token(request, session)
-            self._sessions.end(request.cookies.get(COOKIE))
+            self._sessions.end(request.cookies.get(_cookie(request)))
             self._log.info("logged out", user=session.user)
         response = JSONResponse(None)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        response.delete_cookie(_cookie(request), httponly=True, samesite="strict")
         return response
 
     async def find(self, request: Request, *, anew: bool = False) -> Session | None:
@@ -88,7 +88,7 @@ class People:
             request: has the cookie.
             anew: whether the broker is asked now; else it is now and then.
         """
-        key = request.cookies.get(COOKIE)
+        key = request.cookies.get(_cookie(request))
         session = self._sessions.find(key)
         if session and key and (anew or self._sessions.is_due(session)):
             try:
@@ -131,6 +131,15 @@ class People:
             return await answer(request, current)
 
         return self.changing(checked)
+
+
+def _cookie(request: Request) -> str:
+    """Return the name of the cookie.
+
+    Browsers give the cookies of a host to all its ports, so to each board on one machine.
+    """
+    port = request.headers["host"].rpartition(":")[2]
+    return f"board-{port}" if port.isdecimal() else "board"
 
 
 def _told(session: Session) -> dict[str, Any]:

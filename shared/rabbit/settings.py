@@ -162,6 +162,7 @@ class Settings(BaseSettings):
 
     #: Where each part of the login stands that a file has told.
     _login_files: dict[str, Path] = PrivateAttr(default_factory=dict)
+    _user: tuple[str, SecretStr] | None = PrivateAttr(None)
 
     model_config = SettingsConfigDict(
         extra="ignore",
@@ -432,6 +433,17 @@ class Settings(BaseSettings):
         renewed._check_tls()  # noqa: SLF001 - a URL must not lead out of TLS
         return renewed
 
+    def as_user(self, username: str, password: str) -> Self:
+        """Return the same settings with another login, whatever files in /run/secrets have.
+
+        Args:
+            username: a RabbitMQ user.
+            password: that user's.
+        """
+        other = self.model_copy()
+        other._user = username, SecretStr(password)  # noqa: SLF001
+        return other
+
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
         """Read the environment of another process, and nothing else.
@@ -475,6 +487,14 @@ class Settings(BaseSettings):
     @property
     def endpoints(self) -> list[Endpoint]:
         """The brokers to try, in turn."""
+        if self._user is None:
+            return self._own_endpoints()
+        user, password = self._user
+        secret = password.get_secret_value()
+        own = self._own_endpoints()
+        return [each._replace(username=user, password=secret) for each in own]
+
+    def _own_endpoints(self) -> list[Endpoint]:
         if self.rabbitmq_url is not None:
             urls = self.rabbitmq_url.get_secret_value().split(",")
             return [_endpoint_of_url(url) for url in urls]

@@ -120,7 +120,7 @@ def shared_board(
 
 
 @pytest.fixture
-def board(start: Start, people: None, vhost: str) -> RunningBoard:  # noqa: ARG001
+def board(start: Start, vhost: str) -> RunningBoard:
     """Start the board of a virtual host of the test's own."""
     port = free_port()
     process = start(
@@ -158,9 +158,11 @@ def window(browser: "Browser") -> Iterator[Callable[..., "Window"]]:
 
 
 @pytest.fixture
-def vhost(broker: "Broker") -> Iterator[str]:
-    """Give a virtual host of the test's own."""
+def vhost(broker: "Broker", people: None) -> Iterator[str]:  # noqa: ARG001
+    """Give a virtual host of the test's own, that both people may read."""
     name = f"board-{uuid.uuid4().hex[:8]}"
     broker.add_vhost(name)
+    for user in (LOOKS, ACTS):
+        broker.permit(user, name, read=".*")
     yield name
     broker.delete_vhost(name)

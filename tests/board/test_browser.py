@@ -209,6 +209,106 @@ def test_a_broker_that_is_away(line: Line, window: Windows) -> None:
     page.wait(lambda: "does not answer" not in page.text, "it goes on", seconds=60)
 
 
+#: From now on, what the page asks for at this path is refused.
+REFUSE = """
+const fetched = window.fetch;
+const refusal = '{"error": "too many wait for the broker already"}';
+window.fetch = (path, options) => String(path).startsWith(arguments[0])
+  ? Promise.resolve(new Response(refusal, { status: 503 })) : fetched(path, options);
+"""
+
+
+def test_an_error_does_not_answer_a_question(line: Line, window: Windows) -> None:
+    """It waits until the question is answered, so that nobody agrees to what they do not see."""
+    page = line.visit(window(), ACTS)
+    page.see("3 running")
+    page.run(REFUSE, "/api/look")
+    page.press("Halt all")
+    page.see("finishes what runs and stops")
+
+    page.run("document.querySelector('#letters-look').click()")  # behind the dialog
+
+    page.run("return new Promise(done => setTimeout(done, 500))")
+    assert "finishes what runs and stops" in page.text
+    assert "too many wait" not in page.text
+    page.press("Leave it")
+    page.see("too many wait for the broker already")
+    page.press("I see")
+    page.press("Pause printer")
+    page.see("takes no more, until it is resumed")
+    page.press("Leave it")
+    assert "Nothing yet." in page.text, "nothing was done"
+
+
+def test_a_list_stays_as_it_is_while_somebody_chooses(line: Line, window: Windows) -> None:
+    """What comes meanwhile is said, and listed when that is asked for; it is new until then."""
+    line.publish("reject a", "reject b")
+    page = line.visit(window(), ACTS)
+    page.press("Show Reject of my_queue")
+    page.see("2 messages of my_queue: Reject")
+    tick = "document.querySelector('input[value=\"my_queue-1\"]')"
+    page.run(f"{tick}.click()")
+
+    line.publish("reject c")
+
+    page.see("Others were given up since", seconds=60)
+    page.see("new since you looked")
+    assert page.run(f"return {tick}.checked")
+    assert "2 messages of my_queue: Reject" in page.text
+    page.press("Purge all 3 messages with Reject of my_queue")
+    page.press("Leave it")
+    page.press("Purge the 1 message chosen of my_queue")
+    page.press("Purge")
+    page.see("deleted 1 dead letter", seconds=60)
+    page.see("2 messages of my_queue: Reject")  # what somebody has done is listed anew
+    page.wait(lambda: not page.run(f"return {tick}?.checked"), "it is gone, or not ticked")
+    assert "new since you looked" in page.text
+    page.press("Show Reject of my_queue")
+    page.wait(lambda: "new since you looked" not in page.text, "all are seen")
+    assert page.complaints == []
+
+
+def test_a_job_that_goes_on_leaves_the_focus_and_the_ear_alone(line: Line, window: Windows) -> None:
+    """The button to cancel it keeps the focus; what is read aloud has no figures."""
+    line.publish(*(f"line {number}" for number in range(1600)))
+    page = line.visit(window(), ACTS)
+    page.press("Drain all")
+    page.press("Drain")
+    page.find("#jobs-now button")
+    page.run("""
+        document.querySelector('#jobs-now button').focus();
+        window.seen = new Set(); window.said = 0; window.lost = 0;
+        new MutationObserver(() => window.said++)
+          .observe(document.querySelector('#announced'), { subtree: true, childList: true });
+        setInterval(() => {
+          window.seen.add(document.querySelector('#jobs-now').innerText);
+          if (document.activeElement.innerText !== 'Cancel') window.lost++;
+        }, 50);
+    """)
+
+    page.wait(lambda: page.run("return window.seen.size") > 5, "it says how far it is")
+
+    assert page.run("return window.lost") == 0
+    assert page.run("return window.said") < 3
+    page.keys(Keys.ENTER)
+    page.see("cancelled after")
+
+
+def test_a_page_that_is_hidden_holds_no_connection(line: Line, window: Windows) -> None:
+    """A browser has six for a board: with seven tabs, each is live when it is looked at."""
+    page = line.visit(window(), LOOKS)
+    first = page.driver.current_window_handle
+    for _ in range(6):
+        page.driver.switch_to.new_window("tab")
+        page.open(line.board.url_in_browser)
+        page.see("3 running")
+    page.driver.switch_to.window(first)
+    shown = page.run("return document.querySelector('#as-of').innerText")
+    page.wait(
+        lambda: page.run("return document.querySelector('#as-of').innerText") != shown, "it is live"
+    )
+
+
 def _watch(page: "Window", seconds: float) -> None:
     """Let lines grow, for a picture of them: as long as the page's own clock says."""
     until = monotonic() + seconds

@@ -176,6 +176,47 @@ def test_who_loses_the_tag_cannot_act_any_more(visit: Visit, broker: Broker) -> 
     assert page.get("/api/letters").status_code == 401
 
 
+def test_the_virtual_host_is_for_those_who_have_permissions_in_it(
+    visit: Visit, board: RunningBoard, broker: Broker, vhost: str
+) -> None:
+    """Whoever has none is refused; bodies are for those who may read them."""
+    broker.declare("my_queue", vhost)
+    with broker.channel(vhost) as channel:
+        broker.send(channel, "my_queue.dead", "", "secret", message_id="1", delivery_mode=2)
+    broker.add_user("otto", PASSWORD, tags="policymaker")  # of another virtual host
+    login = {"user": "otto", "password": PASSWORD}
+
+    refused = visit(None, board).post("/api/login", login)
+
+    assert refused.status_code == 403
+    assert f"no permissions in the virtual host {vhost}" in refused.json()["error"]
+    broker.permit("otto", vhost, read="^$")
+    page = visit("otto", board)
+    asked = "/api/letter?queue=my_queue&id=1"
+    refused = page.get(asked)
+    assert refused.status_code == 502
+    assert "access to queue 'my_queue.dead' in vhost" in refused.json()["error"]
+    broker.permit("otto", vhost, read=".*")
+    assert page.get(asked).json()["text"] == "secret"
+    broker.api("DELETE", f"permissions/{vhost}/otto")
+    purge = {"verb": "purge", "queue": "my_queue", "reason": "unknown", "count": 1, "until": 0}
+    assert page.post("/api/letters/act", purge).status_code == 403
+    assert broker.depth("my_queue.dead", vhost) == 1
+
+
+def test_two_boards_on_one_machine(
+    visit: Visit, shared_board: RunningBoard, board: RunningBoard
+) -> None:
+    """A browser that is logged in at both is logged out at neither."""
+    page, other = visit(LOOKS), visit(None, board)
+    other.client.cookies = page.client.cookies  # one browser: a cookie is of a host, not of a port
+    other.log_in(ACTS)
+
+    assert page.get("/api/session").json()["user"] == LOOKS
+    assert other.get("/api/session").json()["user"] == ACTS
+    assert shared_board.port != board.port
+
+
 def test_after_a_few_attempts_one_has_to_wait(visit: Visit, broker: Broker) -> None:
     """Also with the right password then."""
     broker.add_user("zoe", PASSWORD, tags="monitoring")
@@ -211,11 +252,11 @@ def test_attempts_are_counted_by_the_address_that_a_proxy_tells(
 def test_logging_out_ends_the_session(visit: Visit) -> None:
     """The cookie opens nothing any more."""
     page = visit(LOOKS)
-    cookie = page.client.cookies["board"]
+    name, cookie = next(iter(page.client.cookies.items()))
 
     assert page.post("/api/logout", {}).status_code == 200
 
-    page.client.cookies.set("board", cookie)
+    page.client.cookies.set(name, cookie)
     assert page.get("/api/letters").status_code == 401
 
 

@@ -21,6 +21,7 @@ def _log_in(pipeline: Pipeline, user: str, password: str) -> httpx.Response:
     "make board",
     'docker compose exec -T rabbitmq rabbitmqctl add_user ada <<<"a-long-password"',
     "docker compose exec -T rabbitmq rabbitmqctl set_user_tags ada policymaker",
+    "docker compose exec -T rabbitmq rabbitmqctl set_permissions ada '^$' '^$' '.*'",
 )
 def test_the_pipeline_s_user_may_look_and_one_that_is_made_may_act(
     pipeline: Pipeline, request: pytest.FixtureRequest

@@ -124,7 +124,7 @@ def test_a_letter_is_looked_for_until_its_deadline(slow: tuple[Letters, _Queue])
     letters, queue = slow
 
     with pytest.raises(RabbitError, match="not found within 20 s: so many others") as error:
-        letters.show("q", "id-99")
+        letters.show("q", "id-99", "ada:secret")
 
     assert "dead-letters show --queue q id-99" in str(error.value)
     assert queue.shown == SHOW_SECONDS + 1
@@ -135,7 +135,7 @@ def test_a_letter_that_comes_before_it_is_found(slow: tuple[Letters, _Queue]) ->
     """And the rest is not gone through."""
     letters, queue = slow
 
-    found = letters.show("q", "id-3")
+    found = letters.show("q", "id-3", "ada:secret")
 
     assert found is not None
     assert found["id"] == "id-3"
