@@ -13,7 +13,10 @@ MOST_LINES = 500
 
 @dataclass
 class Line:
-    """One figure over ten minutes: the latest point moves until it is STEP_SECONDS old."""
+    """One figure over ten minutes: the latest point moves until it is STEP_SECONDS old.
+
+    Times are in seconds, of a clock that only runs forward.
+    """
 
     points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=POINTS))
 

@@ -1,6 +1,7 @@
 """What is asked about dead letters: why there are some, one by one, and bringing them back."""
 
 from collections import Counter
+from time import monotonic
 from typing import Any
 
 from starlette.requests import Request
@@ -52,7 +53,7 @@ class LetterRoutes:
         self._log = log
         self._pages, self._showing = Threads(MOST_SHOWING), Threads(MOST_SHOWING)
         self._dead = -1
-        self._looked_at = 0.0
+        self._looked_at = -LOOK_SECONDS
 
     def routes(self) -> list[Route]:
         """Return what is asked for, and how it is answered."""
@@ -72,11 +73,12 @@ class LetterRoutes:
         """Look at a few new dead letters right away, to say why; waits for the broker only."""
         dead = sum(row.get("dead", 0) for row in picture["rows"])
         is_new = dead != self._dead and dead <= FEW and not picture["broker"]["why"]
-        if not (is_new and self._feed.watching) or picture["now"] - self._looked_at < LOOK_SECONDS:
+        now = monotonic()
+        if not (is_new and self._feed.watching) or now - self._looked_at < LOOK_SECONDS:
             return
         if self._jobs.under_way(LANE) or self._letters.are_gone_through:
             return
-        self._dead, self._looked_at = dead, picture["now"]
+        self._dead, self._looked_at = dead, now
         try:
             self._letters.look(lambda _line: None)
         except RabbitError as error:

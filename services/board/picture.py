@@ -15,13 +15,18 @@ from rabbit.operations.pipeline import TOTALS, Edge, Pipeline, Stage, pipeline
 from .history import History
 from .problems import SHORT_SECONDS, problem, problems_of
 
-#: A rate is that of the last so many seconds, and of no fewer than these: figures lag.
+#: A rate is that of the last so many seconds, and of no fewer than these: figures lag. What was
+#: seen longer ago than the third figure, before an outage say, tells nothing of now.
 WINDOW_SECONDS = 30.0
 SHORTEST_WINDOW_SECONDS = 4.0
+LONGEST_WINDOW_SECONDS = 60.0
 
 #: Whether a queue that has grown within that time still grows, so many seconds tell. The line of a
 #: stage is of these too: what is averaged for longer shows work that was done before as going on.
 RECENT_SECONDS = 6.0
+
+#: Of what has just come, nothing can have gone: only then is it said that nothing moves.
+STILL_SECONDS = 10.0
 
 #: A replica that has not answered for so long is silent: a single look may miss it.
 SILENT_SECONDS = 8.0
@@ -46,7 +51,7 @@ class Known:
     """What is known of a stage, also while it has no replica.
 
     Attributes:
-        at: when a replica of it was heard last.
+        at: when a replica of it was heard last, by the clock of looks.
         report: what that one said.
     """
 
@@ -76,17 +81,19 @@ class Drawn:
         self._looks.append(look)
         while len(self._looks) > 2 and look.moment - self._looks[1].moment > WINDOW_SECONDS:  # noqa: PLR2004 - of two, a rate
             self._looks.popleft()
+        while look.moment - self._looks[0].moment > LONGEST_WINDOW_SECONDS:
+            self._looks.popleft()
         before = self._looks[0] if len(self._looks) > 1 else None
         if before and look.moment - before.moment < SHORTEST_WINDOW_SECONDS:
             before = None
-        self._remember(look, at)
+        self._remember(look)
         ages = self._ages.take(look)
         seen = pipeline(look, before, ages)
         recent = pipeline(look, self._recently(look.moment), ages)
         lately = {each.name: each.rates.get("handled", 0.0) for each in recent.stages}
         turned = replace(seen, edges=_turned(seen.edges, recent.edges))
-        rows = list(self._rows(turned, lately, at))
-        self._history.forget(at - KEPT_SECONDS)
+        rows = list(self._rows(turned, lately, look.moment))
+        self._history.forget(look.moment - KEPT_SECONDS)
         problems = list(problems_of(rows))
         if look.strange:
             problems.append(problem("note", "", look.strange))
@@ -111,7 +118,8 @@ class Drawn:
 
         return replace(look, replicas=tuple(map(steady, look.replicas)))
 
-    def _remember(self, look: Look, at: float) -> None:
+    def _remember(self, look: Look) -> None:
+        at = look.moment
         for each in look.replicas:
             if each.report:
                 self._known[each.stage] = Known(at, each.report)
@@ -126,10 +134,13 @@ class Drawn:
         order = _order([last.report for last in self._known.values()])
         for name in dict.fromkeys([*order, *stages]):
             stage = stages.get(name) or self._gone(name)
+            ready = 0
             for edge in [each for each in edges if self._is_read(each, stage)]:
                 edges.remove(edge)
+                ready += edge.depth.ready
                 yield self._queue(edge, stage.name, at)
-            yield self._stage(stage, lately.get(name, 0.0), at, seen.paused)
+            is_paused = stage.name in seen.paused
+            yield self._stage(stage, lately.get(name, 0.0), at, ready, is_paused=is_paused)
         for edge in edges:
             if not edge.name.startswith("amq."):  # the broker has named it: of one connection
                 yield self._queue(edge, None, at)
@@ -147,6 +158,9 @@ class Drawn:
         line = self._history.line("waiting", edge.name)
         line.add(at, edge.waiting)
         growth = _growth(edge)
+        until = eta(edge.waiting, edge.rate_out, growth)
+        if until == "stuck" and (line.since_positive() or 0.0) < STILL_SECONDS:
+            until = None
         last = {name for name, known in self._known.items() if known.report.produces == edge.name}
         return {
             "kind": "queue",
@@ -163,25 +177,25 @@ class Drawn:
             "growth": growth,
             "oldest_seconds": edge.oldest and edge.oldest.seconds,
             "oldest_is_exact": bool(edge.oldest and edge.oldest.is_exact),
-            "eta": eta(edge.waiting, edge.rate_out, growth),
+            "eta": until,
             "line": line.values(),
         }
 
     def _stage(
-        self, stage: Stage, lately: float, at: float, paused: Iterable[str]
+        self, stage: Stage, lately: float, at: float, ready: int, *, is_paused: bool
     ) -> dict[str, Any]:
         rate = stage.rates.get("handled")
         line = self._history.line("rate", stage.name)
         line.add(at, lately)
         idle = self._history.line("idle", stage.name)
-        idle.add(at, 0.0 if rate is None or any(stage.rates.values()) else 1.0)
+        idle.add(at, 1.0 if ready and stage.rates and not any(stage.rates.values()) else 0.0)
         totals = {name: stage.totals.get(name, 0) for name in TOTALS}
         return {
             "kind": "stage",
             "name": stage.name,
             "role": _role(stage),
             "states": dict(stage.states),
-            "paused": stage.name in paused,
+            "paused": is_paused,
             "replicas": [_replica(each) for each in stage.replicas[:MOST_DRAWN]],
             "count": len(stage.replicas),
             "rate": rate,
@@ -274,7 +288,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _seconds_of_work(queue: Mapping[str, Any]) -> float:
     rate: float | None = queue["out"]
-    if rate is None:
+    if rate is None or queue["eta"] is None:  # not known yet
         return 0.0
     return float(queue["waiting"]) / rate if rate else float("inf")
 

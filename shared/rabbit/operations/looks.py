@@ -77,6 +77,7 @@ class Look:
         replicas: who is there, by name.
         depths: what each queue holds, by name; what belongs to it is folded into it.
         paused: the stages that are marked as paused, whether they are there or not; it lags behind.
+        at: when, by the clock of who looks; None: not known.
         partitions: which partitions of ordered edges a replica is active for, by its name: as far
             as the broker's statistics say, which lag behind.
         strange: what there is to say of reports that nobody can have sent; None: there are none.
@@ -90,6 +91,7 @@ class Look:
     strange: str | None = None
     partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     alarm: str | None = None
+    at: datetime | None = None
 
 
 class Looks:
@@ -152,7 +154,8 @@ class Looks:
         self._count(depths, seen)
         partitions = self._partitions(seen)
         strange = self._replicas.strange
-        return Look(self._clock(), seen, depths, paused, strange, partitions, alarm)
+        now = datetime.now(UTC)
+        return Look(self._clock(), seen, depths, paused, strange, partitions, alarm, now)
 
     def _partitions(self, seen: Sequence[Seen]) -> dict[str, tuple[str, ...]]:
         """Return who is the single active consumer of what, where there are partitions."""

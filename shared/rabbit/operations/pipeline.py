@@ -185,12 +185,19 @@ def _handler_time(reports: Iterable[Report]) -> tuple[float, int]:
 def _gained(replicas: Iterable[Seen], before: Look) -> tuple[dict[str, int], float, int]:
     """Return what was added since: totals, handler time and calls.
 
-    A process that has come since has added all that it says. What one that has gone since did
-    meanwhile nobody knows, nor what one did that was silent then.
+    A process that has started since has added all that it says. What one that has gone since did
+    meanwhile nobody knows, nor what one did that was silent then, or was not seen though it ran.
     """
     silent = {each.name for each in before.replicas if not each.report}
     then = {(each.name, each.process): each.report for each in before.replicas}
-    known = [each for each in replicas if each.name not in silent]
+
+    def is_known(each: Seen) -> bool:
+        if (each.name, each.process) in then:
+            return each.name not in silent
+        has_run = before.at and each.report and each.report.since < before.at
+        return each.name not in silent and not has_run
+
+    known = list(filter(is_known, replicas))
     old = [then.get((each.name, each.process)) for each in known]
     reports, old_reports = [each.report for each in known if each.report], [e for e in old if e]
     totals, past = _totals(reports), _totals(old_reports)
