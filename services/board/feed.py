@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from itertools import count
 from typing import Any
 
 #: A browser gets something after so many seconds at the latest, so that both notice a dead line.
@@ -28,7 +29,7 @@ class Feed:
         """Begin with no part; it belongs to the loop of whoever watches first."""
         self.watching = 0
         self._parts: dict[str, tuple[int, bytes]] = {}
-        self._number = 0
+        self._numbers = count(1)  # in one step, whichever thread
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
         self._is_over = False
@@ -40,8 +41,8 @@ class Feed:
     def publish(self, part: str, value: Any) -> None:  # noqa: ANN401 - JSON
         """Show a part; any thread may call this."""
         data = json.dumps(value, separators=(",", ":")).encode()
-        self._number += 1
-        self._parts[part] = self._number, b"event: %s\ndata: %s\n\n" % (part.encode(), data)
+        event = b"event: %s\ndata: %s\n\n" % (part.encode(), data)
+        self._parts[part] = next(self._numbers), event
         self._wake()
 
     def end(self) -> None:

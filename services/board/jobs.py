@@ -145,4 +145,4 @@ class Jobs:
     def _show(self) -> None:
         with self._lock:
             shown = [*self._under_way.values(), *self._over]
-        self._publish([job.as_json() for job in shown])
+            self._publish([job.as_json() for job in shown])  # in the order in which they change

@@ -11,6 +11,7 @@ from rabbit.operations.ages import Ages
 from rabbit.operations.drain import flow_order
 from rabbit.operations.looks import Look, Seen
 from rabbit.operations.pipeline import TOTALS, Edge, Pipeline, Stage, pipeline
+from rabbit.terminal import counted
 
 from .history import History
 from .problems import SHORT_SECONDS, problem, problems_of
@@ -43,6 +44,9 @@ LEVEL_SHARE = 0.02
 #: A stage without a replica is drawn on for so long.
 KEPT_SECONDS = 3600.0
 
+#: Of queues that no stage reads, so many are drawn: those that hold most.
+MOST_UNREAD = 100
+
 _DEAD = ".dead"
 
 
@@ -69,6 +73,7 @@ class Drawn:
         self._looks: deque[Look] = deque()
         self._heard: dict[str, tuple[float, Seen]] = {}  # each replica's last answer
         self._known: dict[str, Known] = {}  # by stage
+        self._not_drawn = 0  # so many queues that no stage reads
 
     def draw(self, look: Look, at: float) -> dict[str, Any]:
         """Return the picture, as JSON has it.
@@ -95,6 +100,9 @@ class Drawn:
         rows = list(self._rows(turned, lately, look.moment))
         self._history.forget(look.moment - KEPT_SECONDS)
         problems = list(problems_of(rows))
+        if self._not_drawn:
+            what = f"{counted(self._not_drawn, 'more queue')} that no stage reads"
+            problems.append(problem("note", "", what, "not drawn: the console has them"))
         if look.strange:
             problems.append(problem("note", "", look.strange))
         return {"at": at, "rows": rows, "problems": problems, "verdict": verdict(rows)}
@@ -141,9 +149,11 @@ class Drawn:
                 yield self._queue(edge, stage.name, at)
             is_paused = stage.name in seen.paused
             yield self._stage(stage, lately.get(name, 0.0), at, ready, is_paused=is_paused)
-        for edge in edges:
-            if not edge.name.startswith("amq."):  # the broker has named it: of one connection
-                yield self._queue(edge, None, at)
+        unread = [each for each in edges if not each.name.startswith("amq.")]  # of one connection
+        drawn = _fullest(unread)
+        self._not_drawn = len(unread) - len(drawn)
+        for edge in drawn:
+            yield self._queue(edge, None, at)
 
     def _gone(self, name: str) -> Stage:
         """Return a stage that has no replica now."""
@@ -221,6 +231,13 @@ def _with_shared_letters(edges: Iterable[Edge]) -> list[Edge]:
             found.remove(lost)
             whose.depth.dead_letters += lost.depth.ready
     return found
+
+
+def _fullest(edges: list[Edge]) -> list[Edge]:
+    """Return those that hold most, in the order they have."""
+    full = sorted(edges, key=lambda each: each.waiting + each.depth.dead_letters, reverse=True)
+    names = {each.name for each in full[:MOST_UNREAD]}
+    return [each for each in edges if each.name in names]
 
 
 def _turned(edges: Iterable[Edge], recent: Iterable[Edge]) -> tuple[Edge, ...]:

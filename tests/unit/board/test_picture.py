@@ -8,7 +8,7 @@ import pytest
 from rabbit.control.messages import Report, State
 from rabbit.operations.looks import Look, Seen
 from rabbit.operations.management import Depth
-from services.board.picture import Drawn, eta
+from services.board.picture import MOST_UNREAD, Drawn, eta
 from services.board.problems import ending
 
 SINCE = datetime(2026, 11, 26, tzinfo=UTC)
@@ -300,3 +300,59 @@ def test_a_certificate_that_ends_soon() -> None:
 
     assert problem["what"] == "The certificate of rabbitmq:5671 ends in 3 days"
     assert problem["command"] == "make secure ROTATE=certificates"
+
+
+def test_what_comes_after_a_quiet_time_is_no_trouble() -> None:
+    """A stage without work is not idle; half a second after it came, nothing is known yet."""
+    drawn = Drawn()
+    for second in range(0, 300, 2):
+        _draw(drawn, second, _seen("printer", handled=50), upper=Depth())
+
+    picture = _draw(drawn, 300, _seen("printer", handled=50, in_flight=1), upper=Depth(4, 1))
+
+    assert _wrong(picture) == []
+    assert picture["verdict"]["bottleneck"] is None
+    assert _row(picture, "queue", "upper")["eta"] is None
+    for second in range(302, 366, 2):
+        picture = _draw(drawn, second, _seen("printer", handled=50, in_flight=1), upper=Depth(4, 1))
+    assert picture["verdict"]["eta"] == "stuck"
+    (wrong,) = _wrong(picture)
+    assert wrong == "printer has handled nothing for 64 s while 4 messages wait in upper"
+
+
+def test_after_an_outage_rates_are_of_what_was_seen_since() -> None:
+    """Not of ten minutes in which nobody looked."""
+    drawn = Drawn()
+    for second in range(0, 40, 2):
+        _draw(drawn, second, _seen("printer", handled=100 * second), upper=Depth(ready=50_000))
+    rates = []
+    for second in range(640, 652, 2):
+        handled = 4000 + 100 * (second - 640)
+        picture = _draw(drawn, second, _seen("printer", handled=handled), upper=Depth(ready=50_000))
+        rates.append(_row(picture, "stage", "printer")["rate"])
+
+    assert rates == [None, None, *[pytest.approx(100)] * 4]
+
+
+def test_a_clock_that_is_set_back_stops_nothing() -> None:
+    """Lines go on, and a stage that is stuck is told: times are of a clock that runs forward."""
+    drawn = Drawn()
+    for second in range(0, 300, 2):
+        given = 0 if second < 100 else 3600
+        look = Look(second, (_seen("printer", handled=100),), {"upper": Depth(ready=second)})
+        picture = drawn.draw(look, 1_000_000 + second - given)
+
+    assert _row(picture, "queue", "upper")["line"][-1] == 298
+    assert _wrong(picture)[0].startswith("printer has handled nothing for 2")
+
+
+def test_thousands_of_queues_of_others() -> None:
+    """The fullest are drawn, the others counted; those of stages are always there."""
+    depths = {f"q{number}": Depth(ready=number) for number in range(5000)}
+
+    picture = _draw(Drawn(), 0, _seen("printer"), upper=Depth(), **depths)
+
+    names = [row["name"] for row in picture["rows"]]
+    assert names[:2] == ["upper", "printer"]
+    assert names[2:] == [f"q{number}" for number in range(5000 - MOST_UNREAD, 5000)]
+    assert _wrong(picture)[-1] == f"{5000 - MOST_UNREAD} more queues that no stage reads"

@@ -1,7 +1,7 @@
 """The pipeline put together from looks at it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -131,6 +131,20 @@ def test_totals_are_of_one_process() -> None:
     (stage,) = pipeline(now, before).stages
 
     assert stage.rates["handled"] == 7 + 3 + 1
+
+
+def test_who_was_away_and_comes_back_has_not_done_all_of_it_now() -> None:
+    """What a process did before the first look that it is missing in nobody has seen."""
+    began = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    before = replace(look(0, seen("printer/1", "upper", handled=10), upper=99), at=began)
+    old = seen("printer/2", "upper", handled=5_000_000, since=began - timedelta(days=3))
+    new = seen("printer/3", "upper", handled=40, since=began + timedelta(seconds=2))
+
+    (stage,) = pipeline(
+        look(10, seen("printer/1", "upper", handled=20), old, new, upper=99), before
+    ).stages
+
+    assert stage.rates["handled"] == 5
 
 
 def test_a_handlers_time_is_that_of_late() -> None:
