@@ -217,6 +217,12 @@ class ControlClient:
             f"cannot delete {queue!r}", lambda to, tell: to.delete(queue, partial(tell, None))
         )
 
+    def lock(self, queue: str) -> None:
+        """Make a queue that nobody else can declare while this client lives. Raises as `count`."""
+        self._ask(
+            f"cannot take {queue!r}", lambda to, tell: to.declare_lock(queue, partial(tell, None))
+        )
+
     def _ask(self, trouble: str, ask: Callable[[Channel, Answer], None]) -> Count | None:
         """Have `ask` ask on a channel of its own; return the answer, or None for not found."""
         question = _Question(self._hearing, trouble, ask)  # an alarm blocks the one that publishes
