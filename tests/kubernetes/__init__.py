@@ -8,5 +8,5 @@ Images are built here. Where the cluster's nodes do not share this machine's eng
 KUBERNETES_LOAD is a command that brings them there, with their names in place of {}: `kind load
 docker-image {}`, say, or `minikube image load {}`. KUBERNETES_KILL and KUBERNETES_START are
 commands by which one of the nodes fails and comes back, with its name in place of {}: `docker kill
-{}`, say, and `docker start {}`; without them that is left out.
+{}`, say, and `docker start {}`; without them no node is drained, nor fails.
 """

@@ -37,14 +37,13 @@ patches:
         path: /spec/template/spec/containers/0/resources/requests
         value: {{ cpu: 100m }}
 """
-#: Kubernetes before 1.21 knows them under another name.
-_WITHOUT_BUDGETS = """\
+#: Kubernetes before 1.21 knows them by another version.
+_FORMER_BUDGETS = """\
   - target: { kind: PodDisruptionBudget }
     patch: |-
-      $patch: delete
-      apiVersion: policy/v1
-      kind: PodDisruptionBudget
-      metadata: { name: any }
+      - op: replace
+        path: /apiVersion
+        value: policy/v1beta1
 """
 
 
@@ -97,6 +96,11 @@ class Cluster:
         """Wait until all pods are new, and ready."""
         self.kubectl("rollout", "status", kind, name, f"--timeout={PATIENCE_SECONDS:.0f}s")
 
+    def set_image(self, name: str) -> None:
+        """Give a Deployment, of whatever image it is, the one that there is."""
+        image = f"{self.name}-{name.replace('-', '_')}:{self.tag}"
+        self.kubectl("set", "image", f"deployment/{name}", f"stage={image}")
+
     # What becomes of it
 
     def pods(self, name: str) -> list[dict[str, Any]]:
@@ -108,6 +112,15 @@ class Cluster:
     def running(self, name: str) -> list[str]:
         """Return the pods in which something runs."""
         return [each["metadata"]["name"] for each in self.pods(name) if _is_running(each)]
+
+    def restarts(self, name: str) -> dict[str, int]:
+        """Return how often each pod of a Deployment has had to be started again."""
+        return {
+            each["metadata"]["name"]: sum(
+                status["restartCount"] for status in each["status"].get("containerStatuses", ())
+            )
+            for each in self.pods(name)
+        }
 
     def wait_pods(self, name: str, number: int) -> None:
         """Wait until there are so many, each of which is ready."""
@@ -158,6 +171,21 @@ class Cluster:
         """Return the nodes on which the pods of a Deployment or a StatefulSet are ready."""
         return {each["spec"]["nodeName"] for each in self.pods(name) if _is_ready(each)}
 
+    def elsewhere(self, name: str, node: str) -> list[str]:
+        """Return the pods of a Deployment that are ready on other nodes than this one."""
+        ready = [each for each in self.pods(name) if _is_ready(each)]
+        return [each["metadata"]["name"] for each in ready if each["spec"]["nodeName"] != node]
+
+    def drain(self, node: str) -> None:
+        """Have all pods leave a node, which gets none until `uncordon`."""
+        # Those of make publish, say, belong to nobody: hence --force.
+        options = ("--ignore-daemonsets", "--delete-emptydir-data", "--force")
+        self.kubectl("drain", node, *options, f"--timeout={PATIENCE_SECONDS:.0f}s")
+
+    def uncordon(self, node: str) -> None:
+        """Let pods come to it again."""
+        self.kubectl("uncordon", node)
+
     def kill(self, node: str) -> None:
         """Have a node fail."""
         _shell(os.environ["KUBERNETES_KILL"].replace("{}", node))
@@ -178,13 +206,8 @@ class Cluster:
 
     def wait_elsewhere(self, name: str, number: int, node: str) -> None:
         """Wait until so many pods are ready on other nodes; those of this one may stay listed."""
-
-        def are_elsewhere() -> bool:
-            ready = [each for each in self.pods(name) if _is_ready(each)]
-            return len([each for each in ready if each["spec"]["nodeName"] != node]) == number
-
         wait_until(
-            are_elsewhere,
+            lambda: len(self.elsewhere(name, node)) == number,
             PATIENCE_SECONDS,
             lambda: self.kubectl("get", "pods", "-o", "wide"),
             pause_seconds=_PAUSE_SECONDS,
@@ -198,7 +221,7 @@ class Cluster:
         overlay = self._folder / "deploy/kubernetes/test/kustomization.yaml"
         overlay.parent.mkdir()
         known = self._pipeline.run("kubectl", "api-versions").stdout.split()
-        budgets = "" if "policy/v1" in known else _WITHOUT_BUDGETS
+        budgets = "" if "policy/v1" in known else _FORMER_BUDGETS
         overlay.write_text(_OVERLAY.format(prefetch=self.PREFETCH) + budgets)
 
     def secure(self, *arguments: str) -> None:
