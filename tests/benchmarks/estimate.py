@@ -2,7 +2,7 @@
 
 It goes by CPU alone, as `make bench` has measured it on its machine (results/results.json): what a
 message of 16 B or 1 KiB costs a stage and one broker. What several copies cost, `--copies-cost`
-says: the CPU of all brokers, by that of one.
+says: the CPU of all brokers, by that of one; `tests.benchmarks.copies` measures it.
 """
 
 import argparse
