@@ -137,6 +137,19 @@ def test_a_login_in_files_is_read_anew(secrets: Path, monkeypatch: pytest.Monkey
     assert by_code.renewed().endpoints == [login("you", "code")]
 
 
+def test_another_user_is_not_replaced_by_files(secrets: Path) -> None:
+    """Whoever reads a dead letter does so as themselves, wherever the addresses are from."""
+    (secrets / "rabbitmq_password").write_text("ours")
+    (secrets / "rabbitmq_url").write_text("amqps://we:ours@broker/shop")
+    settings = Settings.load()
+
+    theirs = settings.as_user("ada", "hers").renewed()
+
+    assert theirs.endpoints == [Endpoint("broker", 5671, "shop", "ada", "hers", tls=True)]
+    assert settings.endpoints[0].username == "we"
+    assert "hers" not in repr(theirs)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

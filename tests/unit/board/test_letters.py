@@ -202,6 +202,21 @@ def test_all_are_those_that_were_seen(monkeypatch: pytest.MonkeyPatch, later: li
     assert left == [each.id for each in came]
 
 
+def test_what_came_since_does_not_take_the_place_of_what_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody has taken two of five, and two others have come."""
+    seen = [_letter(number) for number in range(5)]
+
+    said, ok, left = _purged(
+        monkeypatch, _Letters(*seen[2:], _letter(5), _letter(6)), _all_of(seen)
+    )
+
+    assert said == "deleted 3 dead letters; 2 were not found: not there any more"
+    assert not ok
+    assert left == ["id-5", "id-6"]
+
+
 def test_one_that_was_chosen_takes_no_other_of_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id may come again; when it was given up tells them apart, and how many were chosen."""
     twins = [
