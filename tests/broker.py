@@ -14,7 +14,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pika
-from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 from testcontainers.core.container import DockerContainer
 
@@ -66,6 +66,7 @@ class Operator:
         self.host = "127.0.0.1"
         self.port = port
         self.management_url = f"http://{self.host}:{management_port}"
+        self._counting: dict[str, BlockingConnection] = {}  # by virtual host: see `_count`
         self.environment = {
             "RABBITMQ_HOST": self.host,
             "RABBITMQ_PORT": str(self.port),
@@ -139,6 +140,7 @@ class Operator:
 
     def delete_vhost(self, vhost: str) -> None:
         """Remove a virtual host with all that is in it."""
+        self._counting.pop(vhost, None)
         self.api("DELETE", f"vhosts/{vhost}")
 
     def add_user(self, name: str, password: str, *, write: str = ".*", tags: str = "") -> None:
@@ -241,10 +243,22 @@ class Operator:
         return self._count(queue, vhost)[1]
 
     def _count(self, queue: str, vhost: str) -> tuple[int, int]:
-        with suppress(ChannelClosedByBroker), self.channel(vhost) as channel:
-            counted = channel.queue_declare(queue, passive=True).method
-            return int(counted.message_count), int(counted.consumer_count)
-        return 0, 0
+        """Count on a connection that is kept: tests ask again and again, until they see it."""
+        kept = self._counting.pop(vhost, None)  # out of reach of other threads
+        if kept is not None:
+            with suppress(AMQPError, OSError):  # it may have ended since
+                return self._counted(kept, queue, vhost)
+        return self._counted(self._connect(vhost), queue, vhost)
+
+    def _counted(self, connection: BlockingConnection, queue: str, vhost: str) -> tuple[int, int]:
+        counted = 0, 0
+        with suppress(ChannelClosedByBroker):  # there is no such queue
+            channel = connection.channel()
+            method = channel.queue_declare(queue, passive=True).method
+            counted = int(method.message_count), int(method.consumer_count)
+            channel.close()
+        self._counting[vhost] = connection
+        return counted
 
     def declare(self, queue: str, vhost: str = "/", queue_type: QueueType = "quorum") -> str:
         """Make the edge of a work queue, as a stage does; return its name."""
@@ -254,7 +268,11 @@ class Operator:
     def declare_edge(self, edge: Edge, vhost: str = "/") -> None:
         """Make an edge, as a stage that consumes it does."""
         with self.channel(vhost) as channel:
-            declare(cast("pika.channel.Channel", channel), edge.for_consuming())
+            self._declare_edge(channel, edge)
+
+    @staticmethod
+    def _declare_edge(channel: BlockingChannel, edge: Edge) -> None:
+        declare(cast("pika.channel.Channel", channel), edge.for_consuming())
 
     def declare_direct(self, name: str, key: str) -> None:
         """Make a direct exchange and a queue of the same name, bound with one key."""
@@ -272,6 +290,13 @@ class Operator:
         """Delete a queue with all that is in it."""
         with self.channel(vhost) as channel:
             channel.queue_delete(queue)
+
+    def delete_queues(self, part: str) -> None:
+        """Delete all queues with this in their names."""
+        if names := [queue for queue in self.queues() if part in queue]:
+            with self.channel() as channel:
+                for name in names:
+                    channel.queue_delete(name)
 
     def put(
         self,
@@ -291,8 +316,8 @@ class Operator:
             queue_type: what it is.
             given: properties of all messages, such as correlation_id.
         """
-        self.declare(queue, vhost, queue_type)
         with self.channel(vhost) as channel:
+            self._declare_edge(channel, Edge(queue, type=queue_type))
             # Without confirms, but the channel is closed in order, which comes after all of it.
             for index, text in enumerate(texts):
                 properties = {"delivery_mode": 2, "message_id": f"{queue}-{index}", **given}
@@ -366,6 +391,14 @@ class Operator:
     @contextmanager
     def channel(self, vhost: str = "/") -> Iterator[BlockingChannel]:
         """Open a channel on a connection of its own: pika's blocking one, not the library's."""
+        connection = self._connect(vhost)
+        try:
+            yield connection.channel()
+        finally:
+            if connection.is_open:
+                connection.close()
+
+    def _connect(self, vhost: str) -> BlockingConnection:
         parameters = pika.ConnectionParameters(
             self.host,
             self.port,
@@ -375,12 +408,7 @@ class Operator:
             stack_timeout=5,
             blocked_connection_timeout=60,
         )
-        connection = pika.BlockingConnection(parameters)
-        try:
-            yield connection.channel()
-        finally:
-            if connection.is_open:
-                connection.close()
+        return BlockingConnection(parameters)
 
 
 class Broker(Operator):

@@ -70,9 +70,7 @@ def unique(broker: "Broker") -> Iterator[Unique]:
         return f"{prefix}-{suffix}"
 
     yield name
-    for queue in broker.queues():
-        if suffix in queue:
-            broker.delete_queue(queue)
+    broker.delete_queues(suffix)
 
 
 @pytest.fixture

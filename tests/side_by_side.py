@@ -24,6 +24,9 @@ _nodes: dict[int, Any] = {}
 #: Files of end-to-end tests that share a pipeline; the tests of any other share one of the file's.
 _TOGETHER = {"test_images.py": "what is shipped", "test_readme.py": "what is shipped"}
 
+#: Other files whose tests share what takes long to make: a broker with TLS only, a wheel.
+_SHARING = {"test_distribution.py", "test_tls.py"}
+
 
 def group(nodeid: str) -> str:
     """Name the group of a test: what shares more than a broker, which takes long to set up.
@@ -35,7 +38,9 @@ def group(nodeid: str) -> str:
     _, folder, *_, file = path.split("/")
     if folder in {"unit", "faults", "secured"}:
         return folder
-    return _TOGETHER.get(file, path) if folder == "e2e" else nodeid
+    if folder == "e2e":
+        return _TOGETHER.get(file, path)
+    return path if file in _SHARING else nodeid
 
 
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]

@@ -81,13 +81,15 @@ def test_a_program_elsewhere_publishes(
 ) -> None:
     """Installed with what it depends on, it publishes to a real broker, and can be operated."""
     queue = unique("elsewhere")
-    venv.create(tmp_path / "environment", with_pip=True)
+    venv.create(tmp_path / "environment")  # without a pip of its own, which takes seconds
     python = tmp_path / "environment/bin/python"
 
     _run(
-        python,
+        sys.executable,
         "-m",
         "pip",
+        "--python",
+        python,
         "install",
         "--quiet",
         "--disable-pip-version-check",

@@ -25,7 +25,7 @@ LARGE = 40
 
 def handled(broker: Broker, queue: str, count: int) -> list[dict[str, Any]]:
     """Return what was written of each message, in the order of the numbers."""
-    outputs = [json.loads(output.text) for output in broker.take(queue, count, 60)]
+    outputs = [json.loads(output.text) for output in broker.take(queue, count, 150)]
     return sorted(outputs, key=lambda output: int(output["number"]))
 
 
@@ -99,7 +99,7 @@ def test_what_goes_back_keeps_its_place(broker: Broker, unique: Unique, start: S
     broker.put(unique("in"), [f"{number} {pace}".strip() for number, pace in enumerate(paces)])
     start(*PACED, REPLICA="first", INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
 
-    outputs = [json.loads(output.text) for output in broker.take(unique("out"), len(paces), 60)]
+    outputs = [json.loads(output.text) for output in broker.take(unique("out"), len(paces), 150)]
 
     assert [output["number"] for output in outputs] == list(range(len(paces)))
     assert any(output["delivered_before"] for output in outputs)
@@ -116,7 +116,7 @@ def test_large_messages_behind_small_ones_are_held_in_bounded_memory(
         *RELAY, RABBITMQ_HEARTBEAT=60, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out")
     )
 
-    outputs = [output.text[:6] for output in broker.take(unique("out"), FAST + LARGE, 60)]
+    outputs = [output.text[:6] for output in broker.take(unique("out"), FAST + LARGE, 150)]
 
     assert outputs == [*numbers, *large]
     assert worker.peak_mebibytes < 80  # of which the interpreter takes 47
@@ -131,6 +131,6 @@ def test_messages_of_any_size_keep_their_place(
     broker.put(unique("in"), texts)
     start(*RELAY, RABBITMQ_HEARTBEAT=60, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
 
-    outputs = [output.text[:6] for output in broker.take(unique("out"), len(texts), 60)]
+    outputs = [output.text[:6] for output in broker.take(unique("out"), len(texts), 150)]
 
     assert outputs == [text[:6] for text in texts]

@@ -35,14 +35,14 @@ class Slow(Consumer):
 def test_messages_returned_unstarted_use_up_no_delivery_limit(
     broker: Broker, unique: Unique
 ) -> None:
-    """25 replicas in turn hold 300 messages and halt: none is dead, none counts as failed.
+    """22 replicas in turn hold 300 messages and halt: none is dead, none counts as failed.
 
     The delivery limit of a quorum queue is 20: if a return counted, most would be dead letters.
     """
     queue = unique("in")
     broker.put(queue, [str(number) for number in range(300)])
     handled = 0
-    for _ in range(25):
+    for _ in range(22):
         stage = Slow(unique("replica"), queue, prefetch=300, **broker.settings)
         with Running(stage):
             wait_until(lambda: stage.handled, 20, "it handles a message")  # noqa: B023

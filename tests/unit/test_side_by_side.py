@@ -43,13 +43,14 @@ def test_it_lasts(thing: Path, number: int) -> None:
 """
 
 
-def test_what_shares_a_pipeline_or_a_network_stays_together() -> None:
+def test_what_shares_a_pipeline_a_network_or_a_broker_stays_together() -> None:
     """The tests of a file, or of a folder; all others are on their own."""
     together = [
         ["tests/unit/test_a.py::test_x", "tests/unit/runtime/test_b.py::test_y[1::2]"],
         ["tests/faults/test_a.py::test_x", "tests/faults/test_b.py::test_y"],
         ["tests/e2e/test_a.py::test_x", "tests/e2e/test_a.py::test_y[a/b]"],
         ["tests/e2e/test_b.py::test_x"],
+        ["tests/integration/test_tls.py::test_x", "tests/integration/test_tls.py::test_y"],
         ["tests/integration/test_a.py::test_x"],
         ["tests/integration/test_a.py::test_y"],
     ]
