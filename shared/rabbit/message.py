@@ -61,7 +61,7 @@ COUNTED_HEADERS = frozenset({"x-delivery-count", "x-acquired-count"})
 #: The broker sends a message to these routing keys, too (sender-selected distribution), and we keep
 #: here what a message that waits cannot have: neither is for what is made of it.
 NOT_HANDED_ON = ADDED_HEADERS | {"CC", "BCC", "x-original-expiration", "x-original-user-id"}
-_OTHERS_BEGIN = bytes({ord(name[0]) for name in NOT_HANDED_ON})
+_NOT_HANDED_ON_INITIALS = bytes({ord(name[0]) for name in NOT_HANDED_ON})
 
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
@@ -163,7 +163,7 @@ class Message:
         if origin is None:
             origin = split_sent(self.properties) or self._foreign_origin()
             if origin[2]:
-                origin = self._without_others(*origin)
+                origin = self._handed_on(*origin)
             self._origin = origin
         return origin
 
@@ -176,11 +176,11 @@ class Message:
             raise _undecodable(error) from error
         return message_id.encode(), short_string(correlation_id), table, None
 
-    def _without_others(
+    def _handed_on(
         self, message_id: bytes, correlation_id: bytes, headers: bytes, begin: bytes | None
     ) -> Origin:
         """Leave out the headers that do not go on to every output."""
-        if is_simple(headers, _OTHERS_BEGIN):
+        if is_simple(headers, _NOT_HANDED_ON_INITIALS):
             return message_id, correlation_id, headers, begin
         _ = self.headers  # or raise
         kept = without_headers(headers, NOT_HANDED_ON.__contains__)

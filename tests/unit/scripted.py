@@ -232,7 +232,7 @@ class ScriptedChannel(Channel):
 
     def close_by_broker(self, code: int, text: str) -> None:
         """Be closed for a reason, and opened again when some time has passed."""
-        self._closed(code, text)
+        self._closed_by_broker(code, text)
 
     def deliver(self, *bodies: str, exchange: str = "in", key: str = "", in_vain: int = 0) -> None:
         """Bring messages whose ids are their texts.

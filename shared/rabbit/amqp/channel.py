@@ -134,7 +134,7 @@ class Channel:
     def open(self) -> None:
         """Open it (channel.open); its connection calls this whenever that is open."""
         if self.is_wanted:
-            self._connection.open_channel(self._opened, self._closed, self._listener)
+            self._connection.open_channel(self._opened, self._closed_by_broker, self._listener)
 
     def want(self) -> None:
         """Have it opened from now on."""
@@ -204,8 +204,12 @@ class Channel:
             self._connection.call_later_if_open(STABLE_SECONDS, lasted)
         self._listener.opened()
 
-    def _closed(self, code: int, text: str) -> None:
-        """Open another one, unless that is hopeless; say why in either case."""
+    def _closed_by_broker(self, code: int, text: str) -> None:
+        """Open another one, unless that is hopeless; say why in either case.
+
+        A listener that asks for something once, such as a `QueueBrowser` or a look of control's,
+        takes the answer by itself (`closed_by_broker`): then that is all.
+        """
         self.lost()
         if self._listener.closed_by_broker(code, text):
             return

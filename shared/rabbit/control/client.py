@@ -238,7 +238,7 @@ class ControlClient:
     def _turn(self) -> None:
         # What is not taken is not acked: no more comes than is asked for, whoever sends it.
         for delivery in self._replies.take_arrived() if len(self._heard) < MOST_HEARD else ():
-            self._replies.may_ack(delivery)
+            self._replies.allow_ack(delivery)
             try:
                 report = Report.model_validate_json(bounded(delivery.body))
                 if self._users_are_stages:

@@ -240,7 +240,7 @@ class QueueBrowser(ChannelListener):
         """Take a message out of the queue (basic.ack)."""
         self._has_acked = True
         self._undecided -= 1
-        self._held[delivery.generation].unacked.may_ack(delivery.tag)
+        self._held[delivery.generation].unacked.allow_ack(delivery.tag)
         self._moved_at = monotonic()
 
     def enough(self) -> None:

@@ -6,10 +6,10 @@
     confirm     output_confirmed  once for each output; with the last one the delivery may be acked
     ack         send_due          what may be acked is, and nothing else
 
-Above it is `Dispatcher.turn` (runtime/dispatcher.py), which calls these in that order. Nothing is
-below it but the channel that it sends on: it is pure, so that any interleaving can be tried in no
-time. The rule stands in `UnackedDeliveries.confirmed`, by delivery tag; that a tag is one of the
-present channel, `DeliveryBook` sees to.
+Above it is `Dispatcher.turn` (runtime/dispatcher.py), which calls these in that order. The rule
+stands in `UnackedDeliveries.confirmed`, by delivery tag; that is pure, so that any interleaving can
+be tried in no time. That a tag is one of the present channel `DeliveryBook` sees to, which also
+sends: nothing is below it but that channel.
 """
 
 from bisect import bisect_left
@@ -82,7 +82,7 @@ class UnackedDeliveries:
             outputs: how many its work has written; without any, it may be acked at once.
         """
         if not outputs:
-            self.may_ack(tag)
+            self.allow_ack(tag)
         elif tag in self and tag not in self._expected:
             self._expected[tag] = outputs
         else:
@@ -92,23 +92,23 @@ class UnackedDeliveries:
         """Note that an output of a delivery is confirmed; tell whether it was the last one.
 
         The rule: only with the last one the delivery may be acked. Had we acked it before, and the
-        broker lost an output, the message would be gone. A confirm that comes after `withdraw` or
-        `requeue` counts for nothing: there the input comes again, or goes elsewhere, with all its
-        outputs.
+        broker lost an output, the message would be gone. A confirm that comes after `requeue` or
+        `expect_no_more` counts for nothing: there the input comes again, or goes elsewhere, with
+        all its outputs.
         """
         left = self._expected.get(tag, 0) - 1
         if left > 0:
             self._expected[tag] = left
         elif left == 0:
             del self._expected[tag]
-            self.may_ack(tag)
+            self.allow_ack(tag)
         return left == 0
 
-    def withdraw(self, tag: int) -> bool:
+    def expect_no_more(self, tag: int) -> bool:
         """Expect no more outputs of a delivery, which stays open; tell whether some were."""
         return self._expected.pop(tag, None) is not None
 
-    def may_ack(self, tag: int) -> None:
+    def allow_ack(self, tag: int) -> None:
         """Note that a delivery may be acked; KeyError unless it is open and nothing is expected."""
         if tag in self._to_requeue or tag in self._expected:
             raise KeyError(tag)
@@ -123,7 +123,7 @@ class UnackedDeliveries:
         if tag in self._to_requeue:
             raise KeyError(tag)
         del self._open[tag]
-        self.withdraw(tag)
+        self.expect_no_more(tag)
 
     def requeue(self, tag: int) -> None:
         """Note that a delivery is to be requeued. Raises KeyError unless it is open."""
@@ -131,7 +131,7 @@ class UnackedDeliveries:
             raise KeyError(tag)
         self._open[tag] = 0  # nobody holds it any more
         self._to_requeue.add(tag)
-        self.withdraw(tag)
+        self.expect_no_more(tag)
 
     def requeue_all(self) -> int:
         """Note that every open delivery is to be requeued; say how many these are."""
@@ -240,7 +240,7 @@ class DeliveryBook(Generic[D]):
             return False
         return True
 
-    def may_ack(self, delivery: D) -> bool:
+    def allow_ack(self, delivery: D) -> bool:
         """Note that a delivery may be acked, for nothing is expected; tell whether it was open."""
         return self.expect(delivery, 0)
 
@@ -248,9 +248,9 @@ class DeliveryBook(Generic[D]):
         """Note that an output is confirmed; tell whether the delivery may be acked by that."""
         return delivery.generation == self.generation and self._unacked.confirmed(delivery.tag)
 
-    def withdraw(self, delivery: D) -> bool:
+    def expect_no_more(self, delivery: D) -> bool:
         """Expect no more outputs of a delivery, which stays unacked; tell whether some were."""
-        return self.is_current(delivery) and self._unacked.withdraw(delivery.tag)
+        return self.is_current(delivery) and self._unacked.expect_no_more(delivery.tag)
 
     def send_due(self, channel: AckChannel, now: float, *, acks_at_once: bool) -> float:
         """Send the acks and nacks that are due: basic.ack for what may be acked, and nothing else.

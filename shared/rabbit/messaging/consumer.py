@@ -1,8 +1,9 @@
 """One queue consumed: deliveries in, acks out, and as many held in advance as the prefetch says.
 
-What may be acked, and the acks themselves, are the book's (messaging/book.py), on which this
-stands; how many to hold says the prefetch (messaging/prefetch.py). Here is the consumer that the
-broker has of us: registered, cancelled for another prefetch or a pause, lost and set up again.
+What may be acked, and the acks themselves, are the book's (messaging/book.py), which this inherits:
+`expect`, `output_confirmed`, `allow_ack`, `is_current` and `send_due` stand there. How many to hold
+says the prefetch (messaging/prefetch.py). Here is the consumer that the broker has of us:
+registered, cancelled for another prefetch or a pause, lost and set up again.
 """
 
 from collections.abc import Callable, Iterator
@@ -93,7 +94,8 @@ _READY = {
 class QueueConsumer(DeliveryBook[Delivery], ChannelListener):
     """Consumes one edge on a channel of its own, and sets it up again whenever it is lost.
 
-    What was delivered is settled by the book that this is, and in no other way: see `DeliveryBook`.
+    What was delivered is acked and requeued by the book that this is, see `DeliveryBook`; what is
+    rejected, at once.
     A `Dispatcher` is above it, or a `CallbackConsumer`; below it is the `Channel`.
 
     Attributes:
@@ -279,7 +281,7 @@ class QueueConsumer(DeliveryBook[Delivery], ChannelListener):
         """
         if self._state not in _STOPPING:
             self._requeue_unstarted()
-            self._send_settlements(all_acks=True)
+            self._settle(all_acks=True)
             self._channel.replace(explain_cancel(self.edge.queue))
 
     def lost(self) -> None:
@@ -330,11 +332,11 @@ class QueueConsumer(DeliveryBook[Delivery], ChannelListener):
         is_waiting = self._state is _State.WAITING_FOR_ROOM
         if is_waiting and (self._is_to_pause or self.prefetch.is_slow):
             self._shed()
-        self._send_settlements()
+        self._settle()
         if is_waiting:
             self._consume_when_room()
 
-    def _send_settlements(self, *, all_acks: bool = False) -> None:
+    def _settle(self, *, all_acks: bool = False) -> None:
         unacked = self._unacked
         if not (unacked.to_ack or unacked.to_requeue) or not self._channel.is_open:
             return
@@ -465,7 +467,7 @@ class QueueConsumer(DeliveryBook[Delivery], ChannelListener):
 
     def close(self) -> Iterator[None]:
         """Close the channel, once the broker has taken the acks and nacks: a step task."""
-        self._send_settlements()
+        self._settle()
         yield from self._until_taken()
         self._channel.close()
         while not self.is_closed:

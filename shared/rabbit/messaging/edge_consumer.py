@@ -58,13 +58,13 @@ class EdgeConsumer(Protocol):
     def expect(self, delivery: Any, outputs: int) -> bool:  # noqa: ANN401
         """Note that `work` is done: ack after so many confirms; False if it was not current."""
 
-    def may_ack(self, delivery: Any) -> bool:  # noqa: ANN401
+    def allow_ack(self, delivery: Any) -> bool:  # noqa: ANN401
         """Note that nothing is expected, so it may be acked; False if it was not current."""
 
     def output_confirmed(self, delivery: Any) -> bool:  # noqa: ANN401
         """Note that an output is confirmed; True: it was the last, the delivery may be acked."""
 
-    def withdraw(self, delivery: Any) -> bool:  # noqa: ANN401
+    def expect_no_more(self, delivery: Any) -> bool:  # noqa: ANN401
         """Expect no more outputs, and stay unacked; tell whether some were expected."""
 
     def requeue(self, delivery: Any) -> None:  # noqa: ANN401

@@ -56,7 +56,7 @@ class Failures:
             connection,
             consumer.edge,
             log,
-            on_confirmed=self._ack,
+            on_confirmed=self._confirmed,
             on_nacked=self._nacked,
             on_failed=on_failed,
             is_void=lambda delivery: not consumer.is_current(delivery),
@@ -88,10 +88,10 @@ class Failures:
         else:
             self.publisher.send([decided.output], delivery)
 
-    def _ack(self, deliveries: list[Delivery]) -> None:
+    def _confirmed(self, deliveries: list[Delivery]) -> None:
         """Ack what a queue has now, with the flush of this turn; what is void comes again."""
         for delivery in deliveries:
-            self._consumer.may_ack(delivery)
+            self._consumer.allow_ack(delivery)
 
     def _nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
         """Publish a failed message again while it is ours: it is not lost either.

@@ -257,7 +257,7 @@ class HeldDeliveries(DeliveryBook[KeyedDelivery]):
     def let_go(self, delivery: KeyedDelivery) -> None:
         """Do no more about a delivery that was started: it comes again with the channel."""
         if self.is_current(delivery) and delivery in self.started:
-            self._unacked.withdraw(delivery.tag)
+            self._unacked.expect_no_more(delivery.tag)
             self.started.discard(delivery)
             self._keep(-1, -len(delivery.body))
             self.is_given_away = True

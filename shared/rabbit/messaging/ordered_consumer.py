@@ -190,11 +190,11 @@ class OrderedConsumer:
         self._changed.add(partition)
         return partition.held.output_confirmed(delivery)
 
-    def withdraw(self, delivery: KeyedDelivery) -> bool:
+    def expect_no_more(self, delivery: KeyedDelivery) -> bool:
         """Expect no more outputs of a delivery; tell whether some were."""
-        return self._partitions[delivery.partition].held.withdraw(delivery)
+        return self._partitions[delivery.partition].held.expect_no_more(delivery)
 
-    def may_ack(self, delivery: KeyedDelivery) -> bool:
+    def allow_ack(self, delivery: KeyedDelivery) -> bool:
         """Ack a delivery with the next flush; return False when it is not current any more."""
         return self.expect(delivery, 0)
 

@@ -52,6 +52,8 @@ _FIRST = 1.25
 class Prefetch(Protocol):
     """What decides how many messages a `QueueConsumer` holds: see `AutoPrefetch` for the words.
 
+    One that changes nothing once it has begun is `FixedPrefetch`, to begin with.
+
     The dispatcher tells it what handlers do: `handled`, `running`. The consumer tells it what goes
     back and comes again: `surplus`, `returned`, `came`, `careful`; and it asks the rest.
 
@@ -66,7 +68,7 @@ class Prefetch(Protocol):
 
     @property
     def most_bytes(self) -> int:
-        """How many bytes of bodies to hold at most, and the message beyond which they are that."""
+        """How many bytes of bodies to hold at most; the message that exceeds it is kept still."""
 
     def handled(self, seconds: float, messages: int = 1, size: int = 0) -> None:
         """Note what was handled."""
@@ -87,10 +89,10 @@ class Prefetch(Protocol):
         """Note which of what has come was delivered before, while something is `due`."""
 
     def fits(self, held: int) -> bool:
-        """Tell whether there is room beside so many."""
+        """Tell whether there is room beside so many; of none there has to be, or nothing comes."""
 
     def wanted(self) -> int:
-        """Return how many messages to hold now."""
+        """Return how many messages to hold now, 1 to 65535; it is asked in each turn."""
 
 
 class FixedPrefetch:
@@ -125,8 +127,8 @@ class AutoPrefetch:
     Attributes:
         depth: how many messages to hold, as of the last call of `wanted`.
         is_slow: whether handlers take so long now that others had better have what waits.
-        most_bytes: how many bytes of bodies to hold at most, and the message beyond which they are
-            that.
+        most_bytes: how many bytes of bodies to hold at most; the message that exceeds it is kept
+            still.
         due: how many messages went back and have not come again, as far as is known.
     """
 

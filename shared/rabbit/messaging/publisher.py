@@ -30,7 +30,8 @@ from rabbit.topology import Declaration, Edge
 
 Owner = TypeVar("Owner")
 
-#: The most publishes that await their confirm at a time; pika's write buffer has no bound.
+#: The most publishes that await their confirm at a time: what the socket does not take, waits in
+#: memory, in `Wire` and `Transport`, without another bound.
 WINDOW = 2000
 
 #: Pause before what was nacked is published again; it doubles from first to last.
@@ -202,14 +203,15 @@ class Publisher(ChannelListener, Generic[Owner]):
             parts += frames.content(channel, output.properties, output.body, frame_max)
         if too_large:
             publications = [each for each in publications if each not in too_large]
-        self._unconfirmed.send(publications)
+        self._unconfirmed.note(publications)
         self._channel.send(parts)
         if publications:
             self.confirm_times.published(self._unconfirmed.last)
         for publication in too_large:
-            self._on_nacked(publication, self._too_much_beside(publication[0], most))
+            self._on_nacked(publication, self._headers_too_large(publication[0], most))
 
-    def _too_much_beside(self, output: Output, most: int) -> TooLargeError:
+    def _headers_too_large(self, output: Output, most: int) -> TooLargeError:
+        """Say that its properties do not fit into a frame, whose size was agreed upon."""
         return TooLargeError(
             f"headers of {len(output.properties)} bytes for {output.exchange or self.edge.name!r}: "
             f"the broker takes up to {most}, for they have to fit in a frame; make them smaller, "
@@ -277,7 +279,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         if self._returned:
             publications = self._confirm_with_returns(tag, multiple=multiple)
         else:
-            publications = self._unconfirmed.confirm(tag, multiple=multiple)
+            publications = self._unconfirmed.take(tag, multiple=multiple)
         if publications:
             if self._pause and not self._nacked:
                 self._pause = 0.0
@@ -296,7 +298,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         comes twice, with the same id, where otherwise one that no queue has would be lost.
         """
         numbers = self._unconfirmed.numbers(tag, multiple=multiple)
-        publications = self._unconfirmed.confirm(tag, multiple=multiple)
+        publications = self._unconfirmed.take(tag, multiple=multiple)
         taken = []
         for number, publication in zip(numbers, publications, strict=True):
             output = publication[0]
@@ -314,7 +316,7 @@ class Publisher(ChannelListener, Generic[Owner]):
     def nacked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.nack: no queue has it."""
         self.confirm_times.confirmed(tag)
-        for publication in self._unconfirmed.confirm(tag, multiple=multiple):
+        for publication in self._unconfirmed.take(tag, multiple=multiple):
             name = publication[0].exchange or self.edge.name
             why = f"{name!r} refuses messages: is its queue full or not available?"
             self._on_nacked(publication, RefusedError(why))

@@ -36,7 +36,7 @@ class UnconfirmedPublishes(Generic[T]):
         """The lowest sequence number that awaits a confirm; none does: the next one."""
         return next(iter(self._unconfirmed), self._next)
 
-    def send(self, outputs: Sequence[T]) -> None:
+    def note(self, outputs: Sequence[T]) -> None:
         """Note publishes, in their order."""
         begin, self._next = self._next, self._next + len(outputs)
         self._unconfirmed.update(zip(range(begin, self._next), outputs, strict=True))
@@ -46,11 +46,11 @@ class UnconfirmedPublishes(Generic[T]):
         self._unconfirmed.clear()
 
     def numbers(self, sequence: int, *, multiple: bool) -> list[int]:
-        """Return the sequence numbers of what `confirm` would take out, oldest first."""
+        """Return the sequence numbers of what `take` would take out, oldest first."""
         first = self.oldest if multiple else sequence
         return [each for each in range(first, sequence + 1) if each in self._unconfirmed]
 
-    def confirm(self, sequence: int, *, multiple: bool) -> list[T]:
+    def take(self, sequence: int, *, multiple: bool) -> list[T]:
         """Take out what a basic.ack or basic.nack of the broker is about, oldest first."""
         if not multiple:
             output = self._unconfirmed.pop(sequence, None)

@@ -131,7 +131,7 @@ class CallbackConsumer:
 
     def ack(self, method: Received) -> None:
         """Take a message out of its queue (basic.ack)."""
-        self._settle(method, "acked", self._consumer.may_ack)
+        self._settle(method, "acked", self._consumer.allow_ack)
 
     def nack(self, method: Received, *, requeue: bool) -> None:
         """Requeue a message, which is no failure, or have the broker dead-letter it."""
@@ -154,7 +154,7 @@ class CallbackConsumer:
             self._log.warning(
                 "message failed", message_id=delivery.id, next="dropped", reason=describe(error)
             )
-            self._loop_thread.call(self._consumer.may_ack, delivery)
+            self._loop_thread.call(self._consumer.allow_ack, delivery)
 
     def leave(self) -> Iterator[None]:
         """Stop consuming, requeue what is not acked, disconnect: a step task."""

@@ -1,5 +1,12 @@
 """A message's way through a replica: deliver → work → publish → confirm → ack.
 
+    deliver   QueueConsumer.delivered             notes it as unacked; the book holds it
+    work      Handlers.submit, take_results       in a thread, or on an event loop
+    publish   Dispatcher._publish                 expects so many confirms; Publisher.put, pump
+    confirm   Publisher.acked                     → _outputs_confirmed → turn
+                                                  → DeliveryBook.output_confirmed: the rule
+    ack       QueueConsumer.send_settlements      → DeliveryBook.send_due → Channel.ack
+
 Above is the `Replica` (runtime/replica.py), whose loop calls `Dispatcher.turn`. Below are whoever
 has a part in it: the consumer (messaging/consumer.py) with its book, which has the rule of the ack
 (messaging/book.py); the handlers (runtime/handler_threads.py); the publisher
@@ -72,6 +79,7 @@ class Dispatcher(Runner):
         self._loop = loop = connections.loop
         self._handler = handler
         self._log = log
+        # Both are overridden, and may use what stands above them.
         self._prefetch = self._chosen_prefetch(settings)
         self._consumer = self._make_consumer(connections.consuming, edge, retry_policy.who)
         self._handler_timeout = settings.handler_timeout
@@ -195,12 +203,12 @@ class Dispatcher(Runner):
         """Publish what a call has written; without anything, its message is acked."""
         delivery, outputs = call.message, call.outputs
         if not outputs:
-            if self._consumer.may_ack(delivery):
+            if self._consumer.allow_ack(delivery):
                 self.handled += 1
         elif self._publisher is None:
             error = RuntimeError("an output was written, and no edge takes it")
             self._message_failed(delivery, error)
-        elif self._consumer.expect(delivery, len(outputs)):  # else both come again
+        elif self._consumer.expect(delivery, len(outputs)):  # else it comes again, with them
             # Not before `expect`: what is too large is nacked at once, see `_output_nacked`.
             self._publisher.put(outputs, delivery)
 
@@ -211,7 +219,11 @@ class Dispatcher(Runner):
             self._failures.send(delivery, error)
 
     def _outputs_confirmed(self, owners: list[Delivery]) -> None:
-        """Note whose outputs a queue has, once for each output; `turn` counts them off."""
+        """Note whose outputs a queue has, once for each output; `turn` counts them off.
+
+        There, since it is where `handled` is counted and the ack is to be seen. What has failed is
+        not counted off: `Failures` allows its ack by itself.
+        """
         self._newly_confirmed += owners
 
     def _output_nacked(self, publication: Publication[Delivery], error: PublishError) -> None:
@@ -224,7 +236,9 @@ class Dispatcher(Runner):
             return
         if not isinstance(error, TooLargeError):
             self._publisher.publish_again(publication, error)
-        elif self._consumer.withdraw(delivery):  # confirms of its other outputs do not ack it now
+        elif self._consumer.expect_no_more(
+            delivery
+        ):  # confirms of its other outputs do not ack it now
             self._publisher.discard(lambda owner: owner is delivery)
             self._message_failed(delivery, error)
 
@@ -244,6 +258,8 @@ class Dispatcher(Runner):
 
     def _look_again(self, *, has_progress: bool) -> None:
         """Have another turn soon, for results that were too quick to be announced.
+
+        A thread announces a quick one only if no other message waits for it: see `HandlerThreads`.
 
         If there was no progress since that was planned, then what runs now takes long, and will be
         announced: there is nothing to look for until then.

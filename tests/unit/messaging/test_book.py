@@ -57,7 +57,7 @@ class Guarantee(RuleBasedStateMachine):
 
     def publish(self, tag: int, outputs: int) -> None:
         """Send outputs on the publisher's channel."""
-        self.publishes.send(outputs * [tag])
+        self.publishes.note(outputs * [tag])
         for _ in range(outputs):
             self.last_sequence += 1
             self.sent[self.last_sequence] = tag
@@ -88,7 +88,7 @@ class Guarantee(RuleBasedStateMachine):
         sequence = list(self.sent)[pick % len(self.sent)]
         about = [each for each in self.sent if each <= sequence] if multiple else [sequence]
         tags = [self.sent.pop(each) for each in sorted(about)]
-        assert self.publishes.confirm(sequence, multiple=multiple) == tags
+        assert self.publishes.take(sequence, multiple=multiple) == tags
         for tag in tags:
             self.safe[tag] += 1
             is_last = tag in self.working and self.safe[tag] == self.written[tag]
@@ -102,7 +102,7 @@ class Guarantee(RuleBasedStateMachine):
         """Let the broker refuse any output: it is published again."""
         sequence = list(self.sent)[pick % len(self.sent)]
         tag = self.sent.pop(sequence)
-        assert self.publishes.confirm(sequence, multiple=False) == [tag]
+        assert self.publishes.take(sequence, multiple=False) == [tag]
         self.publish(tag, 1)
 
     @rule()
@@ -122,11 +122,11 @@ class Guarantee(RuleBasedStateMachine):
 
     @precondition(lambda self: self.working)
     @rule(pick=anything)
-    def withdraw(self, pick: int) -> None:
+    def expect_no_more(self, pick: int) -> None:
         """Find an output too large for ever: its input has failed. Late confirms may come."""
         tag = self.take(self.working, pick)
-        assert self.deliveries.withdraw(tag)
-        assert not self.deliveries.withdraw(tag)
+        assert self.deliveries.expect_no_more(tag)
+        assert not self.deliveries.expect_no_more(tag)
         self.failed.append(tag)
 
     @precondition(lambda self: self.failed)
@@ -135,7 +135,7 @@ class Guarantee(RuleBasedStateMachine):
         """Confirm a failed message where it waits for another attempt, or is kept."""
         tag = self.take(self.failed, pick)
         self.moved.add(tag)
-        self.deliveries.may_ack(tag)
+        self.deliveries.allow_ack(tag)
 
     @precondition(lambda self: self.open)
     @rule(pick=anything)
@@ -230,7 +230,7 @@ def test_a_slow_handler_holds_up_nobody() -> None:
     """What may be acked beyond an open delivery is acked one by one, without waiting for it."""
     deliveries = received(6)
     for tag in (1, 2, 4, 6):
-        deliveries.may_ack(tag)
+        deliveries.allow_ack(tag)
 
     assert list(deliveries.acks()) == [
         Settlement(2, multiple=True),
@@ -242,7 +242,7 @@ def test_a_slow_handler_holds_up_nobody() -> None:
 def test_what_is_requeued_leaves_at_once() -> None:
     """One nack for all of it, unless something below is still open."""
     deliveries = received(5)
-    deliveries.may_ack(1)
+    deliveries.allow_ack(1)
     assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
     assert deliveries.requeue_all() == 4
 
@@ -266,11 +266,11 @@ def test_what_is_requeued_above_an_open_one_leaves_in_portions() -> None:
     assert len(deliveries) == 3
 
 
-@pytest.mark.parametrize("end", [UnackedDeliveries.may_ack, UnackedDeliveries.requeue])
+@pytest.mark.parametrize("end", [UnackedDeliveries.allow_ack, UnackedDeliveries.requeue])
 def test_a_delivery_ends_once(end: Callable[[UnackedDeliveries, int], None]) -> None:
     """Whether it was acked or never came: to end it is an error in our own book-keeping."""
     deliveries = received(1)
-    deliveries.may_ack(1)
+    deliveries.allow_ack(1)
 
     for tag in (1, 2):
         with pytest.raises(KeyError):
@@ -281,7 +281,7 @@ def test_acks_are_yielded_once() -> None:
     """Nothing done means nothing to ack."""
     deliveries = UnackedDeliveries()
     deliveries.receive([1], [1])
-    deliveries.may_ack(1)
+    deliveries.allow_ack(1)
 
     assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
     assert list(deliveries.acks()) == []
@@ -299,15 +299,15 @@ def test_every_publish_is_confirmed_exactly_once(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 12))
     publishes: UnconfirmedPublishes[int] = UnconfirmedPublishes()
     first = data.draw(st.integers(0, count))
-    publishes.send(range(1, first + 1))
-    publishes.send(range(first + 1, count + 1))
+    publishes.note(range(1, first + 1))
+    publishes.note(range(first + 1, count + 1))
 
     confirmed: list[int] = []
     for sequence, multiple in data.draw(confirms(count)):
         below = set(range(1, sequence + 1)) if multiple else {sequence}
         assert publishes.oldest == min(set(range(1, count + 1)) - set(confirmed), default=count + 1)
         numbers = publishes.numbers(sequence, multiple=multiple)
-        taken = publishes.confirm(sequence, multiple=multiple)
+        taken = publishes.take(sequence, multiple=multiple)
         assert sorted(below - set(confirmed)) == taken == numbers
         confirmed += taken
         assert sorted(set(range(1, count + 1)) - set(confirmed)) == list(publishes)
@@ -325,24 +325,24 @@ def test_publishing_goes_on_between_confirms(steps: list[tuple[int, bool] | None
     for step in steps:
         if step is None:
             sent += 1
-            publishes.send([sent])
+            publishes.note([sent])
             open_numbers.add(sent)
         elif sent:
             sequence, multiple = 1 + step[0] % sent, step[1]
             below = set(range(1, sequence + 1)) if multiple else {sequence}
-            assert sorted(open_numbers & below) == publishes.confirm(sequence, multiple=multiple)
+            assert sorted(open_numbers & below) == publishes.take(sequence, multiple=multiple)
             open_numbers -= below
 
 
 def test_the_counting_goes_on_after_clear() -> None:
     """What was cleared is never confirmed, and does not shift what comes after it."""
     publishes: UnconfirmedPublishes[str] = UnconfirmedPublishes()
-    publishes.send(["let go of"])
+    publishes.note(["let go of"])
     publishes.clear()
-    publishes.send(["second"])
+    publishes.note(["second"])
 
-    assert publishes.confirm(1, multiple=False) == []
-    assert publishes.confirm(2, multiple=True) == ["second"]
+    assert publishes.take(1, multiple=False) == []
+    assert publishes.take(2, multiple=True) == ["second"]
 
 
 def test_what_was_requeued_cannot_be_acked() -> None:
@@ -352,7 +352,7 @@ def test_what_was_requeued_cannot_be_acked() -> None:
     deliveries.requeue(1)
 
     with pytest.raises(KeyError):
-        deliveries.may_ack(1)
+        deliveries.allow_ack(1)
 
 
 def test_what_the_broker_is_told_of_otherwise() -> None:
@@ -360,7 +360,7 @@ def test_what_the_broker_is_told_of_otherwise() -> None:
     deliveries = UnackedDeliveries()
     deliveries.receive([1, 2, 3], [1, 2, 3])
     deliveries.drop(1)
-    deliveries.may_ack(2)
+    deliveries.allow_ack(2)
     assert list(deliveries.acks()) == [Settlement(2, multiple=False)]
     deliveries.requeue(3)
     assert deliveries.nacks(1) == [Settlement(3, multiple=True)]
@@ -375,7 +375,7 @@ def test_what_several_consumers_have_got_is_requeued_consumer_by_consumer() -> N
     for tags in ([1, 2, 3], [], [4, 5], [6]):
         deliveries.change_consumer()
         deliveries.receive(tags, [0] * len(tags))
-    deliveries.may_ack(1)
+    deliveries.allow_ack(1)
     assert list(deliveries.acks()) == [Settlement(1, multiple=False)]
 
     deliveries.requeue_all()
@@ -389,7 +389,7 @@ def test_a_delivery_whose_outputs_are_expected_is_not_acked() -> None:
     deliveries.expect(1, 2)
 
     with pytest.raises(KeyError):
-        deliveries.may_ack(1)
+        deliveries.allow_ack(1)
     with pytest.raises(KeyError):
         deliveries.expect(1, 0)
     assert [deliveries.confirmed(1), list(deliveries.acks())] == [False, []]

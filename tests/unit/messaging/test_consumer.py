@@ -90,7 +90,7 @@ class Desk:
         self.handled.append(delivery.body.decode())
         self.prefetch.handled(seconds, 1, len(delivery.body))
         self.now += seconds
-        assert self.consumer.may_ack(delivery)
+        assert self.consumer.allow_ack(delivery)
 
     def lose(self) -> None:
         """Lose the channel, with all that was sent since the broker looked; it is opened again."""
@@ -223,7 +223,7 @@ def test_it_rests_once_what_runs_is_settled(monkeypatch: pytest.MonkeyPatch) -> 
         desk.broker()
     assert (list(desk.returned), desk.consumer.is_paused) == (["b"], False)
 
-    assert desk.consumer.may_ack(running)
+    assert desk.consumer.allow_ack(running)
     for _ in range(2):
         desk.turn()
         desk.broker()

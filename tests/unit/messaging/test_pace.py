@@ -30,12 +30,12 @@ def due(pace: SettlementPace, unacked: UnackedDeliveries, now: float) -> Due:
 def test_acks_are_sent_in_steps() -> None:
     """The first at once; what comes soon after it waits for the next step, which is told."""
     pace, unacked = SettlementPace(), book(3)
-    unacked.may_ack(1)
+    unacked.allow_ack(1)
     assert due(pace, unacked, START) == ([Settlement(1, multiple=False)], [], inf)
-    unacked.may_ack(2)
+    unacked.allow_ack(2)
     soon = START + ACK_INTERVAL_SECONDS / 2
     assert due(pace, unacked, soon) == ([], [], START + ACK_INTERVAL_SECONDS)
-    unacked.may_ack(3)
+    unacked.allow_ack(3)
     then = START + ACK_INTERVAL_SECONDS
     assert due(pace, unacked, then) == ([Settlement(3, multiple=True)], [], inf)
 
@@ -43,9 +43,9 @@ def test_acks_are_sent_in_steps() -> None:
 def test_acks_do_not_wait_when_credit_runs_out() -> None:
     """They are wanted at once then, however short ago others were sent."""
     pace, unacked = SettlementPace(), book(2)
-    unacked.may_ack(1)
+    unacked.allow_ack(1)
     due(pace, unacked, START)
-    unacked.may_ack(2)
+    unacked.allow_ack(2)
     acks = pace.take_due(unacked, START, acks_at_once=True).acks
     assert acks == [Settlement(2, multiple=False)]
 
@@ -67,7 +67,7 @@ def test_many_wait_for_what_runs_before_them() -> None:
     for tag in range(2, SINGLES + 3):
         unacked.requeue(tag)
     assert due(pace, unacked, START) == ([], [], START + PATIENCE_SECONDS)
-    unacked.may_ack(1)
+    unacked.allow_ack(1)
     acks, nacks, _ = due(pace, unacked, START)
     assert acks == [Settlement(1, multiple=False)]
     assert nacks == [Settlement(SINGLES + 2, multiple=True)]

@@ -51,7 +51,7 @@ class Desk:
         delivery = next(each for each in self.running if each.text == text)
         self.running.remove(delivery)
         self.consumer.handler_ended(delivery)
-        assert self.consumer.may_ack(delivery)
+        assert self.consumer.allow_ack(delivery)
 
     def turn(self) -> None:
         """Have what is due sent, and what may be started."""
@@ -226,7 +226,7 @@ def test_what_ends_each_process_is_given_up_and_what_is_behind_it_is_not(desk: D
     assert [each.text for each in desk.hopeless] == ["it kills"]
     assert desk.texts == ["another"]
 
-    desk.consumer.may_ack(desk.hopeless[0])
+    desk.consumer.allow_ack(desk.hopeless[0])
     desk.turn()
     assert desk.texts == ["another", "innocent"]
     assert len(desk.hopeless) == 1

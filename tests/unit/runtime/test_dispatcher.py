@@ -334,7 +334,7 @@ def test_what_is_expected_already_is_not_acked_silently(desk: Desk) -> None:
     desk.dispatcher._consumer.expect(delivery, 1)  # noqa: SLF001
 
     with pytest.raises(KeyError):
-        desk.dispatcher._consumer.may_ack(delivery)  # noqa: SLF001
+        desk.dispatcher._consumer.allow_ack(delivery)  # noqa: SLF001
     desk.turn()
     assert desk.input.sent == []
 
