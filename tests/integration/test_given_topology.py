@@ -36,10 +36,25 @@ STAGES: dict[str, dict[str, Any]] = {
     "fallible": {"INPUT_QUEUE": "one", "OUTPUT_QUEUE": "two", "RETRY_DELAYS": "0.2"},
     "recorder": {"INPUT_QUEUE": "two", "RETRY_DELAYS": ""},
 }
+#: The same, with an edge of another kind between the first two.
+KINDS: dict[str, dict[str, dict[str, Any]]] = {
+    kind: {
+        "producer": {**STAGES["producer"], "OUTPUT_KIND": kind, **key},
+        "fallible": {**STAGES["fallible"], "INPUT_KIND": kind, **keys},
+        "recorder": STAGES["recorder"],
+    }
+    for kind, key, keys in (
+        ("work", {}, {}),
+        ("broadcast", {}, {}),
+        ("direct", {"KEY": "k"}, {"INPUT_KEYS": "k"}),
+        ("topic", {"KEY": "k.1"}, {"INPUT_KEYS": "k.*"}),
+    )
+}
 ORDERED: dict[str, dict[str, Any]] = {
     "writer": {"OUTPUT_QUEUE": "accounts", "OUTPUT_KIND": "ordered", "PARTITIONS": 2},
     "keyed": {"INPUT_QUEUE": "accounts", "INPUT_KIND": "ordered", "PARTITIONS": 2},
 }
+OPERATORS = ("control", "board")
 REFUSED = 403
 
 
@@ -51,7 +66,7 @@ class Given:
     ) -> None:
         """Import what `services.control definitions` prints; only then there are passwords."""
         self._broker, self._vhost, self._start, self._stages = broker, vhost, start, stages
-        self._passwords = {name: secrets.token_hex() for name in (*stages, "control")}
+        self._passwords = {name: secrets.token_hex() for name in (*stages, *OPERATORS)}
         services = {
             name: {"environment": {**variables, "STAGE": name, "RABBITMQ_VHOST": vhost}}
             for name, variables in stages.items()
@@ -65,7 +80,7 @@ class Given:
         with pytest.raises(AMQPError), self.connection(next(iter(stages)), password=""):
             pass  # nobody can log in yet
         for name, password in self._passwords.items():
-            tags = "monitoring" if name == "control" else ""
+            tags = "monitoring" if name in OPERATORS else ""
             broker.api("PUT", f"users/{name}", {"password": password, "tags": tags})
 
     def login(self, user: str) -> dict[str, str]:
@@ -78,28 +93,35 @@ class Given:
         variables = {**self._stages[stage], **self.login(stage), **more}
         return self._start("-m", module, ready=ready, STAGE=stage, TOPOLOGY="given", **variables)
 
-    def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run control as its user, to its end."""
+    def control(
+        self, *arguments: str, user: str = "control", lines: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run control as this user, to its end; it reads these lines, or else which stages are."""
         return subprocess.run(
             [sys.executable, "-m", "services.control", *arguments],
             cwd=ROOT,
             env={
                 "PYTHONPATH": f"{ROOT / 'shared'}",
                 **self._broker.environment,
-                **self.login("control"),
+                **self.login(user),
                 "TOPOLOGY": "given",
             },
-            input=self.config,
+            input=self.config if lines is None else lines,
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
         )
 
+    def does(self, *arguments: str, user: str = "control", lines: str | None = None) -> str:
+        """Return what control prints; it ends with 0."""
+        done = self.control(*arguments, user=user, lines=lines)
+        assert done.returncode == 0, f"{arguments} as {user}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
     def letters(self) -> list[Any]:
         """Return the dead letters, as control sees them."""
-        done = self.control("dead-letters", "list", "--format", "json")
-        return list(json.loads(done.stdout)["letters"])
+        return list(json.loads(self.does("dead-letters", "list", "--format", "json"))["letters"])
 
     def basic(self, user: str) -> str:
         """Return the login for the management API."""
@@ -125,7 +147,7 @@ def given(
     """Prepare the broker for these stages; take the users away again."""
     stages = getattr(request, "param", STAGES)
     yield Given(broker, vhost, start, stages)
-    for name in (*stages, "control"):
+    for name in (*stages, *OPERATORS):
         broker.api("DELETE", f"users/{name}")
 
 
@@ -166,33 +188,43 @@ def refused(connection: BlockingConnection, method: str, *arguments: object) -> 
     return False
 
 
+def relay_and_recorder(given: Given) -> tuple[Process, Process]:
+    """Start the two stages that read."""
+    stages = "tests.integration.stages"
+    relay = given.run("fallible", f"{stages}.fallible")
+    return relay, given.run("recorder", f"{stages}.recorder", REPLICA="r1")
+
+
 @pytest.mark.runs(
     "docker compose config --format json | "
     "docker compose run --rm -T control definitions >definitions.json"
 )
+@pytest.mark.parametrize("given", KINDS.values(), ids=KINDS, indirect=True)
 def test_everything_works_with_the_least_rights(given: Given) -> None:
-    """Messages, attempts, dead letters; all that control does, as control."""
-    relay = given.run("fallible", "tests.integration.stages.fallible")
-    recorder = given.run("recorder", "tests.integration.stages.recorder", REPLICA="r1")
-    texts = "hello fail reject"
-    source = given.run("producer", "services.producer", ready=False, MESSAGES=texts)
+    """Messages, attempts, dead letters; all that control does, as control, and as the board."""
+    relay, recorder = relay_and_recorder(given)
+    words = "tests.integration.stages.words"
+    source = given.run("producer", words, ready=False, MESSAGES="hello fail reject")
     assert source.wait() == 0, source.log
     wait_until(lambda: "hello" in recorder.out, 30, lambda: f"hello arrives\n{relay.log}")
     wait_until(lambda: len(given.letters()) == 2, 30, lambda: f"two are given up\n{relay.log}")
 
-    for command in ("doctor", "status"):
-        done = given.control(command)
-        assert done.returncode == 0, done.stdout + done.stderr
-    for command in ("pause", "resume"):
-        done = given.control(command)
-        assert (done.returncode, done.stdout.split()[1]) == (0, "2/2"), done.stdout + done.stderr
-    done = given.control("dead-letters", "replay", "--all")
-    assert done.returncode == 0, done.stdout + done.stderr
+    given.does("doctor")
+    given.does("status", user="board")
+    assert given.does("pause").startswith("paused 2/2")
+    assert given.does("resume", user="board").startswith("resumed 2/2")
+    lines = given.does("dead-letters", "export")
+    assert given.does("dead-letters", "purge", "--all", "--yes").startswith("deleted 2 ")
+    assert given.does("dead-letters", "import", lines=lines).startswith("imported 2 ")
+    given.does("dead-letters", "replay", "--all", "--to", "two")
+    assert given.does("drain") == "drained 2 stages: fallible → recorder\n"
+    assert [relay.wait(), recorder.wait()] == [0, 0]
+    assert len(given.letters()) == 2
+
+    relay, recorder = relay_and_recorder(given)
     recorder.kill()
-    done = given.control("forget", "recorder/r1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = given.control("halt")
-    assert (done.returncode, done.stdout[:10]) == (0, "halted 1/1"), done.stdout + done.stderr
+    given.does("forget", "recorder/r1")
+    assert given.does("halt", user="board").startswith("halted 1/1")
     assert relay.wait() == 0, relay.log
 
 
@@ -280,38 +312,62 @@ def own(user: str) -> set[Attempt]:
     }
 
 
+def passing_on(connection: BlockingConnection, user: str) -> dict[str, set[str]]:
+    """Return where a stage may have its own queue, and its own exchange, pass messages on to."""
+    queue, exchange = "x-dead-letter-exchange", "alternate-exchange"
+    allowed: dict[str, set[str]] = {queue: set(), exchange: set()}
+    for number, to in enumerate((*EXCHANGES, "")):  # the last one is the default exchange
+        name = f"control.{user}.{number}"
+        if not refused(connection, "queue_declare", name, False, False, True, False, {queue: to}):
+            allowed[queue].add(to)
+        ways = ("fanout", False, False, False, False, {exchange: to})
+        if not refused(connection, "exchange_declare", name, *ways):
+            allowed[exchange].add(to)
+    return allowed
+
+
 def test_a_stage_that_was_broken_into_is_refused_all_else(given: Given, broker: Broker) -> None:
-    """It publishes no command, touches no other's edge, and deletes nothing of the topology."""
+    """It publishes no command, touches no other's edge, and deletes nothing of the topology.
+
+    Nor does the broker do so for it, by what its own queues and exchanges are declared with.
+    """
     for user in STAGES:
         with given.connection(user) as connection:
             allowed = {each for each in attempts() if not refused(connection, *each)}
+            passed_on = passing_on(connection, user)
         assert (user, allowed) == (user, own(user))
+        published = {name for method, name, *_ in own(user) if method == "basic_publish"}
+        assert list(passed_on.values()) == [published, published]
         with pytest.raises(HTTPError, match="401"):
             broker.api("GET", "queues", login=given.basic(user))
 
 
-def test_control_and_strangers_are_refused_what_they_do_not_need(
+def test_operators_and_strangers_are_refused_what_they_do_not_need(
     given: Given, broker: Broker
 ) -> None:
-    """Control publishes nothing to an edge but a replay, deletes no queue of one, makes no user.
+    """Control and the board publish nothing to an edge but a replay, delete nothing, make no user.
+
+    Of dead letters they may write some: those that were exported come back so.
 
     Nobody is let in without a login, with a wrong password, with another user's, or unknown.
     """
+    closed = [each for each in QUEUES if not each.endswith(".dead")]
     refusals: set[Attempt] = {
         *((f"{kind}_delete", each) for each in ("one", "two") for kind in ("queue", "exchange")),
         *(("queue_delete", f"{each}.dead") for each in ("one", "two")),
-        *(("basic_publish", each, "k", b"x") for each in (*QUEUES, REPLIES_EXCHANGE)),
-        *(("queue_bind", each, "control", "k") for each in QUEUES),
+        *(("basic_publish", each, "k", b"x") for each in (*closed, REPLIES_EXCHANGE)),
+        *(("queue_bind", each, "control", "k") for each in closed),
         ("queue_declare", "a queue of its own"),
         ("exchange_declare", "a queue of its own"),
     }
-    with given.connection("control") as connection:
-        assert {each for each in refusals if not refused(connection, *each)} == set()
-    with pytest.raises(HTTPError, match="401"):
-        broker.api("PUT", "users/more", {"password": "x"}, login=given.basic("control"))
+    for user in OPERATORS:
+        with given.connection(user) as connection:
+            assert {each for each in refusals if not refused(connection, *each)} == set()
+        with pytest.raises(HTTPError, match="401"):
+            broker.api("PUT", "users/more", {"password": "x"}, login=given.basic(user))
 
     logins = [("", ""), ("nobody", "x"), ("guest", "guest"), ("pipeline", "pipeline")]
-    users = (*STAGES, "control")
+    users = (*STAGES, *OPERATORS)
     logins += [(user, password) for user in users for password in ("", "wrong", user)]
     logins.append(("recorder", given.login("producer")["RABBITMQ_PASSWORD"]))
 

@@ -81,15 +81,19 @@ def stage_rights(stage: DeclaredStage) -> Rights:
         rights += Rights(write=(re.escape(stage.output.name),))
     edge = stage.input()
     if edge and edge.private:
-        dead, read = re.escape(edge.dead), re.escape(edge.name)
-        own = rf"{read}\.{name}\.(?!dead$){_REPLICA}(\.back|{_RETRY})?"
-        rights += Rights((own,), (own, dead), (own, read))
+        own = rf"{_private(stage.name, edge)}(\.back|{_RETRY})?"
+        rights += Rights((own,), (own, re.escape(edge.dead)), (own, re.escape(edge.name)))
     elif edge and edge.is_ordered:
         rights += Rights(write=(re.escape(edge.dead),), read=(_partitions(edge),))
     elif edge:
         queue = re.escape(edge.queue)
         rights += Rights(write=(re.escape(edge.dead), queue + _RETRY), read=(queue,))
     return rights
+
+
+def _private(stage: str, edge: Edge) -> str:
+    """Return a pattern of the queues that the replicas of a stage consume on a broadcast edge."""
+    return rf"{re.escape(edge.name)}\.{re.escape(stage)}\.(?!dead$){_REPLICA}"
 
 
 def _mark(stage: str) -> str:
@@ -99,31 +103,32 @@ def _mark(stage: str) -> str:
 def control_rights(stages: Collection[DeclaredStage]) -> Rights:
     """Return what control needs: commands, reports, the queues of replicas, dead letters, replays.
 
-    It can empty and delete the control queue of a replica (`forget`), and read what is queued.
+    It can empty and delete the control queue of a replica (`forget`), read what is queued, and
+    write dead letters (`import`).
     """
     own = rf"{_CONTROL}\.[^.]+\.[^.]+"
     both = (_CONTROL, _REPLIES, own)
     marks = tuple(dict.fromkeys(_mark(stage.name) for stage in stages))
     rights = Rights(both, (_CONTROL, own, re.escape(PAUSED_EXCHANGE)), (*both, *marks))
-    for edge in _inputs(stages):
+    for stage in stages:
+        edge = stage.input()
+        if not edge:
+            continue
+        dead = re.escape(edge.dead)
         if edge.private:
-            rights += Rights(read=(re.escape(edge.dead),))
+            queues = rf"{_private(stage.name, edge)}({_RETRY})?"
+            rights += Rights(write=(dead,), read=(dead, queues))
         elif edge.is_ordered:
-            name, read = re.escape(edge.name), (re.escape(edge.dead), _partitions(edge))
-            rights += Rights(write=(name,), read=read)
+            rights += Rights(write=(dead, re.escape(edge.name)), read=(dead, _partitions(edge)))
         else:
             queue, back = re.escape(edge.queue), re.escape(edge.back)
-            rights += Rights((back,), (back,), (rf"{queue}(\.dead|{_RETRY})?",))
+            rights += Rights((back,), (dead, back), (rf"{queue}(\.dead|{_RETRY})?",))
     return rights
 
 
 def _partitions(edge: Edge) -> str:
     """Return a pattern of the queues that who reads an ordered edge consumes."""
     return rf"{re.escape(edge.name)}\.([0-9]+|partitions)"
-
-
-def _inputs(stages: Iterable[DeclaredStage]) -> Iterator[Edge]:
-    yield from (edge for stage in stages if (edge := stage.input()))
 
 
 def _shared(stage: DeclaredStage) -> Iterator[Declaration]:

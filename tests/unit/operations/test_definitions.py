@@ -55,9 +55,10 @@ def test_the_rights_of_a_pipeline() -> None:
     assert rights(made, "board") == rights(made, "control")
     marks = "|".join(rf"control\.paused/{name}" for name in PIPELINE)
     back, every = r"my_queue\.back|upper\.back", r"control\.[^.]+\.[^.]+"
+    kept = r"my_queue\.dead|my_queue\.back|upper\.dead|upper\.back"
     assert rights(made, "control") == (
         rf"^(control|control\.replies|{every}|{back})$",
-        rf"^(control|{every}|control\.paused|{back})$",
+        rf"^(control|{every}|control\.paused|{kept})$",
         rf"^(control|control\.replies|{every}|{marks}|my_queue(\.dead|{retry})?|upper(\.dead|{retry})?)$",
     )
 
@@ -92,6 +93,18 @@ def test_a_broadcast_edge_is_its_readers_to_declare() -> None:
     assert not re.search(configure, "news")
     assert not re.search(read, "news.b.r1")
     assert {each["name"] for each in made["queues"]} == {"news.a.dead", "control.paused/a"}
+
+
+def test_control_looks_at_all_queues_of_a_broadcast_edge() -> None:
+    """It counts what a replica has still to do, and may declare, delete or fill nothing of it."""
+    services = {"a": {"INPUT_QUEUE": "news", "INPUT_KIND": "broadcast"}}
+    configure, write, read = rights(definitions(pipeline(services)), "control")
+
+    for queue in ("news.a.r1", "news.a.r1.retry.5s"):
+        assert re.search(read, queue)
+        assert not re.search(f"{configure}|{write}", queue)
+    assert not re.search(f"{configure}|{write}|{read}", "news.b.r1")
+    assert re.search(write, "news.a.dead")
 
 
 def test_of_a_work_edge_nothing_is_a_replica_s_own() -> None:
