@@ -54,7 +54,7 @@ forget: $(here) ## let go of replicas that are cut off and never come back: ARGS
 	@$(control) forget $(ARGS)
 
 repartition: $(here) ## remove the partitions of an ordered edge that is drained: ARGS=orders; then up with another PARTITIONS
-	@$(control) repartition $(ARGS)
+	@deploy/bin/control repartition $(ARGS)
 
 dead-letters: $(here) ## what was given up, and why; ARGS='--reason ValueError' or '--queue upper'
 	@$(control) dead-letters list $(ARGS)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pika.exceptions import AMQPError
 
+from rabbit.topology import Binding, Edge, Exchange, Queue
 from tests.secured.secured import STAGES, Secured
 from tests.support.pipeline import PATIENCE_SECONDS, ROOT
 from tests.waiting import wait_until
@@ -82,6 +83,33 @@ def test_the_doctor_mends_as_the_administrator(secured: Secured) -> None:
 
     assert done.startswith("created queue upper.retry.1s\n")
     assert done.endswith("no difference: 3 stages, all as declared\n")
+
+
+def test_partitions_are_removed_as_the_administrator(secured: Secured) -> None:
+    """Likewise: control's own user may delete nothing of an edge."""
+    items = [*Edge("accounts", "ordered", partitions=2).for_publishing()]
+    connection = secured.connect("administrator")
+    channel = connection.channel()
+    for item in items:
+        match item:
+            case Exchange(name, type_):
+                channel.exchange_declare(name, type_, durable=True)
+            case Queue(name, arguments):
+                channel.queue_declare(name, durable=True, arguments=dict(arguments))
+            case Binding(exchange, queue, key):
+                channel.queue_bind(queue, exchange, key)
+
+    try:
+        done = secured.pipeline.make("repartition", "ARGS=accounts").stdout
+
+        assert done == "accounts: 2 partitions removed; make up\n"
+    finally:
+        for item in items:
+            if isinstance(item, Queue):
+                channel.queue_delete(item.name)
+            elif isinstance(item, Exchange):
+                channel.exchange_delete(item.name)
+        connection.close()
 
 
 def test_from_a_stage_only_tls_answers(secured: Secured) -> None:
