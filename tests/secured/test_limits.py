@@ -8,6 +8,7 @@ import pika
 import pytest
 from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 
+from rabbit.topology import REPLIES_EXCHANGE, Edge, Queue
 from tests.secured.secured import Secured
 from tests.support.pipeline import PATIENCE_SECONDS
 from tests.waiting import wait_until
@@ -110,6 +111,35 @@ def test_what_its_queues_hold(secured: Secured, intruder: pika.BlockingConnectio
     finally:
         channel.queue_delete(name)
         channel.exchange_delete(name)
+
+
+def test_what_waits_for_who_has_asked(secured: Secured, intruder: pika.BlockingConnection) -> None:
+    """Sixteen megabytes of what is no report; then the oldest goes, and nobody is held up."""
+    name, broker = f"{REPLIES_EXCHANGE}.0a", secured.broker()
+    (queue,) = (
+        each
+        for each in Edge(REPLIES_EXCHANGE, "direct", ("0a",), "0a", private=True).for_consuming()
+        if isinstance(each, Queue)
+    )
+    with closing(secured.connect("control")) as connection:
+        asking = connection.channel()
+        asking.queue_declare(name, durable=True, arguments=dict(queue.arguments))
+        try:
+            asking.queue_bind(name, REPLIES_EXCHANGE, "0a")
+            channel = intruder.channel()
+            channel.confirm_delivery()
+            for _ in range(40):
+                channel.basic_publish(REPLIES_EXCHANGE, "0a", bytes(1024**2))
+
+            wait_until(
+                lambda: broker.messages(name) == 15,  # each is somewhat larger than its body
+                PATIENCE_SECONDS,
+                lambda: f"there are {broker.messages(name)}",
+            )
+            bound = broker.request("GET", f"queues/%2F/{name}")["effective_policy_definition"]
+            assert bound == {"max-length": 20_000, "max-length-bytes": 16 * 1024**2}
+        finally:
+            asking.queue_delete(name)
 
 
 def test_what_is_exclusive_is_not_bounded(

@@ -14,6 +14,7 @@ from rabbit.operations.compose import DeclaredStage
 from rabbit.topology import (
     CONTROL_EXCHANGE,
     EXPIRES_MILLISECONDS,
+    REPLIES_EXCHANGE,
     RETRY_EXPIRES_MILLISECONDS,
     Edge,
     Queue,
@@ -38,6 +39,11 @@ _MORE_QUEUES = 100
 #: second.
 _COMMANDS = 5000
 _COMMANDS_BYTES = 1024 * 1024
+
+#: What may wait for who has asked: of a thousand replicas twenty reports each, of some 800 B. Every
+#: stage may publish there, also what is no report.
+_REPORTS = 20_000
+_REPORTS_BYTES = 16 * 1024 * 1024
 
 #: Of failed messages each queue takes so much, then they stay where they are. RabbitMQ stops all
 #: who publish while less than 1 GB of the disk is free.
@@ -64,7 +70,7 @@ class Bound:
 
 
 def bounds(stages: Iterable[DeclaredStage]) -> list[Bound]:
-    """Return what bounds the queues that stages may declare, or fill with what has failed."""
+    """Return what bounds the queues that stages may declare, or fill with what is no output."""
     stages = list(stages)
     names = "|".join(dict.fromkeys(re.escape(stage.name) for stage in stages))
     commands = {"max-length": _COMMANDS, "max-length-bytes": _COMMANDS_BYTES}
@@ -77,6 +83,11 @@ def bounds(stages: Iterable[DeclaredStage]) -> list[Bound]:
         # They stay empty. Nobody consumes them, so that to expire would be to let go of the lock.
         Bound(
             "pipeline-name-locks", rf"^{re.escape(CONTROL_EXCHANGE)}/({names})/", {"max-length": 0}
+        ),
+        Bound(
+            "pipeline-replies",
+            rf"^{re.escape(REPLIES_EXCHANGE)}\.",
+            {"max-length": _REPORTS, "max-length-bytes": _REPORTS_BYTES},
         ),
     ]
     edges = [(stage, edge) for stage in stages if (edge := stage.input())]

@@ -21,6 +21,7 @@ def test_what_a_stage_can_declare_or_fill_is_bounded_by_one_policy() -> None:
     for queue, name in {
         control_queue("to_upper", "r1"): "pipeline-control-queues",
         name_lock("printer", "r1"): "pipeline-name-locks",
+        "control.replies.1f": "pipeline-replies",
         "upper.dead": "pipeline-failed-messages",
         "my_queue.retry.500ms": "pipeline-failed-messages",
     }.items():
@@ -28,8 +29,8 @@ def test_what_a_stage_can_declare_or_fill_is_bounded_by_one_policy() -> None:
 
 
 def test_what_is_to_last_or_is_somebody_else_s_is_not() -> None:
-    """The mark of a pause, a command's replies, an edge's own queue: a backlog is no mischief."""
-    for queue in ("control.paused/printer", "control.replies.1f", "upper", "other.dead", "x.upper"):
+    """The mark of a pause, an edge's own queue: a backlog is no mischief."""
+    for queue in ("control.paused/printer", "upper", "other.dead", "x.upper"):
         assert bounding(PIPELINE, queue) == []
 
 
