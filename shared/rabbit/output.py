@@ -149,7 +149,7 @@ def new_output(
     extras: Extras | None = None,
     reply_to: str | None = None,
 ) -> Output:
-    """Return an output that comes from no input; it is persistent.
+    """Return an output that comes from no input; it is persistent. Commands are made here, too.
 
     Args:
         body: the bytes to send.

@@ -89,7 +89,7 @@ class Failures:
             self.publisher.send([decided.output], delivery)
 
     def _confirmed(self, deliveries: list[Delivery]) -> None:
-        """Ack what a queue has now, with the flush of this turn; what is void comes again."""
+        """Allow the ack of what a queue has now, in this turn; what is void comes again."""
         for delivery in deliveries:
             self._consumer.allow_ack(delivery)
 

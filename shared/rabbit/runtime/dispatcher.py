@@ -236,9 +236,7 @@ class Dispatcher(Runner):
             return
         if not isinstance(error, TooLargeError):
             self._publisher.publish_again(publication, error)
-        elif self._consumer.expect_no_more(
-            delivery
-        ):  # confirms of its other outputs do not ack it now
+        elif self._consumer.expect_no_more(delivery):  # confirms of its others do not ack it now
             self._publisher.discard(lambda owner: owner is delivery)
             self._message_failed(delivery, error)
 
