@@ -11,6 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.board.conftest import ACTS, LOOKS, PASSWORD, RunningBoard
 from tests.broker import Broker
 from tests.conftest import Start
+from tests.support.containers import frozen
 
 if TYPE_CHECKING:
     from tests.board.browser import Window
@@ -199,13 +200,10 @@ def test_a_broker_that_is_away(line: Line, window: Windows) -> None:
     """It is said at once; what was seen stays, and the page goes on by itself."""
     page = line.visit(window(), LOOKS)
     page.see("3 running")
-    line.broker.container.pause()
-    try:
+    with frozen(line.broker.container):
         page.see("The broker does not answer since", seconds=60)
         page.see("3 running")
         page.picture("away")
-    finally:
-        line.broker.container.unpause()
     page.wait(lambda: "does not answer" not in page.text, "it goes on", seconds=60)
 
 

@@ -20,6 +20,7 @@ from tests.broker import Broker
 from tests.conftest import Start
 from tests.integration.proxy import Proxy
 from tests.ports import free_port
+from tests.support.containers import frozen
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.board
@@ -345,16 +346,13 @@ def test_a_broker_that_stands_still(
     page = visit(LOOKS, board)
     with _watching(page) as watch:
         watch("picture", lambda told: _count(told) == 1)
-        broker.container.pause()
-        try:
+        with frozen(broker.container):
             away = watch("picture", lambda told: bool(told["broker"]["why"]))
             assert _count(away) == 1
             assert page.get("/api/session").json()["user"] == LOOKS
             late = page.post("/api/login", {"user": ACTS, "password": PASSWORD})
             assert late.status_code == 503
             assert "no broker answers" in late.json()["error"]
-        finally:
-            broker.container.unpause()
         watch("picture", lambda told: not told["broker"]["why"])
 
 
@@ -389,13 +387,10 @@ def test_letters_that_are_looked_for_do_not_keep_others_out(
     page, other = visit(LOOKS, board), visit(None, board)
     asked = "/api/letter?queue=few&id=none"
     with ThreadPoolExecutor(30) as threads:
-        broker.container.pause()
-        try:
+        with frozen(broker.container):
             looking = [threads.submit(page.get, asked) for _ in range(30)]
             wait_until(lambda: sum(each.done() for each in looking) > 15, 30, "most are refused")
             late = other.post("/api/login", {"user": ACTS, "password": PASSWORD})
-        finally:
-            broker.container.unpause()
         answers = {each.result().status_code for each in looking}
     assert "no broker answers" in late.json()["error"]
     assert answers <= {404, 503}

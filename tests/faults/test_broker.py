@@ -2,6 +2,7 @@
 
 from tests.broker import Broker
 from tests.faults.stream import PREFETCH, Stream
+from tests.support.containers import frozen
 
 _BOOTED_SECONDS = 60.0
 
@@ -28,13 +29,10 @@ def test_half_open(stream: Stream, broker: Broker) -> None:
     stream.environment["RABBITMQ_HEARTBEAT"] = "2"
     stream.start()
 
-    with stream.fault("broker frozen for longer than the heartbeat", source=1, worker=2, sink=1):
-        broker.container.pause()
-        try:
-            for replica in stream.replicas:
-                replica.wait_said("broker unavailable")
-        finally:
-            broker.container.unpause()
+    what = "broker frozen for longer than the heartbeat"
+    with stream.fault(what, source=1, worker=2, sink=1), frozen(broker.container):
+        for replica in stream.replicas:
+            replica.wait_said("broker unavailable")
 
 
 def test_memory_alarm(stream: Stream, broker: Broker) -> None:

@@ -17,7 +17,7 @@ from tests.faults.stream import Stream
 from tests.faults.summary import Summary
 from tests.order import disorder, handled, handlings
 from tests.support import images
-from tests.support.containers import Container, Containers, Image
+from tests.support.containers import Container, Containers, Image, frozen
 from tests.support.pipeline import ROOT, Pipeline
 from tests.waiting import wait_until
 
@@ -219,8 +219,7 @@ def test_first_node_frozen(cluster: Cluster, stream: Stream) -> None:
     first = cluster.nodes[_NODES[0]]
 
     with stream.fault("cluster: first node frozen, operated", **_ONE_NODE):
-        first.raw.pause()
-        try:
+        with frozen(first.raw):
             stream.wait_flowing(_ELECTION_SECONDS)
             told: list[dict[str, str]] = []
 
@@ -237,8 +236,6 @@ def test_first_node_frozen(cluster: Cluster, stream: Stream) -> None:
             assert halted.startswith(f"halted 1/1 {stream.sinks[0]}")
             stream.sinks[0].start()
             stream.wait_flowing(_ELECTION_SECONDS)
-        finally:
-            first.raw.unpause()
         cluster.wait_whole()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 import docker  # type: ignore[import-untyped]
+from docker.errors import APIError  # type: ignore[import-untyped]
 
 from tests.support import cpu
 from tests.waiting import wait_until
@@ -50,6 +51,27 @@ class Image(NamedTuple):
     command: Sequence[str] = ()
     entrypoint: Sequence[str] | None = None
     mounts: tuple[tuple[Path, str], ...] = ()
+
+
+@contextmanager
+def frozen(raw: Any) -> Iterator[None]:
+    """Freeze the processes of a container, as docker-py knows it, for the time of a `with`."""
+
+    def is_done() -> bool:
+        try:
+            raw.pause()
+        except APIError as error:
+            # The kernel may need longer than Docker waits, on a busy machine or while it forks.
+            if "unable to freeze" not in str(error):
+                raise
+            return False
+        return True
+
+    wait_until(is_done, 60, "it is frozen")
+    try:
+        yield
+    finally:
+        raw.unpause()
 
 
 class Container:
@@ -106,11 +128,8 @@ class Container:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Freeze its processes (SIGSTOP cannot be noticed) for the time of a `with`."""
-        self.raw.pause()
-        try:
+        with frozen(self.raw):
             yield
-        finally:
-            self.raw.unpause()
 
     def log(self, lines: int | str = 20) -> str:
         """Return the last lines it has written."""
