@@ -144,7 +144,8 @@ def test_a_replica_that_is_killed_or_cut_off(broker: Broker, unique: Unique, sta
 
     found = handlings([first, second, third])
     assert disorder(found) == []
-    assert len(again(found)) <= 3 * 2 * PARTITIONS
+    # What the two held: how much of that was handled and not acked is the machine's affair.
+    assert len(again(found)) <= 2 * PARTITIONS * DEPTH
     assert writer.wait() == 0
 
 
