@@ -108,7 +108,9 @@ def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) 
         queue.publish("fits", timeout=10)
 
     texts = [message.text for message in broker.take_all(unique("out"))]
-    assert texts == ["fits", "fits", "before", "after", "fits"]
+    behind = [text for text in texts if text == "after"]  # it may have been published, or not
+    assert texts == ["fits", "fits", "before", *behind, "fits"]
+    assert len(behind) <= 1
 
 
 def test_a_limit_that_was_raised_counts_from_the_next_connection_on(
