@@ -57,6 +57,8 @@ def test_one_that_has_ended_without_a_word(
     with ghost(is_bound=True):
         attempt = halt("--timeout", "20")
         command_arrives(broker, vhost)
+        # It asks again once a second: after the second command it has seen who is there.
+        wait_until(lambda: broker.depth(GHOST, vhost) > 1, 30, "it has seen the ghost")
         with broker.channel(vhost) as channel:
             channel.queue_delete(GHOST)
 

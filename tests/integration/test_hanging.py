@@ -240,9 +240,9 @@ def test_a_program_that_goes_on_after_its_stage_is_left_alone(unique: Unique, st
     program = f"""
 import time
 from tests.integration.stages.recorder import Recorder
-Recorder(input={unique("in")!r}, drain_timeout=0.1).start()
+Recorder(input={unique("in")!r}, drain_timeout=1.0).start()
 print("halted", flush=True)
-time.sleep(6)
+time.sleep(7)
 print("goes on", flush=True)
 """
     sink = start("-c", program)
