@@ -76,7 +76,11 @@ def test_prometheus_scrapes_the_board_and_the_broker(observed: Secured) -> None:
     observed.pipeline.make("secure", ROTATE="passwords")
     observed.pipeline.make("secure", ROTATE="certificates")
     now = time()
-    wait_until(lambda: are_scraped(now), PATIENCE_SECONDS, "with a new password and a new CA")
+    wait_until(
+        lambda: are_scraped(now),
+        PATIENCE_SECONDS,
+        lambda: f"scraped with a new password and a new CA: {prometheus.ask('up')}",
+    )
 
 
 def test_a_stage_does_not_get_at_them(observed: Secured) -> None:
