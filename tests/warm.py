@@ -17,6 +17,7 @@ import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from runpy import run_module
 from types import ModuleType
@@ -29,6 +30,18 @@ ROOT = Path(__file__).parents[1]
 #: What the interpreter, or the C library, reads once: at its start.
 _READ_AT_START = ("PYTHON", "MALLOC", "LANG", "LC_", "LD_")
 _AS_ALWAYS = {"PYTHONPATH", "PYTHONUNBUFFERED"}
+
+#: What takes long at the start of a stage, and of a command.
+_LOADED = (
+    "rabbit",
+    "rabbit.dead_letters.letters",
+    "rabbit.operations.drain",
+    "rabbit.operations.repair",
+    "rich.live",
+    "typer.rich_utils",
+    "urllib.request",
+)
+
 _WAIT_SECONDS = 60.0
 _MOST_BYTES = 1 << 16
 
@@ -255,7 +268,7 @@ def _become(request: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import rabbit  # noqa: F401 - this is what takes long
-
+    for name in _LOADED:
+        import_module(name)
     gc.freeze()
     _become(_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.board.conftest import ACTS, LOOKS, PASSWORD, PROXY, URL_WITH_TLS, Page, RunningBoard
 from tests.board.crowd import Crowd
-from tests.broker import Broker
+from tests.broker import Broker, Outgoing
 from tests.conftest import Start
 from tests.integration.proxy import Proxy
 from tests.ports import free_port
@@ -400,11 +400,14 @@ def test_letters_that_are_looked_for_do_not_keep_others_out(
 def test_many_dead_letters(visit: Visit, board: RunningBoard, broker: Broker, vhost: str) -> None:
     """They are counted and leafed through, and one of them is found and replayed."""
     broker.declare("many", vhost)
+
+    def letter(number: int) -> Outgoing:
+        headers = {"x-error-type": f"Error{number % 3}", "x-failed-at": f"2026-11-26T{number}"}
+        given = {"headers": headers, "message_id": f"id-{number}", "delivery_mode": 2}
+        return Outgoing("many.dead", "", "letter", **given)
+
     with broker.channel(vhost) as channel:
-        for number in range(MANY):
-            headers = {"x-error-type": f"Error{number % 3}", "x-failed-at": f"2026-11-26T{number}"}
-            given = {"headers": headers, "message_id": f"id-{number}", "delivery_mode": 2}
-            broker.send(channel, "many.dead", "", "letter", **given)
+        broker.send_all(channel, map(letter, range(MANY)))
     page = visit(ACTS, board)
     with _watching(page) as watch:
         assert page.post("/api/look", {}).status_code == 200

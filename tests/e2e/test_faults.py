@@ -13,12 +13,13 @@ from tests.e2e.follow import Printers
 from tests.support.pipeline import PATIENCE_SECONDS, ROOT, Pipeline, rabbitmq_environment
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.thorough
+
 
 def _texts(count: int) -> list[str]:
     return [f"message {number}" for number in range(count)]
 
 
-@pytest.mark.thorough
 def test_ten_thousand_through_scaling_and_restarts(pipeline: Pipeline) -> None:
     """10,000 messages, printers scaled 1 → 3 → 1, to_upper restarted thrice: each exactly once."""
     texts = _texts(10_000)
@@ -69,7 +70,6 @@ def test_sigkill_repeats_only_what_was_in_flight(pipeline: Pipeline, broker: Bro
     assert repeated <= DEEPEST  # what was in flight at most
 
 
-@pytest.mark.thorough
 def test_broker_restart_under_load(pipeline: Pipeline) -> None:
     """The broker restarts while a source publishes: nothing is missing, all are ready again.
 
@@ -101,7 +101,7 @@ def test_broker_restart_under_load(pipeline: Pipeline) -> None:
     assert "halted 2/2" in pipeline.make("halt").stdout
 
 
-@pytest.mark.parametrize("trouble", ["full", pytest.param("unbound", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("trouble", ["full", "unbound"])
 def test_output_not_taken(pipeline: Pipeline, broker: Broker, trouble: str) -> None:
     """The output queue is full, or its binding is gone: nothing is lost or acked, until it is.
 
@@ -139,7 +139,6 @@ def test_output_not_taken(pipeline: Pipeline, broker: Broker, trouble: str) -> N
     pipeline.wait_printed([text.upper() for text in texts])
 
 
-@pytest.mark.thorough
 def test_long_handler_keeps_its_connection(pipeline: Pipeline, broker: Broker) -> None:
     """A handler that sleeps three times the heartbeat loses no connection."""
     pipeline.start(TO_UPPER_DELAY="6", RABBITMQ_HEARTBEAT="2")
@@ -153,7 +152,6 @@ def test_long_handler_keeps_its_connection(pipeline: Pipeline, broker: Broker) -
     assert "broker unavailable" not in pipeline.logged(worker)
 
 
-@pytest.mark.thorough
 def test_halt_names_who_is_cut_off(pipeline: Pipeline) -> None:
     """Six replicas, one cut off: halt names it, exits 1; it halts by itself when it is back."""
     pipeline.start(printers=3, workers=2)
@@ -195,7 +193,6 @@ def test_halt_names_who_is_cut_off(pipeline: Pipeline) -> None:
     assert "halted 5/5" in pipeline.make("halt").stdout
 
 
-@pytest.mark.thorough
 def test_halt_names_who_gave_up(pipeline: Pipeline) -> None:
     """A work longer than DRAIN_TIMEOUT: exit code 1 and why; the printer is down and stays down."""
     pipeline.start(PRINTER_DELAY="30", DRAIN_TIMEOUT="3")
@@ -266,7 +263,6 @@ def test_a_publish_that_was_killed_does_not_block_a_halt(pipeline: Pipeline, com
     assert pipeline.run(*found, "--all").stdout == ""
 
 
-@pytest.mark.thorough
 def test_a_replaced_replica_does_not_block_a_halt(pipeline: Pipeline) -> None:
     """`make up` forgets those whose containers it has replaced and that could not leave."""
     (killed,) = pipeline.containers("printer")

@@ -135,6 +135,7 @@ def test_nothing_to_install_or_compile_with(built: Pipeline) -> None:
     assert _run(built, "printer", program) == "None None None\n10001"
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("make sbom")
 def test_what_is_in_them_is_written_down(built: Pipeline) -> None:
     """For each image, the broker's too: its packages of Debian, and those of Python."""

@@ -103,6 +103,7 @@ def test_its_entry_is_what_the_readme_shows(configurations: tuple[Any, Any]) -> 
     assert written == shown
 
 
+@pytest.mark.thorough
 def test_the_readme_s_stage_passes_the_checks(told: Pipeline) -> None:
     """The stage and its unit test are formatted, linted and typed, and the test passes."""
     files = list(FIRST.files())

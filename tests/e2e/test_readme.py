@@ -40,6 +40,7 @@ def test_no_command_is_left_out() -> None:
     assert [each.path for each in READMES if _to_run(each)] == [FIRST.path, OPERATING.path]
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_every_other_command_of_operating(pipeline: Pipeline) -> None:
     """Typed one after the other, all end with 0, and the poison pill has stopped three replicas."""
@@ -68,6 +69,7 @@ def test_programs_of_your_own(pipeline: Pipeline, broker: Broker, tmp_path: Path
     assert said.split() == ["hello", "world", "HALT"]
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_every_other_command_of_the_first_one(pipeline: Pipeline) -> None:
     """Typed one after the other, from `make up` to `make clean`, all end with 0.

@@ -91,6 +91,7 @@ def test_publish_bad_input(pipeline: Pipeline, arguments: list[str], expected: s
     assert expected in lines[0]
 
 
+@pytest.mark.thorough
 def test_publish_not_confirmed(pipeline: Pipeline, broker: Broker) -> None:
     """What no queue takes is not called published: one line says why, the exit code is not 0."""
     pipeline.compose("stop", "to_upper")
@@ -117,6 +118,7 @@ def test_status(pipeline: Pipeline) -> None:
     assert re.search(r"my_queue +│ +0 +│ +0", said)
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("make pause STAGE=printer", "make resume STAGE=printer")
 def test_a_stage_is_paused_and_resumed(pipeline: Pipeline) -> None:
     """`make pause` proves it; a replica that starts meanwhile is healthy and paused too."""
@@ -156,6 +158,7 @@ def test_dead_letters_are_listed_and_replayed(pipeline: Pipeline) -> None:
     assert "no dead letters" in pipeline.make("dead-letters").stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.runs(
     "make doctor ARGS='--fix --dry-run'",
     "make doctor ARGS='--fix --yes'",

@@ -70,6 +70,7 @@ def store(
     return int(postgres.rows("SELECT max(number) FROM orders", url)[0][0])
 
 
+@pytest.mark.thorough
 def test_orders_are_stored_once(
     postgres: Postgres, broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -100,6 +101,7 @@ def post(url: str, body: bytes, **headers: str) -> int:
         return error.code
 
 
+@pytest.mark.thorough
 def test_a_request_is_answered_when_its_order_is_confirmed(
     broker: Broker, unique: Unique, start: Start
 ) -> None:

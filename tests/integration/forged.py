@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.broker import Broker
+from tests.broker import Broker, Outgoing
 
 _FORGED = {
     "version": 1,
@@ -35,10 +35,15 @@ def flood(broker: Broker, vhost: str) -> Iterator[threading.Event]:
             while not ended.is_set():
                 _, properties, _ = channel.basic_get(spy, auto_ack=True)
                 key = (properties and properties.reply_to) or key
-                for _ in range(500) if key else ():
+                if key:
+                    reports = [
+                        json.dumps({**_FORGED, "replica": f"r{number}-{each}"})
+                        for each in range(500)
+                    ]
+                    broker.send_all(
+                        channel, (Outgoing("control.replies", key, report) for report in reports)
+                    )
                     number += 1
-                    report = {**_FORGED, "replica": f"r{number}"}
-                    broker.send(channel, "control.replies", key, json.dumps(report))
                     is_flooded.set()
 
     forger = threading.Thread(target=forge)

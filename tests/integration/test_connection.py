@@ -146,6 +146,7 @@ def test_a_callback_that_holds_the_interpreter_loses_its_connection(
     assert "subprocess" in line
 
 
+@pytest.mark.thorough
 def test_a_source_that_holds_the_interpreter_loses_its_connection(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_source_that_holds_the_interpreter_loses_its_connection(
     assert "subprocess" in line
 
 
+@pytest.mark.thorough
 def test_a_stage_that_stands_still_by_itself_does_not_blame_work(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -183,6 +185,7 @@ def test_a_stage_that_stands_still_by_itself_does_not_blame_work(
     assert STOOD_STILL not in sink.log
 
 
+@pytest.mark.thorough
 def test_connections_cut_under_load_lose_nothing(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -216,6 +219,7 @@ def test_connections_cut_under_load_lose_nothing(
     assert "Traceback" not in worker.log
 
 
+@pytest.mark.thorough
 def test_an_ack_for_an_older_connection_is_dropped(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -278,6 +282,7 @@ def test_a_worker_is_not_ready_while_the_broker_is_away(
         wait_until(lambda: sink.lines, 20, "it consumes again")
 
 
+@pytest.mark.thorough
 def test_a_network_that_swallows_everything_is_noticed(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -428,6 +433,7 @@ def test_a_handler_may_take_longer_than_the_broker_allows_others(
     assert "is consumed no more" not in worker.log
 
 
+@pytest.mark.thorough
 def test_a_consumer_that_is_cancelled_many_times_is_registered_once(
     broker: Broker, unique: Unique, start: Start
 ) -> None:

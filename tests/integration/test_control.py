@@ -302,6 +302,7 @@ def test_a_replica_that_gives_up_is_named(
     assert "control.recorder.s" not in broker.queues(vhost)
 
 
+@pytest.mark.thorough
 def test_a_replica_that_gives_up_during_an_alarm_is_named(
     broker: Broker, vhost: str, start: Start, control: Control
 ) -> None:
@@ -551,6 +552,7 @@ def test_drain_empties_the_queues_and_stops_in_flow_order(
     assert sorted(handled) == sorted(texts)
 
 
+@pytest.mark.thorough
 def test_drain_waits_for_what_is_tried_again(
     broker: Broker, vhost: str, start: Start, control: Control
 ) -> None:

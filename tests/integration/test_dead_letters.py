@@ -22,7 +22,7 @@ from rabbit.dead_letters.browser import IDLE_SECONDS, LARGEST_PREFETCH
 from rabbit.dead_letters.dead_letter import DeadLetter
 from rabbit.message import Message
 from rabbit.topology import Edge
-from tests.broker import Broker
+from tests.broker import Broker, Outgoing
 from tests.conftest import Start
 from tests.integration.proxy import Proxy
 from tests.process import ROOT, Process
@@ -69,27 +69,31 @@ def bury(broker: Broker, vhost: str) -> Bury:
     ) -> None:
         broker.declare(queue, vhost)
         with broker.channel(vhost) as channel:
-            for index, body in enumerate(bodies):
-                broker.send(
-                    channel,
-                    Edge(queue).dead,
-                    f"key-{index}",
-                    body,
-                    delivery_mode=2,
-                    message_id=f"{queue}-{error}-{index}",
-                    correlation_id="c",
-                    content_type="text/plain",
-                    app_id="test",
-                    headers={
-                        "theirs": "kept",
-                        "x-error-type": error,
-                        "x-error-message": f"no {index}\x1b[31m",
-                        "x-failed-stage": "stage",
-                        "x-failed-replica": "r1",
-                        "x-attempts": 4,
-                        "x-failed-at": failed_at.format(index // 60 % 60, index % 60),
-                    },
-                )
+            broker.send_all(
+                channel,
+                (
+                    Outgoing(
+                        Edge(queue).dead,
+                        f"key-{index}",
+                        body,
+                        delivery_mode=2,
+                        message_id=f"{queue}-{error}-{index}",
+                        correlation_id="c",
+                        content_type="text/plain",
+                        app_id="test",
+                        headers={
+                            "theirs": "kept",
+                            "x-error-type": error,
+                            "x-error-message": f"no {index}\x1b[31m",
+                            "x-failed-stage": "stage",
+                            "x-failed-replica": "r1",
+                            "x-attempts": 4,
+                            "x-failed-at": failed_at.format(index // 60 % 60, index % 60),
+                        },
+                    )
+                    for index, body in enumerate(bodies)
+                ),
+            )
 
     return put
 
@@ -387,6 +391,7 @@ def test_replay_killed_in_the_middle(
     assert len(ids) - MANY <= WINDOW
 
 
+@pytest.mark.thorough
 def test_replay_cut_off_in_the_middle(
     broker: Broker, vhost: str, start: Start, command: Command, bury: Bury
 ) -> None:
@@ -409,6 +414,7 @@ def test_replay_cut_off_in_the_middle(
     assert len(ids) - FEWER <= WINDOW
 
 
+@pytest.mark.thorough
 def test_purge_cut_off_in_the_middle(
     broker: Broker, vhost: str, start: Start, command: Command, bury: Bury
 ) -> None:
@@ -430,6 +436,7 @@ def test_purge_cut_off_in_the_middle(
     assert command("purge", "--all", "--yes").out == f"deleted {left} dead letters: {left} one\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -459,7 +466,12 @@ def test_a_broker_that_stalls_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("export",), ("replay", "--all"), ("purge", "--all", "--yes")]
+    "arguments",
+    [
+        ("replay", "--all"),
+        pytest.param(("export",), marks=pytest.mark.thorough),
+        pytest.param(("purge", "--all", "--yes"), marks=pytest.mark.thorough),
+    ],
 )
 def test_a_broker_that_stalls_for_good_is_told(
     broker: Broker, vhost: str, start: Start, bury: Bury, arguments: tuple[str, ...]
@@ -672,6 +684,7 @@ def test_export_and_import_byte_for_byte(
     assert told[3]["routing_key"] == "\udcff"
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_imported(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
     """The line is named, and how many came before it; exit code 2 for what a person did wrong."""
     bury("one", ["a"])

@@ -75,6 +75,7 @@ def test_the_wheel_has_the_library_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in files)
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("pip install .")
 def test_a_program_elsewhere_publishes(
     wheel: Path, broker: Broker, unique: Unique, tmp_path: Path

@@ -139,7 +139,6 @@ def test_a_policy_that_loses_what_is_kept(broker: Broker, vhost: str, doctor: Do
         "delivery-limit on two.dead: what comes back more than 1 times is dropped",
     ]
     with broker.channel(vhost) as channel:
-        channel.confirm_delivery()
         broker.send(channel, "two.dead", "", "kept")
     wait_until(lambda: broker.depth("two.dead", vhost) == 0, 20, "as the doctor says")
 
@@ -161,6 +160,7 @@ def test_what_nobody_declares_any_more(broker: Broker, vhost: str, doctor: Docto
     assert "messages in it: 1" in done.stdout or broker.depth("old", vhost) == 1
 
 
+@pytest.mark.thorough
 def test_who_does_not_read(doctor: Doctor, start: Start, vhost: str) -> None:
     """A queue without a consumer, and an edge that is written and that no stage reads."""
     start("-m", "tests.integration.stages.relay", RABBITMQ_VHOST=vhost, **STAGES["relay"])

@@ -151,6 +151,7 @@ def given(
         broker.api("DELETE", f"users/{name}")
 
 
+@pytest.mark.thorough
 def test_an_alarm_is_no_silence(broker: Broker, vhost: str, given: Given) -> None:
     """Who cannot answer for it is blocked, by the broker's own word; who is killed is not."""
     broker.put("one", ["hang 0.1"] * 300, vhost)
@@ -195,11 +196,18 @@ def relay_and_recorder(given: Given) -> tuple[Process, Process]:
     return relay, given.run("recorder", f"{stages}.recorder", REPLICA="r1")
 
 
+#: The others are variations of the first one.
+_EACH_KIND = [
+    pytest.param(kind, id=name, marks=[pytest.mark.thorough] if name != "work" else [])
+    for name, kind in KINDS.items()
+]
+
+
 @pytest.mark.runs(
     "docker compose config --format json | "
     "docker compose run --rm -T control definitions >definitions.json"
 )
-@pytest.mark.parametrize("given", KINDS.values(), ids=KINDS, indirect=True)
+@pytest.mark.parametrize("given", _EACH_KIND, indirect=True)
 def test_everything_works_with_the_least_rights(given: Given) -> None:
     """Messages, attempts, dead letters; all that control does, as control, and as the board."""
     relay, recorder = relay_and_recorder(given)

@@ -84,6 +84,7 @@ def test_one_that_is_out_of_reach(
     assert f"ghost/g: out of reach: cannot bind '{GHOST}': 403" in attempt.out, attempt.log
 
 
+@pytest.mark.thorough
 def test_a_broker_that_freezes_meanwhile(
     broker: Broker, vhost: str, ghost: Ghost, halt: Callable[..., Process]
 ) -> None:

@@ -206,6 +206,7 @@ atexit.register(print, "done")
     assert sink.lines[-1] == "done"
 
 
+@pytest.mark.thorough
 def test_a_handler_that_holds_the_interpreter_is_given_up(
     broker: Broker, unique: Unique, start: Start, tmp_path: Path
 ) -> None:

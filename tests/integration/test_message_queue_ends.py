@@ -261,6 +261,7 @@ def test_close_in_the_callback(broker: Broker, queue: MessageQueue) -> None:
     assert [message.text for message in broker.take_all(queue.name)] == ["b"]
 
 
+@pytest.mark.thorough
 def test_a_broker_that_is_frozen_holds_up_no_close(broker: Broker, unique: Unique) -> None:
     """Neither `start` nor `publish` outlast it."""
     with Proxy(broker.port) as proxy:

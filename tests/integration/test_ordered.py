@@ -126,6 +126,7 @@ def test_replicas_share_the_partitions_and_keep_the_order(unique: Unique, start:
     assert [writer.wait(), first.halt()] == [0, 0]
 
 
+@pytest.mark.thorough
 def test_a_replica_that_is_killed_or_cut_off(broker: Broker, unique: Unique, start: Start) -> None:
     """What it held comes again in order, before what is behind it."""
     given = environment(unique, DELAY=0.01, FAILING=0.01, RETRY_DELAYS="0.1,0.1,0.1", CONCURRENCY=2)

@@ -82,6 +82,7 @@ def test_who_is_paused_alone_is_stood_in_for(
     assert disorder(handlings(replicas)) == []
 
 
+@pytest.mark.thorough
 def test_from_status_to_another_number_of_partitions(
     broker: Broker, vhost: str, control: Control, read: Callable[..., Process]
 ) -> None:

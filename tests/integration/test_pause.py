@@ -88,6 +88,7 @@ def operator(broker: Broker, vhost: str) -> Iterator[Callable[..., Pause]]:
         yield run
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("prefetch", ["auto", 50])
 def test_nothing_is_lost_or_fails_by_pausing_under_load(
     broker: Broker, vhost: str, sink: Callable[..., Process], prefetch: object
@@ -153,6 +154,7 @@ def test_a_replica_that_is_paused_alone_stays_so_when_it_is_started_again(
         wait_until(lambda: successor.lines, 20, "it takes messages")
 
 
+@pytest.mark.thorough
 def test_a_pause_outlasts_the_broker_and_finds_who_was_cut_off(
     broker: Broker, vhost: str, sink: Callable[..., Process], control: Control
 ) -> None:

@@ -74,6 +74,7 @@ def test_fast_handlers_hold_many_until_they_turn_slow(
     assert [output["number"] for output in handled(broker, unique("out"), 1)] == [slow]
 
 
+@pytest.mark.thorough
 def test_handlers_that_turn_slow_share_what_is_held(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -105,6 +106,7 @@ def test_what_goes_back_keeps_its_place(broker: Broker, unique: Unique, start: S
     assert any(output["delivered_before"] for output in outputs)
 
 
+@pytest.mark.thorough
 def test_large_messages_behind_small_ones_are_held_in_bounded_memory(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -122,6 +124,7 @@ def test_large_messages_behind_small_ones_are_held_in_bounded_memory(
     assert worker.peak_mebibytes < 80  # of which the interpreter takes 47
 
 
+@pytest.mark.thorough
 def test_messages_of_any_size_keep_their_place(
     broker: Broker, unique: Unique, start: Start
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_memory_alarm_stops_publishing_but_not_acks(
     assert broker.depth(unique("in")) == 0
 
 
+@pytest.mark.thorough
 def test_a_halt_is_proved_during_a_memory_alarm(
     broker: Broker, unique: Unique, start: Start, vhost: str
 ) -> None:

@@ -168,6 +168,7 @@ def test_who_is_to_declare_it_has_to_wait(desk: Desk, broker: Broker, vhost: str
     assert refused == [LOCKED] * (STEPS - 2)
 
 
+@pytest.mark.thorough
 def test_who_kills_it_runs_it_again(desk: Desk, broker: Broker, vhost: str) -> None:
     """Before each step; before the last one only the lock is left, which goes with who has it."""
 

@@ -292,6 +292,7 @@ def test_the_active_one_gets_back_what_it_requeues(partition: Partition) -> None
     assert active.counts[-1] == (1, 0)
 
 
+@pytest.mark.thorough
 def test_a_key_keeps_its_queue_and_its_order_when_the_broker_restarts(
     broker: Broker, unique: Unique
 ) -> None:

@@ -107,6 +107,7 @@ def _check_attributes(broker: Broker, written: Received, printed: Received) -> N
     }
 
 
+@pytest.mark.thorough
 def test_messages_go_on_without_a_collector(broker: Broker, unique: Unique, start: Start) -> None:
     """It is told once, and a halt does not wait for what is not there."""
     broker.put(unique("in"), map(str, range(3000)))
