@@ -5,7 +5,7 @@
 .PHONY: doctor logs secure down clean test test-board test-faults test-secured soak bench check stage
 .PHONY: lock images sbom audit help
 .PHONY: test-swarm test-kubernetes
-.PHONY: upgrade preflight ours running
+.PHONY: upgrade preflight ready-to-test ours running
 
 # How many processes run tests: those mostly wait.
 WORKERS ?= 5
@@ -16,6 +16,8 @@ given := $(if $(filter-out undefined,$(origin MSG)),text) $(if $(value FILE),fil
 export TEXT := $(value MSG)
 export TEXT_FILE := $(value FILE)
 unexport MSG FILE STAGE
+# Where it is set, each of the many processes of a test run would compile all that it loads.
+unexport PYTHONDONTWRITEBYTECODE
 
 # With TARGET=swarm or kubernetes these are for a stack or a cluster, and nothing is asked of Compose.
 target := $(filter swarm kubernetes,$(TARGET))
@@ -80,7 +82,7 @@ down: ours ## remove the containers; the broker's data stays
 clean: ours ## remove the containers and the broker's data; asks first (YES=1: does not ask)
 	@deploy/bin/clean
 
-test: preflight .venv/complete ## all tests: unit, integration, tutorial, end to end, quick faults
+test: ready-to-test ## all that each part is to do, and what goes wrong most: minutes
 	@deploy/bin/test tests -m "not thorough and not board" --numprocesses $(WORKERS) $(ARGS)
 
 test-board: preflight .venv/complete ## the board, in a real browser, and what Prometheus gets of it
@@ -135,6 +137,10 @@ help: ## list the targets
 # Docker, its plugins and the base images
 preflight:
 	@deploy/bin/preflight
+
+# the same and the tests' environment, side by side: a machine that is new waits for both
+ready-to-test:
+	@$(MAKE) --no-print-directory --jobs 2 preflight .venv/complete
 
 # containers, if any, that were started in this folder
 ours:

@@ -370,6 +370,7 @@ def test_who_is_drained_and_not_proved_halted_is_told(
     assert sink.wait() == 0
 
 
+@pytest.mark.thorough
 def test_a_replica_that_is_restarted_meanwhile_is_named(
     vhost: str, start: Start, broker: Broker
 ) -> None:

@@ -465,13 +465,9 @@ def test_a_broker_that_stalls_is_waited_for(
     assert broker.depth("one.dead", vhost) == (0 if gone else FEWER)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ("replay", "--all"),
-        pytest.param(("export",), marks=pytest.mark.thorough),
-        pytest.param(("purge", "--all", "--yes"), marks=pytest.mark.thorough),
-    ],
+    "arguments", [("export",), ("replay", "--all"), ("purge", "--all", "--yes")]
 )
 def test_a_broker_that_stalls_for_good_is_told(
     broker: Broker, vhost: str, start: Start, bury: Bury, arguments: tuple[str, ...]

@@ -120,6 +120,7 @@ def test_empty_orphans_go(broker: Broker, vhost: str, doctor: Doctor) -> None:
     assert {each["name"] for each in told["left"]} >= {"full", "full.dead"}
 
 
+@pytest.mark.thorough
 def test_a_queue_that_differs_is_moved(
     broker: Broker, vhost: str, doctor: Doctor, start: Start
 ) -> None:

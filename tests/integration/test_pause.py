@@ -224,6 +224,7 @@ def test_a_source_writes_nothing_while_it_is_paused(
     assert source.halt() == 0
 
 
+@pytest.mark.thorough
 def test_a_paused_stage_keeps_the_order_of_each_key(
     broker: Broker, vhost: str, start: Start
 ) -> None:

@@ -45,7 +45,13 @@ def test_slow_handlers_share(broker: Broker, unique: Unique, start: Start) -> No
     assert {output["attempt"] for output in outputs} == {1}
 
 
-@pytest.mark.parametrize("before", [[], ["0.3"] * 6], ids=["fast at once", "slow before"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([], id="fast at once"),
+        pytest.param(["0.3"] * 6, id="slow before", marks=pytest.mark.thorough),
+    ],
+)
 def test_fast_handlers_hold_many_until_they_turn_slow(
     broker: Broker, unique: Unique, start: Start, tmp_path: Path, before: list[str]
 ) -> None:

@@ -129,6 +129,7 @@ def desk(broker: Broker, vhost: str) -> Desk:
     return Desk(broker, vhost)
 
 
+@pytest.mark.thorough
 def test_what_is_written_meanwhile_is_kept(desk: Desk, broker: Broker, vhost: str) -> None:
     """Before each step: it is in its partition, and nothing was changed; or it is not confirmed."""
     ends = []

@@ -129,15 +129,22 @@ def test_a_limit_that_was_raised_counts_from_the_next_connection_on(
     assert [len(text) for text in texts] == [5, limit + 1]
 
 
-@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
-@pytest.mark.parametrize("command", ["fail", "reject"])
+@pytest.mark.parametrize(
+    ("command", "queue_type"),
+    [
+        ("fail", "quorum"),
+        ("reject", "classic"),
+        pytest.param("fail", "classic", marks=pytest.mark.thorough),
+        pytest.param("reject", "quorum", marks=pytest.mark.thorough),
+    ],
+)
 def test_what_has_become_too_large_to_be_sent_on_is_dead_lettered_by_the_broker(
     broker: Broker,
     unique: Unique,
     start: Start,
     edges: dict[str, Any],
-    queue_type: QueueType,
     command: str,
+    queue_type: QueueType,
 ) -> None:
     """The limit was lowered after it was queued: it is kept byte for byte, and the rest flows."""
     large = f"{command} {2000 * 'x'}" if command == "reject" else f"fail {2000 * '9'}"
