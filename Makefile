@@ -7,7 +7,7 @@
 .PHONY: test-swarm test-kubernetes
 .PHONY: upgrade preflight ready-to-test ours running
 
-# How many processes run tests: those mostly wait.
+# How many processes run the tests, each with a broker of its own.
 WORKERS ?= 5
 
 # Any text may be published, the empty one too. So make must not expand it ($5), as it does with

@@ -232,9 +232,7 @@ def test_a_killed_replica_does_not_block_a_halt(pipeline: Pipeline) -> None:
     [
         "make publish FILE=-",
         # What is left where make was killed with it.
-        pytest.param(
-            "docker compose run --no-TTY --no-deps producer --file -", marks=pytest.mark.thorough
-        ),
+        "docker compose run --no-TTY --no-deps producer --file -",
     ],
 )
 def test_a_publish_that_was_killed_does_not_block_a_halt(pipeline: Pipeline, command: str) -> None:
