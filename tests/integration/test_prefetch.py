@@ -100,9 +100,19 @@ def test_handlers_that_turn_slow_share_what_is_held(
     assert min(shares["first"], shares["second"]) >= SLOW / 4
 
 
-def test_what_goes_back_keeps_its_place(broker: Broker, unique: Unique, start: Start) -> None:
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param(["3"], id="one that is slow"),
+        # Seen as slow after two paces, of up to 1.5 s each: see AutoPrefetch.running.
+        pytest.param(["0.2"] * 30, id="many that are slow together", marks=pytest.mark.thorough),
+    ],
+)
+def test_what_goes_back_keeps_its_place(
+    broker: Broker, unique: Unique, start: Start, slow: list[str]
+) -> None:
     """One replica whose handler turns slow, and fast again: in order, whatever went back."""
-    paces = [*[""] * FAST, *["0.2"] * 15, *[""] * FAST]
+    paces = [*[""] * FAST, *slow, *[""] * FAST]
     broker.put(unique("in"), [f"{number} {pace}".strip() for number, pace in enumerate(paces)])
     start(*PACED, REPLICA="first", INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out"))
 

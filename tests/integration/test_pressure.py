@@ -1,5 +1,6 @@
 """The broker takes nothing more for a while: nothing is acked, nothing is lost, then it goes on."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -117,7 +118,11 @@ def test_an_unroutable_output_is_told_from_one_of_the_same_id(
 
 
 def test_what_was_refused_keeps_its_place(broker: Broker, unique: Unique, start: Start) -> None:
-    """One replica keeps the order also across a time in which its outputs were returned."""
+    """One replica keeps the order also across a time in which its outputs were returned.
+
+    But for what is just being published when the binding comes back: the broker may return the
+    first half of that, and then take the other. So there may be one place where numbers go down.
+    """
     queue = broker.declare(unique("out"))
     worker = start(*RELAY, INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=queue, PREFETCH=200)
     broker.unbind(queue, queue, queue)
@@ -126,7 +131,9 @@ def test_what_was_refused_keeps_its_place(broker: Broker, unique: Unique, start:
 
     broker.bind(queue, queue, queue)
 
-    assert [each.text for each in broker.take(queue, len(TEXTS))] == TEXTS
+    taken = [each.text for each in broker.take(queue, len(TEXTS))]
+    assert sorted(taken, key=int) == TEXTS
+    assert sum(int(after) < int(before) for before, after in pairwise(taken)) <= 1
 
 
 def test_a_memory_alarm_stops_publishing_but_not_acks(
