@@ -22,7 +22,7 @@ _nodes: dict[int, Any] = {}
 
 
 #: Files of end-to-end tests that share a pipeline; the tests of any other share one of the file's.
-_TOGETHER = {"test_images.py": "what is shipped", "test_readme.py": "what is shipped"}
+_TOGETHER = dict.fromkeys(("test_readme.py", "test_tour.py"), "what is shipped")
 
 #: Other files whose tests share what takes long to make: a broker with TLS only, a wheel.
 _SHARING = {"test_distribution.py", "test_tls.py"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pipeline import ROOT, Pipeline
+from tests.variations import variations
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def other(tmp_path: Path) -> Iterator[tuple[Pipeline, Path]]:
         pipeline.remove()
 
 
-@pytest.mark.parametrize("target", ["up", "publish", "logs", "halt", "down", "clean"])
+@pytest.mark.parametrize("target", variations(["clean", "up", "publish", "logs", "halt", "down"]))
 def test_another_checkout_s_pipeline_is_left_alone(
     other: tuple[Pipeline, Path], target: str
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pipeline import ROOT, Pipeline
+from tests.variations import variations
 
 CLUSTER = "docker-compose.yml:deploy/cluster/docker-compose.cluster.yml"
 
@@ -19,12 +20,14 @@ def absent() -> Pipeline:
 
 @pytest.mark.parametrize(
     ("broker", "told"),
-    [
-        ('ports: ["5671:5671"]', "port 5671 on all addresses"),
-        ('ports: ["0.0.0.0:1:5672", "127.0.0.2:2:5672"]', "port 5672 on 0.0.0.0"),
-        ('ports: ["[::]:1:15672", "[::1]:2:15672"]', "port 15672 on ::"),
-        ("network_mode: host\n    networks: !reset {}", "all its ports on all addresses"),
-    ],
+    variations(
+        [
+            ('ports: ["5671:5671"]', "port 5671 on all addresses"),
+            ('ports: ["0.0.0.0:1:5672", "127.0.0.2:2:5672"]', "port 5672 on 0.0.0.0"),
+            ('ports: ["[::]:1:15672", "[::1]:2:15672"]', "port 15672 on ::"),
+            ("network_mode: host\n    networks: !reset {}", "all its ports on all addresses"),
+        ]
+    ),
 )
 def test_up_does_not_publish_a_broker_s_port_for_others(
     absent: Pipeline, tmp_path: Path, broker: str, told: str

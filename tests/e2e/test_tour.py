@@ -10,6 +10,7 @@ import pytest
 from rabbit.terminal import escape
 from tests.e2e.broker import Broker
 from tests.support.pipeline import PATIENCE_SECONDS, ROOT, Pipeline
+from tests.variations import variations
 from tests.waiting import wait_until
 
 
@@ -30,6 +31,7 @@ def test_up_shows_hello_world(installed: Pipeline) -> None:
     assert [line for line in said.splitlines() if "default one, for this machine only" in line]
 
 
+@pytest.mark.thorough
 def test_the_login_is_no_administrator(installed: Pipeline, broker: Broker) -> None:
     """It may see everything, which the console and control need, and make no users."""
     assert broker.request("GET", "whoami")["tags"] == ["monitoring"]
@@ -40,12 +42,14 @@ def test_the_login_is_no_administrator(installed: Pipeline, broker: Broker) -> N
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "hello",
-        'several  blanks, it\'s "quoted", $5 $HOME $(HOME) `id` back\\slash grüße ß 😀 ',
-        "-n --leading, \x1b[31mred, two\nlines",
-        "",
-    ],
+    variations(
+        [
+            'several  blanks, it\'s "quoted", $5 $HOME $(HOME) `id` back\\slash grüße ß 😀 ',
+            "-n --leading, \x1b[31mred, two\nlines",
+            "",
+            "hello",
+        ]
+    ),
 )
 def test_publish_any_text(pipeline: Pipeline, text: str) -> None:
     """`make publish MSG=...` takes any text; the printer shows it upper-cased, on one line."""
@@ -67,6 +71,7 @@ def test_publish_file(pipeline: Pipeline, tmp_path: Path) -> None:
     assert [line.upper() for line in lines] == pipeline.all_printed()
 
 
+@pytest.mark.thorough
 def test_publish_standard_input(pipeline: Pipeline) -> None:
     """`make publish FILE=-` reads standard input; a last line needs no newline."""
     pipeline.make("publish", "FILE=-", stdin="one\ntwo")
@@ -109,6 +114,7 @@ def test_publish_not_confirmed(pipeline: Pipeline, broker: Broker) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_status(pipeline: Pipeline) -> None:
     """`make status` shows each replica, what it connects, and how deep the queues are."""
     said = pipeline.make("status").stdout
@@ -138,6 +144,7 @@ def test_a_stage_is_paused_and_resumed(pipeline: Pipeline) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_dead_letters_are_listed_and_replayed(pipeline: Pipeline) -> None:
     """What a stage cannot handle is kept with its reason; `make replay` brings it back."""
     pipeline.start("to_upper", MAX_MESSAGE_BYTES="10")
@@ -207,7 +214,7 @@ def test_halt_twice(pipeline: Pipeline) -> None:
     assert "printer exited (0)" in second.stderr
 
 
-@pytest.mark.parametrize("service", ["to_upper", "printer"])
+@pytest.mark.parametrize("service", variations(["to_upper", "printer"]))
 def test_stop_drains(pipeline: Pipeline, service: str) -> None:
     """`docker compose stop` lets a stage finish: exit code 0, well within the grace period."""
     (container,) = pipeline.containers(service)
@@ -244,6 +251,7 @@ def test_slow_case_takes_turns(pipeline: Pipeline) -> None:
     assert sorted(shares) == [["M0", "M2", "M4"], ["M1", "M3", "M5"]]
 
 
+@pytest.mark.thorough
 def test_drain_finishes_everything(pipeline: Pipeline, broker: Broker) -> None:
     """`make drain` stops the stages in flow order, each after its queue is done."""
     texts = [f"drained {number}" for number in range(2000)]
@@ -287,6 +295,7 @@ def test_down_keeps_the_data(pipeline: Pipeline) -> None:
     pipeline.wait_printed(["STILL HERE"])
 
 
+@pytest.mark.thorough
 @pytest.mark.runs("make clean")
 def test_clean_asks_first(pipeline: Pipeline) -> None:
     """`make clean` without a terminal removes nothing unless it is told YES=1."""
@@ -295,6 +304,31 @@ def test_clean_asks_first(pipeline: Pipeline) -> None:
     assert done.returncode != 0
     assert "YES=1" in done.stderr
     assert pipeline.containers("printer")
+
+
+def test_locked_down(pipeline: Pipeline) -> None:
+    """A running stage cannot write to its file system and has no capabilities."""
+    (container,) = pipeline.containers("printer")
+    form = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}"
+
+    said = pipeline.run("docker", "inspect", "--format", form, container).stdout.strip()
+
+    assert said == "true [ALL] [no-new-privileges:true]"
+
+
+def test_bounded(pipeline: Pipeline) -> None:
+    """Neither a container's memory, nor its processes, nor what it logs, grows without end."""
+    form = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.LogConfig.Type}}"
+    bounds = {
+        service: pipeline.run("docker", "inspect", "--format", form, container).stdout.strip()
+        for service in ("rabbitmq", "to_upper", "printer")
+        for container in pipeline.containers(service)
+    }
+
+    assert bounds == {
+        "rabbitmq": f"{3 << 30} 2000 local",
+        **dict.fromkeys(("to_upper", "printer"), f"{1 << 30} 1200 local"),
+    }
 
 
 @pytest.mark.runs("make logs")

@@ -166,6 +166,7 @@ def prices(**cents: int) -> Iterator[tuple[str, Counter[str]]]:
             thread.join()
 
 
+@pytest.mark.thorough
 def test_orders_get_their_price(broker: Broker, unique: Unique, start: Start) -> None:
     """From the service; a failure of it is tried again, and what it does not know is given up."""
     source, target = unique("orders"), unique("priced")
@@ -198,6 +199,7 @@ def test_orders_get_their_price(broker: Broker, unique: Unique, start: Start) ->
 # Routing by key
 
 
+@pytest.mark.thorough
 def test_orders_go_where_their_keys_lead(broker: Broker, unique: Unique, start: Start) -> None:
     """Each stage that reads the edge gets those that it has asked for, and these only."""
     source, edge = unique("orders"), unique("dispatched")

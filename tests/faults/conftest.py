@@ -17,10 +17,12 @@ _FOLDER = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is not `quick` as `thorough`: `make test` leaves that out."""
+    """Mark what says nothing else as `thorough` and `lasting`."""
     for item in items:
-        if _FOLDER in item.path.parents and not item.get_closest_marker("quick"):
+        is_marked = any(map(item.get_closest_marker, ("quick", "thorough")))
+        if _FOLDER in item.path.parents and not is_marked:
             item.add_marker("thorough")
+            item.add_marker("lasting")
 
 
 @pytest.fixture(scope="session")

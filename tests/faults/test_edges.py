@@ -47,7 +47,7 @@ def test_input_queue_deleted(stream: Stream, broker: Broker) -> None:
         source.start()
 
 
-@pytest.mark.quick
+@pytest.mark.thorough
 def test_exchanges_deleted(stream: Stream, broker: Broker) -> None:
     """Somebody deletes both exchanges in mid-stream: who publishes makes them again."""
     stream.start()

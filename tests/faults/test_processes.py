@@ -25,7 +25,7 @@ def test_sigterm(stream: Stream) -> None:
             replica.restart()
 
 
-@pytest.mark.quick
+@pytest.mark.thorough
 def test_sigkill_of_the_source(stream: Stream) -> None:
     """The source is killed: what it knew to be confirmed arrives."""
     stream.start()
@@ -90,7 +90,7 @@ def is_working(stream: Stream, replica: Replica) -> bool:
     )
 
 
-@pytest.mark.quick
+@pytest.mark.thorough
 def test_sigterm_while_blocked(stream: Stream, broker: Broker) -> None:
     """The broker takes no messages: worker and sink halt all the same, with 0."""
     stream.worker(TO_UPPER_DELAY=0.005)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.letters import letters
@@ -43,6 +45,7 @@ def test_many_run_at_a_time_and_one_that_fails_harms_no_other(
     assert "Task was destroyed" not in worker.log
 
 
+@pytest.mark.thorough
 def test_a_work_that_blocks_the_event_loop_ends_its_replica(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:

@@ -8,6 +8,7 @@ from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy
 from tests.ports import free_port
+from tests.variations import variations
 
 TO_UPPER = ("-m", "services.to_upper")
 EDGES: dict[str, Any] = {"INPUT_QUEUE": "in", "OUTPUT_QUEUE": "out"}
@@ -48,7 +49,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG, ids=[f"{name}={value}" for name, value in WRONG])
+@pytest.mark.parametrize(
+    ("name", "value"), variations(WRONG, first=3), ids=[f"{name}={value}" for name, value in WRONG]
+)
 def test_a_wrong_setting_ends_in_one_line(start: Start, name: str, value: str | None) -> None:
     """Exit code 2, and the one line on stderr names the variable and what was given."""
     stage = start(*TO_UPPER, ready=False, **EDGES | {name: value})
@@ -233,6 +236,7 @@ def test_a_queue_with_other_arguments_is_refused(
     assert broker.depth(queue) == 1
 
 
+@pytest.mark.thorough
 def test_a_queue_without_an_argument_is_refused(
     broker: Broker, unique: Unique, start: Start
 ) -> None:

@@ -24,6 +24,7 @@ from rabbit.topology import Edge
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy
+from tests.variations import variations
 from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
@@ -93,7 +94,9 @@ Greedy.main()
 STOOD_STILL = "connection lost after the loop had stood still while work was running"
 
 
-@pytest.mark.parametrize("program", [RELAY, ("-c", COMPUTING_RELAY)], ids=["sleeps", "computes"])
+@pytest.mark.parametrize(
+    "program", variations([(RELAY,), (("-c", COMPUTING_RELAY),)]), ids=["sleeps", "computes"]
+)
 def test_a_slow_handler_does_not_starve_the_connection(
     broker: Broker, unique: Unique, start: Start, program: tuple[str, str]
 ) -> None:
@@ -109,6 +112,7 @@ def test_a_slow_handler_does_not_starve_the_connection(
         assert "unavailable" not in worker.log
 
 
+@pytest.mark.thorough
 def test_a_handler_that_holds_the_interpreter_loses_its_connection(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -128,6 +132,7 @@ def test_a_handler_that_holds_the_interpreter_loses_its_connection(
     assert "RABBITMQ_HEARTBEAT" in line
 
 
+@pytest.mark.thorough
 def test_a_callback_that_holds_the_interpreter_loses_its_connection(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -265,6 +270,7 @@ def test_a_stage_consumes_and_hears_a_halt_after_a_lost_connection(
     assert halt.out.startswith("halted 1/1")
 
 
+@pytest.mark.thorough
 def test_a_worker_is_not_ready_while_the_broker_is_away(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -329,6 +335,7 @@ def test_a_close_that_crosses_the_brokers_is_no_news(broker: Broker) -> None:
     assert news == []
 
 
+@pytest.mark.thorough
 def test_the_loop_sleeps_while_a_handler_works(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -378,6 +385,7 @@ def test_a_deleted_control_queue_is_subscribed_again(
     assert halt.wait() == 0
 
 
+@pytest.mark.thorough
 def test_a_killed_broker_loses_nothing(broker: Broker, unique: Unique, start: Start) -> None:
     """What it has confirmed is on its disk, and the worker goes on by itself."""
     texts = [str(number) for number in range(500)]

@@ -27,6 +27,7 @@ from tests.integration.conftest import Control
 from tests.integration.forged import flood
 from tests.integration.proxy import Proxy
 from tests.process import Process
+from tests.variations import variations
 from tests.waiting import wait_until
 
 PACED = ("-m", "tests.integration.stages.paced")
@@ -109,7 +110,8 @@ def test_halt_of_nobody_of_that_name_is_no_success(pipeline: Pipeline, control: 
 
 
 @pytest.mark.parametrize(
-    ("target", "count"), [("recorder", "halted 2/2"), ("recorder/s1", "halted 1/1")]
+    ("target", "count"),
+    variations([("recorder", "halted 2/2"), ("recorder/s1", "halted 1/1")]),
 )
 def test_halt_may_be_for_a_stage_or_a_replica(
     pipeline: Pipeline, control: Control, target: str, count: str
@@ -250,6 +252,7 @@ def test_a_replica_whose_container_has_ended_is_forgotten(
     assert halted.startswith("halted 3/3")
 
 
+@pytest.mark.thorough
 def test_a_replica_whose_container_runs_is_waited_for(pipeline: Pipeline, control: Control) -> None:
     """Compose says that it runs: it may be cut off, and will come back."""
     workers, _ = pipeline()
@@ -263,6 +266,7 @@ def test_a_replica_whose_container_runs_is_waited_for(pipeline: Pipeline, contro
     assert "its container, of relay, is running" in halt.out
 
 
+@pytest.mark.thorough
 def test_who_starts_again_what_has_halted_is_told(
     pipeline: Pipeline, control: Control, start: Start, vhost: str
 ) -> None:
@@ -281,6 +285,7 @@ def test_who_starts_again_what_has_halted_is_told(
     assert [each.wait() for each in (*workers, *sinks)] == [0] * 4
 
 
+@pytest.mark.thorough
 def test_a_replica_that_gives_up_is_named(
     broker: Broker, vhost: str, start: Start, control: Control
 ) -> None:
@@ -324,7 +329,7 @@ def test_a_replica_that_gives_up_during_an_alarm_is_named(
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [("halt", "halted 4/4"), ("drain", "drained 2 stages: relay → recorder")],
+    variations([("halt", "halted 4/4"), ("drain", "drained 2 stages: relay → recorder")]),
 )
 def test_replicas_whose_exchange_was_deleted_are_reached(
     broker: Broker, vhost: str, pipeline: Pipeline, control: Control, command: str, told: str
@@ -340,6 +345,7 @@ def test_replicas_whose_exchange_was_deleted_are_reached(
     assert done.out.startswith(told)
 
 
+@pytest.mark.thorough
 def test_status_of_replicas_whose_exchange_was_deleted(
     broker: Broker, vhost: str, pipeline: Pipeline, control: Control
 ) -> None:
@@ -354,6 +360,7 @@ def test_status_of_replicas_whose_exchange_was_deleted(
     assert states == ["running"] * 4
 
 
+@pytest.mark.thorough
 def test_who_is_drained_and_not_proved_halted_is_told(
     broker: Broker, vhost: str, start: Start, control: Control
 ) -> None:
@@ -427,6 +434,7 @@ def test_a_second_process_of_one_name_is_refused(
     assert halt.out.startswith("halted 1/1")
 
 
+@pytest.mark.thorough
 def test_a_second_process_is_refused_by_several_brokers_too(
     broker: Broker, vhost: str, start: Start
 ) -> None:
@@ -443,7 +451,7 @@ def test_a_second_process_is_refused_by_several_brokers_too(
     wait_until(lambda: first.lines, 20, "the first one goes on")
 
 
-@pytest.mark.parametrize("was_there", [True, False])
+@pytest.mark.parametrize("was_there", variations([True, False]))
 def test_a_lock_that_a_broker_has_kept_holds_up_nobody(
     broker: Broker, vhost: str, start: Start, *, was_there: bool
 ) -> None:
@@ -502,6 +510,7 @@ def test_malformed_commands_are_ignored_and_logged(
     assert sink.is_running
 
 
+@pytest.mark.thorough
 def test_a_flood_of_malformed_commands_is_told_in_a_few_lines(
     broker: Broker, unique: Unique, start: Start, vhost: str
 ) -> None:
@@ -602,6 +611,7 @@ def test_control_says_what_is_wrong_in_one_line(start: Start, unique: Unique) ->
     assert "Traceback" not in halt.log
 
 
+@pytest.mark.thorough
 def test_a_twin_on_a_broadcast_edge_is_refused(broker: Broker, vhost: str, start: Start) -> None:
     """It would share the first one's queue: each message would reach one of them only."""
     edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "INPUT_QUEUE": "news", "REPLICA": "twin"}
@@ -615,6 +625,7 @@ def test_a_twin_on_a_broadcast_edge_is_refused(broker: Broker, vhost: str, start
     assert first.is_running
 
 
+@pytest.mark.thorough
 def test_a_source_of_a_taken_name_does_not_begin(broker: Broker, vhost: str, start: Start) -> None:
     """Exit code 2, and it has published nothing."""
     edge: dict[str, Any] = {"RABBITMQ_VHOST": vhost, "REPLICA": "twin", "STAGE": "same"}
@@ -629,6 +640,7 @@ def test_a_source_of_a_taken_name_does_not_begin(broker: Broker, vhost: str, sta
     assert first.is_running
 
 
+@pytest.mark.thorough
 def test_a_replica_that_comes_back_does_not_wait_for_its_lock(
     broker: Broker, vhost: str, start: Start
 ) -> None:
@@ -658,7 +670,7 @@ def _is_taken(channel: BlockingChannel, lock: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("command", ["halt", "drain", "status"])
+@pytest.mark.parametrize("command", variations(["halt", "drain", "status"]))
 def test_one_grammar_of_targets(pipeline: Pipeline, control: Control, command: str) -> None:
     """Several stages; a name that is not there is an error that names what there is."""
     workers, sinks = pipeline()
@@ -700,6 +712,7 @@ def test_a_stage_is_drained_by_itself(
     assert all(each.is_running for each in sinks)
 
 
+@pytest.mark.thorough
 def test_forged_reports_stretch_nothing(
     broker: Broker, vhost: str, pipeline: Pipeline, control: Control
 ) -> None:
@@ -719,6 +732,7 @@ def test_forged_reports_stretch_nothing(
     assert halt.wait() == 0, halt.out + halt.log
 
 
+@pytest.mark.thorough
 def test_status_is_watched_until_it_is_interrupted(
     broker: Broker, vhost: str, pipeline: Pipeline
 ) -> None:

@@ -26,6 +26,7 @@ from tests.broker import Broker, Outgoing
 from tests.conftest import Start
 from tests.integration.proxy import Proxy
 from tests.process import ROOT, Process
+from tests.variations import variations
 from tests.waiting import wait_until
 
 MANY = 10_000
@@ -121,6 +122,7 @@ def test_list_counts_by_queue_and_reason(
     assert [each.text for each in broker.take_all("one.dead", vhost)] == ["a", "b", "c"]
 
 
+@pytest.mark.thorough
 def test_list_is_limited_and_filtered(command: Command, bury: Bury) -> None:
     """The newest letters, newest last, and how many more there are; by queue and by reason."""
     bury("one", map(str, range(9)))
@@ -205,7 +207,7 @@ SELECTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "expected"), SELECTIONS)
+@pytest.mark.parametrize(("options", "expected"), variations(SELECTIONS))
 @pytest.mark.parametrize("verb", ["replay", "purge"])
 def test_what_is_selected(
     broker: Broker,
@@ -262,7 +264,7 @@ def test_purge_needs_a_yes(broker: Broker, vhost: str, command: Command, bury: B
     assert broker.depth("one.dead", vhost) == 1
 
 
-@pytest.mark.parametrize(("answer", "left"), [(b"n\n", 2), (b"y\n", 0)])
+@pytest.mark.parametrize(("answer", "left"), variations([(b"n\n", 2), (b"y\n", 0)]))
 def test_purge_asks_at_a_terminal(
     broker: Broker, vhost: str, bury: Bury, answer: bytes, left: int
 ) -> None:
@@ -306,6 +308,7 @@ def test_what_is_not_there_is_said(
     assert told in done.log
 
 
+@pytest.mark.thorough
 def test_replay_to_a_full_queue(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
     """What is refused stays a dead letter; it is said how many, and why; exit code 1."""
     bury("one", map(str, range(500)))
@@ -320,7 +323,7 @@ def test_replay_to_a_full_queue(broker: Broker, vhost: str, command: Command, bu
     assert f"{left} dead letters stay in one.dead: 'one.back' refuses messages" in done.log
 
 
-@pytest.mark.parametrize("lost", ["queue", "exchange"])
+@pytest.mark.parametrize("lost", variations(["queue", "exchange"]))
 def test_replay_without_a_way_back(
     broker: Broker, vhost: str, command: Command, bury: Bury, lost: str
 ) -> None:
@@ -357,14 +360,8 @@ def test_ten_thousand_letters(broker: Broker, vhost: str, command: Command, bury
     assert {int(each.text) for each in broker.take_all("one", vhost)} == moved
 
 
-#: A process that is killed has no time for anything: the others are variations of it.
-_KILLS = [
-    signal.SIGKILL,
-    *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGINT, signal.SIGTERM)),
-]
-
-
-@pytest.mark.parametrize("number", _KILLS)
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_replay_killed_in_the_middle(
     broker: Broker,
     vhost: str,
@@ -507,7 +504,7 @@ def test_at_most_once_per_call(broker: Broker, vhost: str, start: Start, command
     assert sorted(each.text for each in broker.take_all("one.dead", vhost)) == sorted(texts)
 
 
-@pytest.mark.parametrize("message_id", [None, "same", b"\xff"])
+@pytest.mark.parametrize("message_id", variations([None, "same", b"\xff"]))
 def test_what_the_broker_returns_stays(
     broker: Broker, vhost: str, command: Command, message_id: str | bytes | None
 ) -> None:
@@ -571,6 +568,7 @@ def test_no_more_than_asked_for(broker: Broker, vhost: str, command: Command, bu
     assert dry.wait() == done.wait() == purge.wait() == 0
 
 
+@pytest.mark.thorough
 def test_no_faster_than_asked_for(broker: Broker, vhost: str, start: Start, bury: Bury) -> None:
     """`--rate`: one a second, in order; what is not its turn yet is a dead letter still."""
     bury("one", map(str, range(4)))
@@ -585,6 +583,7 @@ def test_no_faster_than_asked_for(broker: Broker, vhost: str, start: Start, bury
     assert [each.text for each in broker.take("one", 4, vhost=vhost)] == ["0", "1", "2", "3"]
 
 
+@pytest.mark.thorough
 def test_copies_to_another_queue(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
     """`--to`: the other queue has them as they were before they failed; the letters stay."""
     bury("one", ["a", "b"])
@@ -604,6 +603,7 @@ def test_copies_to_another_queue(broker: Broker, vhost: str, command: Command, b
     assert "--to: no stage reads a queue 'nowhere'; stages read one, other" in nowhere.log
 
 
+@pytest.mark.thorough
 def test_the_old_ones_only(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:
     """`--older-than`: by the time of the failure; one that tells none is not meant."""
     bury("one", ["old"], failed_at="2020-01-01T00:00:00+00:00")
@@ -655,6 +655,7 @@ def import_(broker: Broker, vhost: str, lines: str) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.thorough
 def test_export_and_import_byte_for_byte(
     broker: Broker, vhost: str, command: Command, bury: Bury
 ) -> None:

@@ -33,8 +33,8 @@ def test_queues_may_be_classic(broker: Broker, unique: Unique, start: Start) -> 
     worker = start(
         *RELAY, QUEUE_TYPE="classic", INPUT_QUEUE=unique("in"), OUTPUT_QUEUE=unique("out")
     )
-    worker.wait_ready()
-    assert broker.queues()[unique("in")]["type"] == "classic"
+    listed = wait_until(lambda: broker.queues().get(unique("in"), {}), 20, "it is listed")
+    assert listed["type"] == "classic"
     with broker.channel() as channel:
         broker.send(channel, unique("in"), unique("in"), "a")
 

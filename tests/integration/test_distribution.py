@@ -60,6 +60,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.thorough
 def test_the_wheel_has_the_library_and_nothing_else(wheel: Path) -> None:
     """Every module and package of it, those that come later too, that it is typed, the licence."""
     files = set(ZipFile(wheel).namelist())

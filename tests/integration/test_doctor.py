@@ -11,6 +11,7 @@ import pytest
 from tests.broker import Broker
 from tests.conftest import Start
 from tests.process import ROOT
+from tests.variations import variations
 from tests.waiting import wait_until
 
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
@@ -120,6 +121,7 @@ def test_what_differs(broker: Broker, vhost: str, doctor: Doctor) -> None:
     assert ("one", "x-dead-letter-exchange: declared 'one.dead', there is none") in differs
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("running")
 def test_a_policy_that_loses_what_is_kept(broker: Broker, vhost: str, doctor: Doctor) -> None:
     """Both kinds of policies, by name; what they come to is the broker's word, and it is so."""
@@ -143,6 +145,7 @@ def test_a_policy_that_loses_what_is_kept(broker: Broker, vhost: str, doctor: Do
     wait_until(lambda: broker.depth("two.dead", vhost) == 0, 20, "as the doctor says")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("running")
 def test_what_nobody_declares_any_more(broker: Broker, vhost: str, doctor: Doctor) -> None:
     """Queues of a stage that was removed are named, with what they hold; others' queues are not."""
@@ -172,6 +175,7 @@ def test_who_does_not_read(doctor: Doctor, start: Start, vhost: str) -> None:
     assert ("unconsumed", "queue", "two") in findings(doctor(STAGES, "--format", "json"))
 
 
+@pytest.mark.thorough
 def test_other_kinds_of_edges(doctor: Doctor, start: Start, vhost: str) -> None:
     """Queues of groups and of replicas are known, whatever the replica's name is."""
     stages: dict[str, dict[str, Any]] = {
@@ -224,7 +228,7 @@ def test_wrong_settings(doctor: Doctor) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "no JSON"])
+@pytest.mark.parametrize("text", variations(["", "[]", "{}", "no JSON"]))
 def test_something_else_on_standard_input(doctor: Doctor, text: str) -> None:
     """Exit code 2 and one line that says what to pipe in."""
     done = doctor(text)

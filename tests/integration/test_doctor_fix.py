@@ -97,6 +97,7 @@ def test_what_is_missing_is_made(broker: Broker, vhost: str, doctor: Doctor, sta
     assert fixed.stdout.endswith("no difference: 2 stages, all as declared\n")
 
 
+@pytest.mark.thorough
 def test_empty_orphans_go(broker: Broker, vhost: str, doctor: Doctor) -> None:
     """And what holds a message stays, with the place for its dead letters; it asks."""
     for queue in ("empty", "full"):

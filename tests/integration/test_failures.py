@@ -16,6 +16,7 @@ from tests.conftest import Start, Unique
 from tests.integration.background import Running
 from tests.integration.letters import letters
 from tests.process import Process
+from tests.variations import variations
 from tests.waiting import wait_until
 
 FALLIBLE = ("-m", "tests.integration.stages.fallible")
@@ -109,7 +110,7 @@ def test_a_stage_chooses_the_delay_and_what_it_gives_up_on(
     assert worker.log.count("Traceback") == 1
 
 
-@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+@pytest.mark.parametrize("queue_type", variations(["quorum", "classic"]))
 def test_attempts_that_a_sender_has_made_up_do_not_count(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], queue_type: QueueType
 ) -> None:
@@ -164,7 +165,7 @@ def depths(broker: Broker, queue: str) -> dict[str, int]:
     return {name: broker.depth(name) for name in broker.queues() if name.startswith(queue)}
 
 
-@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+@pytest.mark.parametrize("queue_type", variations(["quorum", "classic"]))
 def test_after_the_last_delay_it_is_a_dead_letter_that_says_why(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], queue_type: str
 ) -> None:
@@ -370,6 +371,7 @@ def test_a_halt_gives_back_what_the_dead_letters_do_not_take(
     assert not {"x-delivery-count", "x-attempts"} & set(left.headers)
 
 
+@pytest.mark.thorough
 def test_a_halt_under_an_alarm_gives_back_what_has_just_failed(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.process import Process
+from tests.variations import variations
 
 #: Forks in `work`: what the child does is put in. The parent prints how the child has ended.
 FORKING = """
@@ -44,7 +45,7 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize(("child", "code"), ENDS, ids=[each[0] for each in ENDS])
+@pytest.mark.parametrize(("child", "code"), variations(ENDS), ids=[each[0] for each in ENDS])
 @pytest.mark.parametrize("timeout", [None, 60])
 def test_a_child_ends_where_its_work_does(
     broker: Broker,

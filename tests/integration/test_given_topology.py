@@ -236,6 +236,7 @@ def test_everything_works_with_the_least_rights(given: Given) -> None:
     assert relay.wait() == 0, relay.log
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("given", [ORDERED], indirect=True)
 def test_an_ordered_edge_needs_no_more_than_its_rights(given: Given) -> None:
     """Two replicas share the partitions; attempts, dead letters; nobody else reads or writes it."""
@@ -334,6 +335,7 @@ def passing_on(connection: BlockingConnection, user: str) -> dict[str, set[str]]
     return allowed
 
 
+@pytest.mark.thorough
 def test_a_stage_that_was_broken_into_is_refused_all_else(given: Given, broker: Broker) -> None:
     """It publishes no command, touches no other's edge, and deletes nothing of the topology.
 
@@ -350,6 +352,7 @@ def test_a_stage_that_was_broken_into_is_refused_all_else(given: Given, broker: 
             broker.api("GET", "queues", login=given.basic(user))
 
 
+@pytest.mark.thorough
 def test_operators_and_strangers_are_refused_what_they_do_not_need(
     given: Given, broker: Broker
 ) -> None:
@@ -410,6 +413,7 @@ def report(command: str, stage: str, replica: str) -> bytes:
     return Report.model_validate(said).model_dump_json().encode()
 
 
+@pytest.mark.thorough
 def test_no_stage_reports_as_another(given: Given, start: Start) -> None:
     """Without its user's name, or with it: control does not believe it, and says who it was."""
     victim = given.run("fallible", "tests.integration.stages.fallible", REPLICA="r1")

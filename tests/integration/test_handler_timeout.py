@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.letters import letters
@@ -32,6 +34,7 @@ def test_a_handler_out_of_time_ends_its_replica(
     assert "Traceback" not in first.log + second.log
 
 
+@pytest.mark.thorough
 def test_a_late_result_does_not_count(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.process import Process
+from tests.variations import variations
 from tests.waiting import wait_until
 
 RECORDER = "tests.integration.stages.recorder"
@@ -47,6 +48,7 @@ def gives_up(process: Process, code: int = 1) -> None:
     assert process.log.count("gave up") == 1, process.log
 
 
+@pytest.mark.thorough
 def test_a_stderr_that_nobody_reads_stops_nothing(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:
@@ -93,7 +95,7 @@ Dispatcher.{method} = hang
 """
 
 
-@pytest.mark.parametrize("before", ["", FULL.format(2)], ids=["", "nobody reads"])
+@pytest.mark.parametrize("before", variations(["", FULL.format(2)]), ids=["", "nobody reads"])
 def test_a_loop_that_hangs_is_given_up(unique: Unique, start: Start, before: str) -> None:
     """The signal is heard all the same; the line says where it hangs, if anybody reads it."""
     before += HANGING_LOOP.format(method="tick")
@@ -130,6 +132,7 @@ def test_a_second_signal_ends_a_stage_whose_loop_hangs(unique: Unique, start: St
     assert monotonic() - began < GIVES_UP_SECONDS
 
 
+@pytest.mark.thorough
 def test_a_broadcast_halt_that_hangs_is_given_up_with_0(
     unique: Unique, start: Start, vhost: str
 ) -> None:
@@ -161,7 +164,8 @@ threading.Thread(target=hang, name="user's").start()
 }
 
 
-@pytest.mark.parametrize("what", HANGING_EXITS)
+@pytest.mark.thorough
+@pytest.mark.parametrize("what", variations(HANGING_EXITS))
 def test_an_exit_that_hangs_is_given_up(unique: Unique, start: Start, what: str) -> None:
     """What a user's code does at the end is the stage's, too: exit code 1, and what hangs."""
     given: dict[str, Any] = {"INPUT_QUEUE": unique("in"), "DRAIN_TIMEOUT": 1}
@@ -236,6 +240,7 @@ Regular.main()
     assert monotonic() - began < GIVES_UP_SECONDS
 
 
+@pytest.mark.thorough
 def test_a_program_that_goes_on_after_its_stage_is_left_alone(unique: Unique, start: Start) -> None:
     """`start` has returned: nobody watches what comes after."""
     program = f"""

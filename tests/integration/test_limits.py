@@ -8,6 +8,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.conftest import Start, Unique
+from tests.variations import variations
 from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
@@ -27,6 +28,7 @@ def limited(broker: Broker, name: str, value: object, default: object) -> Iterat
         broker.control("eval", f"application:set_env(rabbit, {name}, {default}).")
 
 
+@pytest.mark.thorough
 def test_a_limit_on_queues_is_told_once_and_tried_again(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], vhost: str
 ) -> None:
@@ -55,6 +57,7 @@ def test_a_limit_on_queues_is_told_once_and_tried_again(
     assert "Traceback" not in stage.log
 
 
+@pytest.mark.thorough
 def test_status_shows_what_the_broker_refuses(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any], vhost: str
 ) -> None:
@@ -71,7 +74,7 @@ def test_status_shows_what_the_broker_refuses(
     assert stage.halt() == 0
 
 
-@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("most", variations([2, 1]))
 def test_too_few_channels_end_the_stage(
     broker: Broker, start: Start, edges: dict[str, Any], most: int
 ) -> None:
@@ -117,7 +120,9 @@ LIMITS: list[tuple[str, Callable[[Broker, str, str], object], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("limit", "told", "said"), [each[1:] for each in LIMITS], ids=[each[0] for each in LIMITS]
+    ("limit", "told", "said"),
+    variations(each[1:] for each in LIMITS),
+    ids=[each[0] for each in LIMITS],
 )
 def test_a_limit_is_told_once_and_tried_again(
     broker: Broker,
@@ -151,6 +156,7 @@ def test_a_limit_is_told_once_and_tried_again(
     assert "Traceback" not in stage.log
 
 
+@pytest.mark.thorough
 def test_a_limit_on_the_nodes_connections_is_told(
     broker: Broker, start: Start, edges: dict[str, Any]
 ) -> None:
@@ -163,6 +169,7 @@ def test_a_limit_on_the_nodes_connections_is_told(
     assert stage.halt() == 0
 
 
+@pytest.mark.thorough
 def test_small_frames_stop_nothing(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:

@@ -84,6 +84,7 @@ def test_publish_many_reads_only_as_fast_as_the_broker_confirms(
             assert read <= 1200
 
 
+@pytest.mark.thorough
 def test_what_waits_for_the_end_of_an_alarm_says_so(
     broker: Broker, unique: Unique, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_publish_raises_when_the_queue_has_other_arguments(
         queue.publish("a")
 
 
+@pytest.mark.thorough
 def test_publish_many_survives_lost_connections(broker: Broker, unique: Unique) -> None:
     """Connections cut in mid-stream: it returns with all confirmed, none missing."""
     texts = [str(number) for number in range(5000)]

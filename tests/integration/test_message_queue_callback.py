@@ -13,6 +13,7 @@ from tests.integration.background import InBackground, Running
 from tests.integration.letters import letters
 from tests.integration.test_failures import Raw
 from tests.integration.test_kinds import collecting, wait_consuming
+from tests.variations import variations
 from tests.waiting import wait_until
 
 NO_TEXT = b"\xff\xfe no text"
@@ -42,7 +43,7 @@ def acting(queue: MessageQueue, act: Callable[[Any, int], None], count: int) -> 
     return redelivered
 
 
-@pytest.mark.parametrize("method", ["basic_nack", "basic_reject"])
+@pytest.mark.parametrize("method", variations(["basic_nack", "basic_reject"]))
 def test_giving_back(broker: Broker, queue: MessageQueue, method: str) -> None:
     """As with pika, the message comes again, to whoever is there."""
     seen = acting(queue, lambda channel, tag: getattr(channel, method)(delivery_tag=tag), 2)
@@ -51,7 +52,7 @@ def test_giving_back(broker: Broker, queue: MessageQueue, method: str) -> None:
     assert broker.depth(queue.name) == 0
 
 
-@pytest.mark.parametrize("method", ["basic_nack", "basic_reject"])
+@pytest.mark.parametrize("method", variations(["basic_nack", "basic_reject"]))
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_giving_up(broker: Broker, unique: Unique, method: str, queue_type: Any) -> None:
     """With requeue=False it is a dead letter, and makes room for the next one."""

@@ -152,6 +152,7 @@ def test_a_bug_in_the_loop_gives_back_what_was_held(broker: Broker, unique: Uniq
         wait_until(lambda: broker.depth(queue.name) == 1, 20, "it is in its queue again")
 
 
+@pytest.mark.thorough
 def test_a_bug_in_the_loop_fails_what_waits_for_a_step_task() -> None:
     """`see_through`, by which others wait, raises it; later calls do as well."""
     settings = Settings.load()

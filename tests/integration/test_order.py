@@ -24,7 +24,8 @@ def test_one_replica_keeps_the_order(broker: Broker, unique: Unique, start: Star
     assert outputs == NUMBERS
 
 
-@pytest.mark.parametrize("prefetch", ["auto", pytest.param("300", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("prefetch", ["auto", "300"])
 def test_a_successor_goes_on_where_it_stopped(
     broker: Broker, unique: Unique, start: Start, prefetch: str
 ) -> None:

@@ -206,6 +206,7 @@ def test_a_partition_that_is_deleted_is_told_of_and_made_again(
     assert reader.halt() == 0
 
 
+@pytest.mark.thorough
 def test_large_messages(broker: Broker, unique: Unique, start: Start) -> None:
     """What there is no room for comes again, in order; none of it was handled before."""
     size = 2**20

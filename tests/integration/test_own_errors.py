@@ -8,6 +8,7 @@ from rabbit.messaging.consumer import QueueConsumer
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.background import InBackground
+from tests.variations import variations
 from tests.waiting import wait_until
 
 #: Where the error is put: in what the network brings, in what ends a turn, in a timer, and where a
@@ -39,8 +40,8 @@ def is_told(log: str, outage: str = "broker unavailable") -> None:
     assert "recorder: failed by an error of the library's" in log.splitlines()[-1]
 
 
-@pytest.mark.parametrize("error", ["RuntimeError", "BlockingIOError"])
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("error", variations(["RuntimeError", "BlockingIOError"]))
+@pytest.mark.parametrize("place", variations(PLACES.values(), first=2), ids=PLACES)
 def test_a_stage_ends(broker: Broker, unique: Unique, start: Start, place: str, error: str) -> None:
     """Exit code 1, and the message is queued."""
     broker.put(unique("in"), ["a"])
@@ -53,6 +54,7 @@ def test_a_stage_ends(broker: Broker, unique: Unique, start: Start, place: str, 
     assert [each.text for each in broker.take(unique("in"), 1)] == ["a"]
 
 
+@pytest.mark.thorough
 def test_a_stage_ends_that_makes_an_error_of_a_loss(
     broker: Broker, unique: Unique, start: Start
 ) -> None:

@@ -129,6 +129,7 @@ def test_nothing_is_lost_or_fails_by_pausing_under_load(
     assert {each["attempt"] for each in recorder.objects} == {1}
 
 
+@pytest.mark.thorough
 def test_a_replica_that_is_paused_alone_stays_so_when_it_is_started_again(
     broker: Broker, vhost: str, sink: Callable[..., Process], control: Control
 ) -> None:

@@ -9,6 +9,7 @@ from rabbit.topology import QueueType
 from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.process import Process
+from tests.variations import variations
 from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
@@ -22,7 +23,7 @@ def moment(process: Process, event: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("queue_type", get_args(QueueType))
+@pytest.mark.parametrize("queue_type", variations(get_args(QueueType)))
 def test_one_pill_ends_all_replicas_in_flow_order(
     broker: Broker, unique: Unique, start: Start, queue_type: QueueType
 ) -> None:

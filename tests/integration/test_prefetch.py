@@ -100,12 +100,13 @@ def test_handlers_that_turn_slow_share_what_is_held(
     assert min(shares["first"], shares["second"]) >= SLOW / 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "slow",
     [
         pytest.param(["3"], id="one that is slow"),
         # Seen as slow after two paces, of up to 1.5 s each: see AutoPrefetch.running.
-        pytest.param(["0.2"] * 30, id="many that are slow together", marks=pytest.mark.thorough),
+        pytest.param(["0.2"] * 30, id="many that are slow together"),
     ],
 )
 def test_what_goes_back_keeps_its_place(

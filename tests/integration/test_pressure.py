@@ -8,6 +8,7 @@ import pytest
 from rabbit.topology import Edge, QueueType
 from tests.broker import Broker
 from tests.conftest import Start, Unique
+from tests.variations import variations
 from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
@@ -85,7 +86,7 @@ def test_an_unroutable_output_stops_a_worker_until_the_binding_is_back(
     assert {each.text for each in broker.take_all(queue)} == set(TEXTS)
 
 
-@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+@pytest.mark.parametrize("queue_type", variations(["quorum", "classic"]))
 def test_an_unroutable_output_is_told_from_one_of_the_same_id(
     broker: Broker, unique: Unique, start: Start, queue_type: QueueType
 ) -> None:

@@ -8,6 +8,7 @@ from tests.broker import Broker
 from tests.conftest import Start, Unique
 from tests.integration.proxy import Proxy
 from tests.ports import free_port
+from tests.variations import variations
 from tests.waiting import wait_until
 
 COUNTER = ("-m", "tests.integration.stages.counter")
@@ -168,7 +169,7 @@ HALTS = [
 ]
 
 
-@pytest.mark.parametrize("given", HALTS)
+@pytest.mark.parametrize("given", variations([(each,) for each in HALTS], first=2))
 def test_a_source_that_waits_notices_a_halt(
     broker: Broker,
     unique: Unique,
@@ -258,8 +259,8 @@ Fails.main()
 """
 
 
-@pytest.mark.parametrize("base", ["Exception", "BaseException"])
-@pytest.mark.parametrize("raised", ["ValueError", "KeyboardInterrupt"])
+@pytest.mark.parametrize("base", variations(["Exception", "BaseException"]))
+@pytest.mark.parametrize("raised", variations(["ValueError", "KeyboardInterrupt"]))
 def test_what_work_raises_need_not_be_speakable(
     broker: Broker, unique: Unique, start: Start, base: str, raised: str
 ) -> None:

@@ -50,6 +50,7 @@ def test_who_cannot_put_failures_anywhere_is_not_ready(
     assert worker.halt() == 0
 
 
+@pytest.mark.thorough
 def test_an_alarm_leaves_a_stage_ready(
     broker: Broker, unique: Unique, start: Start, edges: dict[str, Any]
 ) -> None:

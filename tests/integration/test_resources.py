@@ -14,6 +14,7 @@ from tests.conftest import Start, Unique
 from tests.integration.background import Running
 from tests.process import Process
 from tests.support.postgres import Postgres
+from tests.variations import variations
 from tests.waiting import wait_until
 
 #: Says when it opens, works and closes, and what there is to settle by then.
@@ -135,7 +136,7 @@ def test_resources_that_fail_when_they_are_closed_are_told(
     assert "Traceback" not in stage.log
 
 
-@pytest.mark.parametrize("where", ["entry", "leave"])
+@pytest.mark.parametrize("where", variations(["entry", "leave"]))
 def test_resources_that_hang_are_given_up(start: Start, edges: dict[str, Any], where: str) -> None:
     """DRAIN_TIMEOUT holds: exit code 1, and what hangs."""
     hang = {where: "say('hangs'); time.sleep(3600)"}
@@ -220,7 +221,7 @@ def per_thread(path: Path, base: str = "Consumer", entry: str = "", leave: str =
     return PER_THREAD.format(path=path, base=base, entry=entry or "pass", leave=leave or "pass")
 
 
-@pytest.mark.parametrize("base", ["Consumer", "BatchConsumer"])
+@pytest.mark.parametrize("base", variations(["Consumer", "BatchConsumer"]))
 def test_each_handler_thread_has_its_own(
     broker: Broker, unique: Unique, start: Start, tmp_path: Path, base: str
 ) -> None:
@@ -306,6 +307,7 @@ Store.main()
 """
 
 
+@pytest.mark.thorough
 def test_a_pool_and_a_connection_for_each_thread(
     broker: Broker, unique: Unique, start: Start, postgres: Postgres
 ) -> None:

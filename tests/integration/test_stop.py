@@ -14,6 +14,7 @@ from tests.conftest import Start, Unique
 from tests.integration.background import Running
 from tests.integration.proxy import Proxy
 from tests.ports import free_port
+from tests.variations import variations
 from tests.waiting import wait_until
 
 RELAY = ("-m", "tests.integration.stages.relay")
@@ -32,6 +33,7 @@ class Slow(Consumer):
         signal.sigtimedwait([signal.SIGUSR1], 0.02)
 
 
+@pytest.mark.thorough
 def test_messages_returned_unstarted_use_up_no_delivery_limit(
     broker: Broker, unique: Unique
 ) -> None:
@@ -55,7 +57,7 @@ def test_messages_returned_unstarted_use_up_no_delivery_limit(
     assert counts == {0}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", variations([signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_ends_a_stage_in_order(
     broker: Broker, unique: Unique, start: Start, number: signal.Signals
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_stage_that_has_lost_the_broker_obeys_sigterm(
     assert texts == {"a", "b", "c"}
 
 
+@pytest.mark.thorough
 def test_a_stage_that_ends_while_it_waits_to_connect_leaves_no_control_queue(
     broker: Broker, unique: Unique, start: Start
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_stage_that_ends_while_it_waits_to_connect_leaves_no_control_queue(
     assert f"control.recorder.{replica}" not in broker.queues()
 
 
+@pytest.mark.thorough
 def test_a_stage_blocked_by_a_memory_alarm_obeys_sigterm(
     broker: Broker, unique: Unique, start: Start
 ) -> None:

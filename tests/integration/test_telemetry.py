@@ -135,6 +135,7 @@ def test_messages_go_on_without_a_collector(broker: Broker, unique: Unique, star
     assert "s3cret" not in stage.log
 
 
+@pytest.mark.thorough
 def test_a_collector_that_hangs_ends_nothing(
     broker: Broker, unique: Unique, start: Start, collector: Collector
 ) -> None:

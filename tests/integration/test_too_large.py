@@ -14,6 +14,7 @@ from tests.conftest import Start, Unique
 from tests.integration.background import Running
 from tests.integration.letters import letters
 from tests.process import Process
+from tests.variations import variations
 from tests.waiting import wait_until
 
 FALLIBLE = ("-m", "tests.integration.stages.fallible")
@@ -78,6 +79,7 @@ def test_a_source_that_writes_too_much_ends(
     assert broker.depth(unique("out")) == 0
 
 
+@pytest.mark.thorough
 def test_what_a_source_has_written_beside_it_is_confirmed(
     broker: Broker, unique: Unique, start: Start, tmp_path: Path, limit: int
 ) -> None:
@@ -113,6 +115,7 @@ def test_publishing_too_much_raises(broker: Broker, unique: Unique, limit: int) 
     assert len(behind) <= 1
 
 
+@pytest.mark.thorough
 def test_a_limit_that_was_raised_counts_from_the_next_connection_on(
     broker: Broker, unique: Unique, limit: int
 ) -> None:
@@ -131,12 +134,9 @@ def test_a_limit_that_was_raised_counts_from_the_next_connection_on(
 
 @pytest.mark.parametrize(
     ("command", "queue_type"),
-    [
-        ("fail", "quorum"),
-        ("reject", "classic"),
-        pytest.param("fail", "classic", marks=pytest.mark.thorough),
-        pytest.param("reject", "quorum", marks=pytest.mark.thorough),
-    ],
+    variations(
+        [("fail", "quorum"), ("reject", "classic"), ("fail", "classic"), ("reject", "quorum")]
+    ),
 )
 def test_what_has_become_too_large_to_be_sent_on_is_dead_lettered_by_the_broker(
     broker: Broker,
@@ -167,6 +167,7 @@ def test_what_has_become_too_large_to_be_sent_on_is_dead_lettered_by_the_broker(
     assert "takes up to 1000" in worker.log
 
 
+@pytest.mark.thorough
 def test_what_is_no_text_and_too_large_is_dead_lettered_by_the_broker(
     broker: Broker, unique: Unique
 ) -> None:

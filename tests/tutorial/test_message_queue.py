@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from tests.broker import Broker
 from tests.process import START_SECONDS, Process
 from tests.tutorial.conftest import Run
@@ -49,6 +51,7 @@ def test_unacked_messages_come_back(run: Run, broker: Broker, vhost: str) -> Non
     assert broker.depth("my_queue", vhost) == 0
 
 
+@pytest.mark.thorough
 def test_unacked_messages_come_back_after_a_crash(run: Run) -> None:
     """The broker gives them to the next consumer although nobody gave them back."""
     run("producer").wait()

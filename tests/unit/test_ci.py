@@ -23,7 +23,7 @@ def test_the_checks_come_first_and_the_unit_tests_once(tmp_path: Path) -> None:
     assert called == [
         "check",
         "test ARGS=--ignore=tests/unit",
-        "test-faults ARGS=-m thorough --ignore=tests/faults --numprocesses 3",
+        'test-faults ARGS=-m "thorough and not lasting" --numprocesses 3',
         "test-secured",
         "test-board",
     ]
