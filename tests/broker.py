@@ -552,6 +552,10 @@ class Broker(Operator):
         lines = self.container.logs(since=int(time.time()) - 60).splitlines()
         return sum(text.encode() in line for line in lines)
 
+    def last_logged(self, count: int) -> str:
+        """Return the last lines of its log."""
+        return cast("bytes", self.container.logs(tail=count)).decode(errors="replace")
+
     def control(self, *command: str) -> str:
         """Run rabbitmqctl in the container; return what it prints."""
         code, output = self._container.exec(["rabbitmqctl", "--quiet", *command])

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +36,29 @@ class Start(Protocol):
             ready: wait until it is ready.
             environment: a value of None takes the variable away.
         """
+
+
+#: What a test has started, for the report should it fail.
+_STARTED = pytest.StashKey[list[Process]]()
+
+#: How much of each log is shown then.
+_LINES = 40
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show of a test that fails what its processes and its broker have logged last."""
+    report = yield
+    if report.failed:
+        broker = getattr(item, "funcargs", {}).get("broker")
+        if logged := getattr(broker, "last_logged", None):
+            report.sections.append(("log of the broker", logged(_LINES)))
+        for process in item.stash.get(_STARTED, []):
+            last = "\n".join(process.log.splitlines()[-_LINES:])
+            report.sections.append((f"log of {process}", last))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +97,12 @@ def unique(broker: "Broker") -> Iterator[Unique]:
 
 
 @pytest.fixture
-def start(broker: "Broker", tmp_path: Path) -> Iterator[Start]:
+def start(broker: "Broker", tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
     """Start child processes that know the broker; those that still run are killed at the end.
 
     None of them may ever show the broker's password.
     """
-    started: list[Process] = []
+    started = request.node.stash[_STARTED] = []
     numbers = count(1)
 
     def begin(*arguments: str, ready: bool = True, **environment: object) -> Process:

@@ -11,5 +11,6 @@ message. After every fault the same five things are asserted, by number and by i
     W  all replicas are ready, messages flow, and the backlog is gone, within a stated time
     X  processes that are asked to stop exit with 0 within the grace period
 
-`make test-faults` runs all of them, `make test` those marked `quick` only. soak.py is the long run.
+`make test-faults` runs all of them, `make test` those marked `quick` only, `.ci/run` those marked
+`thorough` as well. soak.py is the long run.
 """
