@@ -58,6 +58,11 @@ class State(StrEnum):
 #: How a replica has ended, as the routing key of a binding of its control queue.
 SAID_BY_BINDING = {each.value: each for each in (State.HALTED, State.GAVE_UP)}
 
+#: How long leaving may take, in seconds, once everything is settled or given up, and a replica has
+#: said so: it deletes its control queue, for which a lost connection has to come back, and closes
+#: its connections.
+LAST_WORDS_SECONDS = 2.0
+
 
 class Command(BaseModel):
     """What is broadcast on the control exchange, as JSON.

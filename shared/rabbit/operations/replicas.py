@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic, sleep
 
 from rabbit.amqp.channel import Count
 from rabbit.control.client import ControlClient
-from rabbit.control.messages import SAID_BY_BINDING, Command, Report, State
+from rabbit.control.messages import (
+    LAST_WORDS_SECONDS,
+    SAID_BY_BINDING,
+    Command,
+    Report,
+    State,
+)
 from rabbit.errors import RabbitError
 from rabbit.operations.compose import Containers
 from rabbit.operations.management import Management
@@ -25,6 +31,9 @@ ANSWER_SECONDS = 3.0
 
 #: Whose last word that is, is gone.
 ENDED = {State.HALTED, State.GAVE_UP}
+
+#: Who has ended has deleted its control queue after so long, or does not any more.
+_LEAVING = timedelta(seconds=LAST_WORDS_SECONDS + 1)
 
 #: Anybody who may publish can make reports up: how many processes of one name are told apart, and
 #: how many reports of replicas are kept that the broker does not know, or not yet.
@@ -94,6 +103,17 @@ class Replica:
     def has_ended(self) -> bool:
         """Whether it has said that it ends, halted or not: each process of this name has."""
         return bool(self.said) or (bool(self.processes) and self.states <= ENDED)
+
+    @property
+    def leaves_queue(self) -> bool:
+        """Whether it has ended, and somebody else has to delete its control queue.
+
+        That must not be two at a time. RabbitMQ 4.3 has two deletions of one quorum queue end after
+        one another: the later one takes away a queue that the next process of this name has made
+        meanwhile, or lets nobody make one (541, cluster_not_formed).
+        """
+        is_late = self.heard is None or datetime.now(UTC) - self.heard > _LEAVING
+        return bool(self.said) or (self.has_ended and is_late)
 
     @property
     def is_settled(self) -> bool:
@@ -253,8 +273,9 @@ class Replicas:
         if count is None or replica.is_connected:
             return
         dead = None if replica.has_ended else self.containers.why_dead(replica.name)
-        if replica.has_ended or dead:
+        if replica.leaves_queue or dead:
             self._client.delete(replica.queue)
+        if replica.has_ended or dead:
             replica.is_there, replica.forgotten = False, dead
 
     def forget(self, name: str, *, missing_ok: bool = False) -> bool:

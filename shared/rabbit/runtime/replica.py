@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from rabbit.amqp.connection import Connection, User
 from rabbit.amqp.network import Network
 from rabbit.control.listener import ControlListener
-from rabbit.control.messages import Command, State
+from rabbit.control.messages import LAST_WORDS_SECONDS, Command, State
 from rabbit.control.name_lock import NameLock
 from rabbit.errors import DrainTimeoutError, RabbitError
 from rabbit.logs import Logger
@@ -50,10 +50,6 @@ FEW_BYTES = 64 * 1024
 PAUSE_SECONDS = 0.001
 #: Nobody waits for what a sink publishes.
 SINK_PAUSE_SECONDS = 0.003
-
-#: How long leaving may take, once everything is settled or given up: the control queue is deleted,
-#: for which a lost connection has to come back, and the connections are closed.
-LAST_WORDS_SECONDS = 2.0
 
 
 class Replica:

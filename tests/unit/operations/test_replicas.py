@@ -1,11 +1,11 @@
 """What is concluded from what replicas say."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from rabbit.amqp.channel import Count
 from rabbit.control.client import ControlClient
-from rabbit.control.messages import Report, State
+from rabbit.control.messages import LAST_WORDS_SECONDS, Report, State
 from rabbit.operations.management import Management
 from rabbit.operations.replicas import Replica, Replicas, are_meant
 
@@ -110,6 +110,38 @@ def test_what_waits_for_a_new_process_stays() -> None:
 
     assert not known.has_ended
     assert broker.deleted == []
+
+
+def test_who_has_ended_deletes_its_queue_and_nobody_else_meanwhile() -> None:
+    """It counts as gone at once; a queue that is still there later was left behind."""
+    broker = Broker()
+    replicas = Replicas(cast("ControlClient", broker), cast("Management", broker))
+    replicas.look()
+    [known] = replicas
+    known.hear(said(State.HALTED))
+
+    replicas.weigh(known)
+    assert not known.is_there
+    assert broker.deleted == []
+
+    replicas.look()
+    known.heard = datetime.now(UTC) - timedelta(seconds=2 * LAST_WORDS_SECONDS)
+    replicas.weigh(known)
+    assert not known.is_there
+    assert broker.deleted == ["control.s.r"]
+
+
+def test_a_queue_that_says_how_its_replica_has_ended_is_deleted_at_once() -> None:
+    """Its replica could not publish, and has left it for that."""
+    broker = Broker()
+    broker.keys = {"halted"}
+    replicas = Replicas(cast("ControlClient", broker), cast("Management", broker))
+    replicas.look()
+    [known] = replicas
+
+    replicas.weigh(known)
+
+    assert broker.deleted == ["control.s.r"]
 
 
 def test_who_has_left_before_the_command_owes_no_answer() -> None:

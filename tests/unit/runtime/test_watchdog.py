@@ -1,6 +1,6 @@
 """How much later than DRAIN_TIMEOUT a process ends that hangs: what README promises."""
 
-from rabbit.runtime.replica import LAST_WORDS_SECONDS
+from rabbit.control.messages import LAST_WORDS_SECONDS
 from rabbit.runtime.watchdog import FLUSH_SECONDS, LAST_RESORT_SECONDS, MARGIN_SECONDS
 from tests.readme import LIBRARY
 
