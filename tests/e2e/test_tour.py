@@ -32,10 +32,10 @@ def test_up_shows_hello_world(installed: Pipeline) -> None:
 
 
 @pytest.mark.thorough
-def test_the_login_is_no_administrator(installed: Pipeline, broker: Broker) -> None:
+def test_the_login_is_no_administrator(pipeline: Pipeline, broker: Broker) -> None:
     """It may see everything, which the console and control need, and make no users."""
     assert broker.request("GET", "whoami")["tags"] == ["monitoring"]
-    assert installed.make("doctor").stdout.startswith("no difference")
+    assert pipeline.make("doctor").stdout.startswith("no difference")
     with pytest.raises(HTTPError, match="401"):
         broker.request("PUT", "users/more", {"password": "x", "tags": "administrator"})
 
