@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from _pytest.mark import ParameterSet
 
 
-def variations(values: Iterable[Any], first: int = 1) -> list[ParameterSet]:
+def variations(values: Iterable[Any], first: int = 1) -> list[Any]:
     """Mark all but the first ones as thorough.
 
     Args:
