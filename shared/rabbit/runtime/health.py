@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import monotonic
 from typing import NamedTuple
 
@@ -36,8 +37,10 @@ class Health:
         for name, path in (("READY_FILE", self._ready_file), ("ALIVE_FILE", self._alive_file)):
             if path is not None:
                 try:
-                    path.touch()
-                    path.unlink(missing_ok=True)  # stages of one process may share it
+                    path.unlink(missing_ok=True)
+                    # Not the file itself: for a moment, it would say that we are ready.
+                    with TemporaryFile(dir=path.parent):
+                        pass
                 except OSError as error:
                     raise ConfigurationError(
                         f"{name}: {str(path)!r} cannot be written: {error.strerror}; allowed: a "

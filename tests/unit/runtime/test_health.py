@@ -30,6 +30,20 @@ def test_the_file_says_ready(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_look_whether_they_can_be_written_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment; and what a process before has said is taken away."""
+    made_files: list[Path] = []
+    monkeypatch.setattr(Path, "touch", lambda path: made_files.append(path))
+    (tmp_path / "ready").write_text("")
+
+    health(tmp_path / "ready", tmp_path / "alive").check()
+
+    assert made_files == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_other_file_says_alive(tmp_path: Path) -> None:
     """Ready or not."""
     path = tmp_path / "alive"
