@@ -35,7 +35,11 @@ def test_a_look_whether_they_can_be_written_says_nothing(
 ) -> None:
     """Not for a moment; and what a process before has said is taken away."""
     made_files: list[Path] = []
-    monkeypatch.setattr(Path, "touch", lambda path: made_files.append(path))
+
+    def note(path: Path) -> None:
+        made_files.append(path)
+
+    monkeypatch.setattr(Path, "touch", note)
     (tmp_path / "ready").write_text("")
 
     health(tmp_path / "ready", tmp_path / "alive").check()
