@@ -8,6 +8,7 @@ from rabbit.control.client import ControlClient
 from rabbit.control.messages import Command
 from rabbit.errors import RabbitError
 from rabbit.operations.replicas import (
+    LEAVING_SECONDS,
     POLL_SECONDS,
     REPEAT_SECONDS,
     SILENCE_SECONDS,
@@ -113,9 +114,10 @@ class Halt:
                 return False
 
     def _clear_away(self) -> None:
-        """Delete the queues that only say how their replicas have ended."""
-        deadline = monotonic() + SILENCE_SECONDS
+        """Delete the queues that replicas which have ended leave; most delete theirs at once."""
+        deadline = monotonic() + LEAVING_SECONDS + SILENCE_SECONDS
         while monotonic() < deadline:
+            self._replicas.look()
             left = [each for each in self.concerned if each.is_there and each.has_ended]
             if not left:
                 return

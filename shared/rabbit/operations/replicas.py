@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from time import monotonic, sleep
 
@@ -33,7 +33,7 @@ ANSWER_SECONDS = 3.0
 ENDED = {State.HALTED, State.GAVE_UP}
 
 #: Who has ended has deleted its control queue after so long, or does not any more.
-_LEAVING = timedelta(seconds=LAST_WORDS_SECONDS + 1)
+LEAVING_SECONDS = LAST_WORDS_SECONDS + 1
 
 #: Anybody who may publish can make reports up: how many processes of one name are told apart, and
 #: how many reports of replicas are kept that the broker does not know, or not yet.
@@ -112,7 +112,9 @@ class Replica:
         one another: the later one takes away a queue that the next process of this name has made
         meanwhile, or lets nobody make one (541, cluster_not_formed).
         """
-        is_late = self.heard is None or datetime.now(UTC) - self.heard > _LEAVING
+        is_late = (
+            not self.heard or (datetime.now(UTC) - self.heard).total_seconds() > LEAVING_SECONDS
+        )
         return bool(self.said) or (self.has_ended and is_late)
 
     @property
