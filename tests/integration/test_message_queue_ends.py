@@ -466,12 +466,14 @@ import os, sys
 from rabbit import MessageQueue, RabbitError
 
 queue = MessageQueue(sys.argv[1])
-parent = os.getpid()
+
+def say(text):  # all of the line at once: `print` writes its end by itself
+    os.write(1, f"{text}\\n".encode())
 
 def callback(channel, method, properties, message):
     if os.fork():
         queue.ack(method)
-        print(message, flush=True)
+        say(message)
         if message == "HALT":
             queue.stop()
 
@@ -479,9 +481,9 @@ queue.register(callback)
 try:
     queue.start()
 except RabbitError as error:
-    os.write(1, f"child: {error}\\n".encode())
+    say(f"child: {error}")
     sys.exit(0)
-print("ended", flush=True)
+say("ended")
 """
 
 
