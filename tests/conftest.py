@@ -52,9 +52,9 @@ def pytest_runtest_makereport(
     """Show of a test that fails what its processes and its broker have logged last."""
     report = yield
     if report.failed:
-        broker = getattr(item, "funcargs", {}).get("broker")
-        if logged := getattr(broker, "last_logged", None):
-            report.sections.append(("log of the broker", logged(_LINES)))
+        for name, value in getattr(item, "funcargs", {}).items():
+            if logged := getattr(value, "last_logged", None):
+                report.sections.append((f"log of {name}", logged(_LINES)))
         for process in item.stash.get(_STARTED, []):
             last = "\n".join(process.log.splitlines()[-_LINES:])
             report.sections.append((f"log of {process}", last))

@@ -1,5 +1,6 @@
 """TLS to a real broker: what works, and what is told of what does not."""
 
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from rabbit import MessageQueue
+from rabbit.amqp.tls import TlsSocket
 from rabbit.operations.certificates import ending
 from rabbit.settings import Settings
 from rabbit.settings_files import tls_context
@@ -54,6 +56,33 @@ def test_a_stage_works_and_is_halted_with_tls_only(
     assert sink.wait() == 0
 
 
+class FullSocket:
+    """A socket without room for what follows a read: for TLS's own answer, if there is one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Stand before it."""
+        self._socket = sock
+        self._refusals = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Be that socket, apart from what is here."""
+        return getattr(self._socket, name)
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Read, after which there is no room twice."""
+        count = self._socket.recv_into(buffer)
+        self._refusals = 2
+        return count
+
+    def send(self, data: memoryview) -> int:
+        """Take it, or nothing."""
+        if self._refusals:
+            self._refusals -= 1
+            raise BlockingIOError
+        return self._socket.send(data)
+
+
+@pytest.mark.parametrize("near", [lambda sock: sock, FullSocket], ids=["room", "full"])
 @pytest.mark.parametrize(
     ("version", "renewal"),
     [
@@ -69,6 +98,7 @@ def test_keys_are_renewed_while_messages_flow(
     capfd: pytest.CaptureFixture[str],
     version: ssl.TLSVersion,
     renewal: str,
+    near: Callable[[socket.socket], Any],
 ) -> None:
     """The broker asks for it in between; every message arrives, and no connection is lost."""
     said: list[str] = []
@@ -79,7 +109,12 @@ def test_keys_are_renewed_while_messages_flow(
         made._msg_callback = lambda *each: said.append(repr(each[-2]))  # type: ignore[attr-defined] # noqa: SLF001
         return made
 
+    class Secured(TlsSocket):
+        def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
+            super().__init__(near(sock), *given, **named)
+
     monkeypatch.setattr("rabbit.settings.tls_context", context)
+    monkeypatch.setattr("rabbit.amqp.services.TlsSocket", Secured)
     files = {"RABBITMQ_CA_FILE": certificates.ca, **certificates.client}
     given = {name.lower(): value for name, value in settings(tls, **files).items()}
     for unwanted in ("input_queue", "rabbitmq_management_url"):

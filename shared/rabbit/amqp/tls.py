@@ -66,13 +66,13 @@ class TlsSocket:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._flush()
+            self.flush()
             return False
         except ssl.SSLError:
             with suppress(OSError):
-                self._flush()  # the alert that tells the peer why
+                self.flush()  # the alert that tells the peer why
             raise
-        self._flush()
+        self.flush()
         return self.is_sent
 
     def recv_into(self, buffer: memoryview) -> int:
@@ -102,10 +102,8 @@ class TlsSocket:
             is_at_end = True
             with suppress(OSError):  # nothing counts after a farewell (RFC 8446, section 6.1)
                 self._socket.shutdown(socket.SHUT_RD)
-        with suppress(
-            OSError
-        ):  # an answer of TLS's own; what is left of it goes with the next send
-            self._flush()
+        with suppress(OSError):  # what was read counts first; the next call meets it again
+            self.flush()  # an answer of TLS's own
         if not count and not is_at_end:
             raise BlockingIOError
         return count
@@ -124,19 +122,38 @@ class TlsSocket:
             OSError: as a socket does, or `ssl.SSLError`.
         """
         if not self._owed:
-            self._owed = self._tls.write(data[:WRITE_BYTES])
-        self._flush()
-        if self._unsent:
+            try:
+                self._owed = self._tls.write(data[:WRITE_BYTES])
+            except ssl.SSLWantReadError:
+                self.flush()  # what it waits for may be the answer to that
+                raise
+        if not self.flush():
             raise BlockingIOError
         sent, self._owed = self._owed, 0
         return sent
+
+    def flush(self) -> bool:
+        """Send what is encrypted, as far as the socket takes it; also TLS's own answers are.
+
+        Returns:
+            whether the socket has taken all of it.
+
+        Raises:
+            OSError: as a socket does.
+        """
+        with suppress(BlockingIOError, InterruptedError):
+            while self._unsent or self._outgoing.pending:
+                if not self._unsent:
+                    self._unsent = memoryview(self._outgoing.read())
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        return not self._unsent
 
     def shutdown(self, how: int) -> None:
         """Say farewell, if there is room for it, without waiting for the peer's; then end."""
         with suppress(OSError, ValueError):
             self._tls.unwrap()
         with suppress(OSError):
-            self._flush()
+            self.flush()
         self._socket.shutdown(how)
 
     def close(self) -> None:
@@ -147,13 +164,3 @@ class TlsSocket:
         count = self._socket.recv_into(self._received)
         self._incoming.write(self._received[:count])
         return count
-
-    def _flush(self) -> None:
-        """Send what is encrypted, as far as the socket takes it."""
-        try:
-            while self._unsent or self._outgoing.pending:
-                if not self._unsent:
-                    self._unsent = memoryview(self._outgoing.read())
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
-        except (BlockingIOError, InterruptedError):
-            return

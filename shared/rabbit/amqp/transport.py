@@ -114,8 +114,8 @@ class Transport:
         except OSError as error:
             self._end(error)
             return
-        if self._unsent and not self._awaits_room:  # TLS had to read something first
-            self._send()
+        if not self._awaits_room and (self._unsent or self._owes_answer()):
+            self._send()  # TLS had to read something first, or to answer it
         if count is None:
             return
         try:
@@ -138,7 +138,7 @@ class Transport:
         try:
             awaits_room = not self._is_all_sent()
         except ssl.SSLWantReadError:
-            awaits_room = False  # `_readable` calls again
+            awaits_room = self._owes_answer()  # if not, `_readable` calls again
         except OSError as error:
             self._end(error)
             return
@@ -160,7 +160,11 @@ class Transport:
                     self._unsent.popleft()
         except (BlockingIOError, InterruptedError):
             return False
-        return True
+        return not isinstance(self._socket, TlsSocket) or self._socket.flush()
+
+    def _owes_answer(self) -> bool:
+        """Whether something that TLS says of its own accord did not find room in the socket."""
+        return isinstance(self._socket, TlsSocket) and not self._socket.is_sent
 
     def _end(self, error: BaseException | None) -> None:
         """Note why it ends; that somebody has asked for it counts more than a failure."""

@@ -64,14 +64,15 @@ class Ends:
 
     Attributes:
         near: ours.
+        below: what is below its TLS.
         far: the server's.
     """
 
     def __init__(self, contexts: Contexts) -> None:
         """Connect them; hands are not shaken yet."""
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        self.near = TlsSocket(near, contexts.client, "localhost")
+        self.below, far = socket.socketpair()
+        self.below.setblocking(False)
+        self.near = TlsSocket(self.below, contexts.client, "localhost")
         self.far = Server(far, contexts)
         self._buffer = memoryview(bytearray(READ_BYTES))
 
@@ -141,6 +142,38 @@ def test_a_record_may_come_in_pieces(ends: Ends) -> None:
     ends.far.socket.sendall(last)
 
     assert ends.read() == b"whole"
+
+
+def test_an_answer_of_tls_itself_waits_for_room_only(contexts: Contexts) -> None:
+    """Nothing else has to be sent before it goes: here, that there is no certificate to show."""
+    contexts.client.post_handshake_auth = contexts.server.post_handshake_auth = True
+    contexts.server.verify_mode = ssl.CERT_REQUIRED
+    ends, loop = Ends(contexts), Loop(lambda: None)
+    ends.far.socket.sendall(ends.shake_hands())
+    assert ends.near.shake_hands()
+    in_the_way = 0
+    with suppress(BlockingIOError):
+        while True:
+            in_the_way += ends.below.send(b"x")
+    Transport(ends.near, ear := Ear(), services := Services(loop))
+    ends.far.tls.verify_client_post_handshake()
+    ends.far.tls.write(b"who are you?")
+    ends.far.socket.sendall(ends.far.said())
+    loop.call_later(0, loop.stop)
+    loop.start()
+    assert ear.heard == b"who are you?"
+
+    assert len(ends.far.socket.recv(in_the_way, socket.MSG_WAITALL)) == in_the_way
+    services.set_reader(ends.far.socket.fileno(), loop.stop)
+    loop.call_later(PATIENCE_SECONDS, loop.stop)
+    loop.start()
+    loop.close()
+
+    ends.far.hear()
+    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        ends.far.tls.read()
+    ends.near.close()
+    ends.far.socket.close()
 
 
 def test_a_farewell_is_the_end_even_if_the_line_stays_open(ends: Ends) -> None:
