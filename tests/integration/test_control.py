@@ -89,6 +89,32 @@ def test_halt_ends_everybody_and_names_them(
     assert broker.consumers("two", vhost) == 0
 
 
+DYING = """
+import os, signal
+from rabbit import Consumer
+from rabbit.control.listener import ControlListener
+class Dying(Consumer):
+    def work(self, message):
+        pass
+ControlListener.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Dying.main()
+"""
+
+
+def test_the_queue_of_one_that_dies_after_its_last_word_is_deleted(
+    broker: Broker, vhost: str, start: Start, control: Control
+) -> None:
+    """It has said that it is halted, which is proof; nobody else is left to clear up after it."""
+    names = {"INPUT_QUEUE": "one", "RABBITMQ_VHOST": vhost, "STAGE": "dying", "REPLICA": "d"}
+    dying = start("-c", DYING, **names)
+
+    halt = control("halt")
+
+    assert [halt.wait(), dying.wait()] == [0, -signal.SIGKILL]
+    assert halt.out == "halted 1/1 dying/d\n"
+    assert control_queue("dying", "d") not in broker.queues(vhost)
+
+
 def test_halt_of_nobody_is_no_success(control: Control) -> None:
     """Without a single replica: exit code 1, and a line that says so; a drain likewise."""
     halt, drain = control("halt"), control("drain")
