@@ -105,8 +105,8 @@ def test_the_queue_of_one_that_dies_after_its_last_word_is_deleted(
     broker: Broker, vhost: str, start: Start, control: Control
 ) -> None:
     """It has said that it is halted, which is proof; nobody else is left to clear up after it."""
-    names = {"INPUT_QUEUE": "one", "RABBITMQ_VHOST": vhost, "STAGE": "dying", "REPLICA": "d"}
-    dying = start("-c", DYING, **names)
+    names: dict[str, Any] = {"INPUT_QUEUE": "one", "RABBITMQ_VHOST": vhost}
+    dying = start("-c", DYING, **names, STAGE="dying", REPLICA="d")
 
     halt = control("halt")
 
