@@ -161,6 +161,33 @@ def test_a_queue_that_differs_is_moved(
     assert not [each["name"] for each in exchanges if "moving" in each["name"]]
 
 
+@pytest.mark.thorough
+def test_a_queue_whose_leader_is_silent_is_not_empty(
+    broker: Broker, vhost: str, doctor: Doctor
+) -> None:
+    """The broker counts nothing in it then, and nothing is deleted by that: two is as it was."""
+    stages = {"recorder": STAGES["recorder"]}
+    doctor(stages, "--fix", "--yes")
+    with broker.channel(vhost) as channel:
+        channel.queue_delete("two")
+        quorum = {"x-queue-type": "quorum", "x-max-length": 1000}
+        channel.queue_declare("two", durable=True, arguments=quorum)
+        for text in "abc":
+            broker.send(channel, "", "two", text, message_id=text)
+    wait_until(lambda: broker.depth("two", vhost) == 3, 20, "they are in two")
+
+    broker.control("eval", f"sys:suspend('{vhost}_two').")
+    refused = doctor(stages, "--fix", "--yes", HALT_TIMEOUT="5")
+    broker.control("eval", f"sys:resume('{vhost}_two').")
+    left = broker.depth("two", vhost)
+    fixed = doctor(stages, "--fix", "--yes")
+
+    assert refused.returncode == 1, refused.stdout
+    assert left == 3
+    assert fixed.returncode == 0, fixed.stderr + fixed.stdout
+    assert broker.depth("two", vhost) == 3
+
+
 #: Each step of a move of q; what is told there is said right after it was done.
 POINTS = (
     "made q.moving\n",

@@ -29,6 +29,9 @@ from rabbit.topology import Binding, Declaration, Exchange, Queue, QueueType, ow
 FIRST_REOPEN_SECONDS = 1.0
 LAST_REOPEN_SECONDS = 30.0
 
+#: How long what was put back, to be counted, may take to be in its queue again.
+COUNT_AGAIN_SECONDS = 0.5
+
 #: How long a consumer may hold a message unacked: in a handler that takes its time, or waiting for
 #: it. RabbitMQ's own default is 30 minutes (consumer_timeout). Who is gone for good loses its
 #: messages by its heartbeat; a handler that hangs, by HANDLER_TIMEOUT. So this is a week.
@@ -39,7 +42,7 @@ class Count(NamedTuple):
     """What the broker counts at a queue (a passive queue.declare): exact, unlike statistics.
 
     But it says 0 and 0 of a quorum queue whose leader does not answer within a quarter of a second,
-    or is not there yet. Where much depends on it, ask again, or take a look by `Channel.get`.
+    or is not there yet. Where much depends on it, there is `Channel.count_for_certain`.
 
     Attributes:
         ready: messages that wait for a consumer; those in flight do not count.
@@ -270,6 +273,28 @@ class Channel:
 
         if self._raw and self._raw.is_open:  # it may be closing
             self._raw.queue_declare(queue, passive=True, callback=self._answered(counted))
+
+    def count_for_certain(self, queue: str, tell: Callable[[Count], None]) -> None:
+        """Count, and do not believe that there is nothing and nobody: see `Count`.
+
+        Whoever leads the queue is made to answer, by basic.get. What that takes out goes back
+        behind what was put back before, for once. If nobody leads it, the channel is closed.
+        """
+
+        def counted(count: Count) -> None:
+            if count.ready or count.consumers:
+                tell(count)
+            else:
+                self.get(queue, got)
+
+        def got(arrival: Arrival | None) -> None:
+            if arrival is None:
+                self.count(queue, tell)  # whoever leads it has just answered
+            else:
+                self.requeue(arrival[0])
+                self.call_later(COUNT_AGAIN_SECONDS, partial(self.count_for_certain, queue, tell))
+
+        self.count(queue, counted)
 
     def bind(self, queue: str, exchange: str, key: str, on_done: Callable[[], None]) -> None:
         """Bind a queue (queue.bind)."""

@@ -190,14 +190,19 @@ class ControlClient:
         heard, self._heard = self._heard, []
         return heard
 
-    def count(self, queue: str) -> Count | None:
+    def count(self, queue: str, *, for_certain: bool = False) -> Count | None:
         """Ask the broker about a queue; None when there is no such queue.
+
+        Args:
+            queue: which.
+            for_certain: something is deleted if it is empty: see `Channel.count_for_certain`.
 
         Raises:
             BrokerUnavailableError: no answer, of whichever broker, in time.
             RabbitError: the broker does not say: this user may not look at it, for instance.
         """
-        return self._ask(f"cannot look at {queue!r}", lambda to, tell: to.count(queue, tell))
+        count = Channel.count_for_certain if for_certain else Channel.count
+        return self._ask(f"cannot look at {queue!r}", lambda to, tell: count(to, queue, tell))
 
     def bind(self, queue: str) -> None:
         """Bind a control queue to the control exchange again; there is nothing to do without one.

@@ -181,22 +181,9 @@ class ControlListener(ChannelListener):
             self._look()
 
     def _look(self) -> None:
-        mark = pause_mark(self._stage)
-
-        def counted(count: Count) -> None:
-            if count.ready:
-                self._looked(is_marked=True)
-            else:
-                self._channel.get(mark, got)
-
-        def got(arrival: Arrival | None) -> None:
-            if arrival is None:
-                self._channel.count(mark, lambda count: self._looked(is_marked=count.ready > 0))
-            else:
-                self._channel.requeue(arrival[0])
-                self._looked(is_marked=True)
-
-        self._channel.count(mark, counted)
+        self._channel.count_for_certain(
+            pause_mark(self._stage), lambda count: self._looked(is_marked=count.ready > 0)
+        )
 
     def _look_again(self) -> None:
         """Count now and then, as long as there seems to be no mark; only one that is seen matters.

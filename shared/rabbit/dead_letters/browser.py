@@ -216,7 +216,7 @@ class QueueBrowser(ChannelListener):
 
     def opened(self) -> None:
         """Count what there is, and begin."""
-        self._count(self._begin)
+        self._channel.count_for_certain(self._queue, self._begin)
 
     def lost(self) -> None:
         """End, unless it has not begun: what was held and not acked is in the queue again."""
@@ -339,27 +339,6 @@ class QueueBrowser(ChannelListener):
             "is there a memory or disk alarm?"
         )
 
-    def _count(self, tell: Callable[[Count], None]) -> None:
-        """Count, and do not believe that there is nothing and nobody: see `_ask_for_more`.
-
-        What basic.get takes out is behind those that were put back before, for once.
-        """
-
-        def counted(count: Count) -> None:
-            if count.ready or count.consumers:
-                tell(count)
-            else:
-                self._channel.get(self._queue, got)
-
-        def got(arrival: Arrival | None) -> None:
-            if arrival is None:
-                self._channel.count(self._queue, tell)  # whoever leads it has just answered
-            else:
-                self._channel.requeue(arrival[0])
-                self._channel.call_later(AGAIN_SECONDS, lambda: self._count(tell))
-
-        self._channel.count(self._queue, counted)
-
     def _make_room(self) -> None:
         """Begin another channel when this one is used up by what is kept, or has a wrong size."""
         held = self._held[-1]
@@ -437,7 +416,9 @@ class QueueBrowser(ChannelListener):
                     return True
                 if monotonic() - began > LEAVE_SECONDS:
                     return False  # somebody else has come
-                self._count(lambda count: self._counts.append(count.consumers))
+                self._channel.count_for_certain(
+                    self._queue, lambda count: self._counts.append(count.consumers)
+                )
                 asked, asked_at = asked + 1, monotonic()
             elif monotonic() - asked_at > self._patience:
                 if self._has_acked:

@@ -129,7 +129,7 @@ class Drain:
         if stage.consumes is None:
             return 0
         self._replicas.call(stage.name)
-        reports = [each.report for each in self._replicas if each.report]
+        reports = [each.report for each in self._replicas if each.is_there and each.report]
         in_flight = sum(each.in_flight for each in reports if each.stage == stage.name)
         queues = self._management.messages()
         lagging = sum(sum(queues.get(queue, (0, 0))) for queue in stage.queues)

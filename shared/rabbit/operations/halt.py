@@ -167,15 +167,18 @@ class Halt:
         return bool(self._consumed)
 
     def _is_silent(self) -> bool:
-        """Ask once more who is there: nobody answers."""
+        """Ask once more who is there: nobody answers, and nobody has come since the last look."""
         questions = [Command(command="report", target=each) for each in self._targets or (None,)]
         for question in questions:
             self._replicas.send(question)
         asked = {each.id for each in questions}
-        return not self._replicas.listen(
+        if self._replicas.listen(
             lambda: any(each.report and each.report.command_id in asked for each in self._replicas),
             SILENCE_SECONDS,
-        )
+        ):
+            return False
+        self._replicas.look()
+        return self._is_said()
 
     def _require_somebody(self) -> None:
         try:

@@ -172,7 +172,7 @@ class QueueMove:
         """Ask for a queue that nobody consumes; what was just made may not be seen yet."""
         deadline = monotonic() + SETTLE_SECONDS
         while True:
-            count = self._tools.client.count(queue)
+            count = self._tools.client.count(queue, for_certain=True)
             if count is not None and not count.consumers:
                 return count
             if monotonic() > deadline:

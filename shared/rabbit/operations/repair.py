@@ -136,7 +136,7 @@ class Repair:
         return True
 
     def _is_idle(self, queue: str) -> bool:
-        count = self._client.count(queue)
+        count = self._client.count(queue, for_certain=True)
         held = self._management.messages().get(queue, (0, 0))[1]
         return count is None or not (count.ready or count.consumers or held)
 

@@ -295,7 +295,7 @@ class Replicas:
         """
         stage, _, replica = name.partition("/")
         queue = control_queue(stage, replica)
-        count = self._client.count(queue) if stage and replica else None
+        count = self._client.count(queue, for_certain=True) if stage and replica else None
         if count is None and missing_ok:
             return False
         if count is None:

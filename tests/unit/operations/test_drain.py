@@ -1,12 +1,20 @@
 """The order in which a pipeline is drained."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
 from rabbit import RabbitError
-from rabbit.control.messages import Report, State
-from rabbit.operations.drain import flow_order
+from rabbit.amqp.channel import Count
+from rabbit.control.client import ControlClient
+from rabbit.control.messages import Command, Report, State
+from rabbit.operations import drain
+from rabbit.operations.drain import Drain, flow_order
+from rabbit.operations.management import Management
+from rabbit.operations.replicas import Replicas
+from rabbit.topology import control_queue
 
 
 def report(
@@ -16,20 +24,24 @@ def report(
     replica: str = "r",
     *,
     exchange: str | None = None,
+    command: str = "c",
+    state: State = State.RUNNING,
+    in_flight: int = 0,
 ) -> Report:
     """Return what a replica says of itself; the exchange of a work queue has its name."""
     return Report(
-        command_id="c",
+        command_id=command,
         stage=stage,
         replica=replica,
         consumes=consumes,
         exchange=exchange or consumes,
         produces=produces,
-        state=State.RUNNING,
-        in_flight=0,
+        state=state,
+        in_flight=in_flight,
         handled=0,
         failed=0,
         since=datetime.now(UTC),
+        process=replica,
     )
 
 
@@ -122,3 +134,58 @@ def test_a_dot_in_a_queue_name_makes_no_circle() -> None:
     order = flow_order([report("ship", "orders", None), report("clean", "orders.raw", "orders")])
 
     assert [flow.name for flow in order] == ["clean", "ship"]
+
+
+class ScaledDown:
+    """A client and a management API with two replicas: after the first roll call one is stopped."""
+
+    epoch = 0  # one broker all the time
+
+    def __init__(self) -> None:
+        """Have both."""
+        self._bound = {control_queue("printer", each) for each in "ab"}
+        self._come: list[Report] = []
+
+    def send(self, command: Command) -> bool:
+        """Have all answer that are there; the one that is stopped had something in flight."""
+        state = State.HALTED if command.command == "halt" else State.RUNNING
+        for queue in sorted(self._bound):
+            name = queue.rpartition(".")[2]
+            in_flight = 5 if name == "b" else 0
+            said = {"command": command.id, "state": state, "in_flight": in_flight}
+            self._come.append(report("printer", "upper", None, name, **said))  # type: ignore[arg-type]
+        self._bound.discard(control_queue("printer", "b"))
+        if state is State.HALTED:
+            self._bound.clear()
+        return True
+
+    def reports(self) -> list[Report]:
+        """Return what has come."""
+        come, self._come = self._come, []
+        return come
+
+    def count(self, queue: str) -> Count | None:
+        """Count nothing."""
+        return Count(0, 0) if queue == "upper" else None
+
+    def messages(self) -> Mapping[str, tuple[int, int]]:
+        """Count nothing."""
+        return {"upper": (0, 0)}
+
+    def control_bindings(self) -> Mapping[str, Any]:
+        """Return the queues there are."""
+        return dict.fromkeys(self._bound, ())
+
+    def control_queues(self) -> set[str]:
+        """Return no others."""
+        return set()
+
+
+def test_who_has_left_holds_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had in flight when it last said so, it has handled or given back."""
+    monkeypatch.setattr(drain, "BETWEEN_LOOKS_SECONDS", 0.05)
+    stages = ScaledDown()
+    client, management = cast("ControlClient", stages), cast("Management", stages)
+    draining = Drain(client, management, Replicas(client, management))
+
+    assert draining.run([], 2, lambda _: None) == ["printer"]

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from rabbit.amqp.channel import Count
 from rabbit.control.client import ControlClient
-from rabbit.control.messages import Report, State
+from rabbit.control.messages import Command, Report, State
 from rabbit.operations import halt
 from rabbit.operations.halt import Halt
 from rabbit.operations.management import Management
@@ -18,28 +19,31 @@ from rabbit.topology import control_queue
 NAMES = [f"r{number}" for number in range(6)]
 
 
+def report(stage: str, replica: str, state: State, command: str = "1") -> Report:
+    """Return what a replica says."""
+    return Report(
+        command_id=command,
+        stage=stage,
+        replica=replica,
+        consumes=None,
+        exchange=None,
+        produces=None,
+        state=state,
+        in_flight=0,
+        handled=0,
+        failed=0,
+        since=datetime.now(UTC),
+        process=replica,
+    )
+
+
 class Late:
     """A client to which one last word after the other comes, all of them late."""
 
     def __init__(self, every_seconds: float) -> None:
         """Have one come each so many seconds."""
         self._every, self._began = every_seconds, monotonic()
-        self._left = [
-            Report(
-                command_id="1",
-                stage="crowd",
-                replica=name,
-                consumes=None,
-                exchange=None,
-                produces=None,
-                state=State.HALTED,
-                in_flight=0,
-                handled=0,
-                failed=0,
-                since=datetime.now(UTC),
-            )
-            for name in NAMES
-        ]
+        self._left = [report("crowd", name, State.HALTED) for name in NAMES]
 
     def reports(self) -> list[Report]:
         """Return what has come."""
@@ -81,3 +85,61 @@ def test_last_words_that_come_late_are_waited_for(monkeypatch: pytest.MonkeyPatc
 
     assert attempt.run(20, lambda _: None), attempt.missing
     assert len(attempt.halted) == len(NAMES)
+
+
+class Stages:
+    """A client and a management API with replicas; one more comes before the last roll call.
+
+    Attributes:
+        bound: the control queues there are.
+        halts: how many have been sent.
+    """
+
+    def __init__(self) -> None:
+        """Have one replica."""
+        self.bound = {control_queue("crowd", "a")}
+        self.halts = 0
+        self._come: list[Report] = []
+
+    def send(self, command: Command) -> bool:
+        """Have all obey that are there; who has just come says only that it is."""
+        if command.command == "halt":
+            self.halts += 1
+            for each in sorted(self.bound):
+                replica = each.rpartition(".")[2]
+                self._come.append(report("crowd", replica, State.HALTED, command.id))
+            self.bound.clear()
+        elif self.halts == 1:
+            self.bound.add(control_queue("crowd", "b"))
+            self._come.append(report("crowd", "b", State.RUNNING, command.id))
+        return True
+
+    def reports(self) -> list[Report]:
+        """Return what has come."""
+        come, self._come = self._come, []
+        return come
+
+    def count(self, queue: str) -> Count | None:
+        """Count no consumers: who has just come does not consume yet."""
+        return Count(0, 0) if queue in self.bound else None
+
+    def control_bindings(self) -> Mapping[str, Any]:
+        """Return the queues there are."""
+        return dict.fromkeys(self.bound, ())
+
+    def control_queues(self) -> set[str]:
+        """Return no others."""
+        return set()
+
+
+def test_who_has_come_since_the_last_look_is_halted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not got the command; by its answer to the roll call, or its queue, it is known."""
+    monkeypatch.setattr(halt, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(halt, "REPEAT_SECONDS", 0.1)
+    stages = Stages()
+    client, management = cast("ControlClient", stages), cast("Management", stages)
+    attempt = Halt(client, Replicas(client, management))
+
+    assert attempt.run(20, lambda _: None), attempt.missing
+    assert [each.name for each in attempt.halted] == ["crowd/a", "crowd/b"]
+    assert stages.halts == 2
