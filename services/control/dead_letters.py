@@ -246,6 +246,7 @@ def export(
 
     All of them stay.
     """
+    unseen: list[str] = []
     with _session() as session:
         chosen = Filter(False, frozenset(ids or ()), reason, queue, older_than(older))
 
@@ -253,9 +254,16 @@ def export(
             if chosen.matches(letter):
                 sys.stdout.write(f"{to_line(letter, message)}\n")
 
-        session.each_queue(
-            chosen, "exporting", lambda name, tell: session.dead_letters.look(name, put, tell)
-        )
+        def work(name: str, tell: Tell) -> None:
+            session.dead_letters.look(name, put, tell)
+            if not session.dead_letters.all_seen:
+                unseen.append(name)
+
+        session.each_queue(chosen, "exporting", work)
+    if unseen:
+        names = ", ".join(map(escape, unseen))
+        typer.echo(f"control: not all dead letters of {names} are exported: again", err=True)
+        raise typer.Exit(1)
 
 
 @app.command("import")

@@ -694,10 +694,27 @@ def test_what_cannot_be_imported(broker: Broker, vhost: str, command: Command, b
         full = import_(broker, vhost, line)
 
     assert torn.returncode == elsewhere.returncode == 2
-    assert "control: 0 dead letters imported, then: line 2: it is no line that" in torn.stderr
+    assert "control: 1 dead letters imported, then: line 2: it is no line that" in torn.stderr
     assert "then: line 1: there is no 'two.dead' here: start a stage" in elsewhere.stderr
     assert full.returncode == 1
     assert "not imported: 1 dead letter of one: 'one.dead' refuses messages" in full.stderr
+
+
+@pytest.mark.thorough
+def test_an_export_that_is_not_whole(
+    broker: Broker, vhost: str, command: Command, bury: Bury
+) -> None:
+    """What somebody else holds is missing in it: exit code 1, so that no purge follows."""
+    bury("one", ["a", "b"])
+    with broker.channel(vhost) as channel:
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume("one.dead", lambda *_: None)
+        wait_until(lambda: broker.depth("one.dead", vhost) == 1, 20, "one is held")
+        export = command("export")
+
+    assert export.wait() == 1
+    assert len(export.out.splitlines()) == 1
+    assert "not all dead letters of one are exported: again" in export.log
 
 
 def test_programs_are_told_too(broker: Broker, vhost: str, command: Command, bury: Bury) -> None:

@@ -166,7 +166,9 @@ class DeadLetters:
         try:
             restore.run(letters)
         except RabbitError as error:
-            msg = f"{restore.done.total()} dead letters imported, then: {error}"
+            refused = restore.refused.total()
+            but = f", {refused} refused" if refused else ""
+            msg = f"{restore.done.total()} dead letters imported{but}, then: {error}"
             raise type(error)(msg) from None
         return restore
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from time import monotonic
 
 from rabbit.amqp.loop_thread import LoopThread
@@ -18,6 +18,22 @@ BATCH = 200
 
 #: How long nothing may be confirmed before it gives up.
 STALL_SECONDS = 30.0
+
+
+def _in_batches(letters: Iterator[Archived]) -> Iterator[list[Archived]]:
+    """Take BATCH at a time. What came before an error is given out before that is raised."""
+    error: RabbitError | None = None
+    while error is None:
+        batch: list[Archived] = []
+        try:
+            batch.extend(islice(letters, BATCH))
+        except RabbitError as raised:
+            error = raised
+        if batch:
+            yield batch
+        elif error is None:
+            return
+    raise error
 
 
 class Restore:
@@ -42,13 +58,13 @@ class Restore:
 
     def run(self, letters: Iterable[Archived]) -> None:
         """Publish all of them. Raises what is wrong with the broker, or with a letter."""
-        remaining = iter(letters)
-        batch = list(islice(remaining, BATCH))
-        if not batch:
+        batches = _in_batches(iter(letters))
+        first = next(batches, None)
+        if first is None:
             return
         self._publisher = Publisher(
             self._connection,
-            Edge(Edge(batch[0].queue).dead, "broadcast"),  # of the others, each letter says it
+            Edge(Edge(first[0].queue).dead, "broadcast"),  # of the others, each letter says it
             self._log,
             on_confirmed=self._confirmed,
             on_nacked=self._nacked,
@@ -57,9 +73,8 @@ class Restore:
         self._loop_thread.call(self._connection.connect)
         try:
             self._loop_thread.wait(self._ready(), self._patience, "no connection to RabbitMQ")
-            while batch:
+            for batch in chain([first], batches):
                 self._publish(batch)
-                batch = list(islice(remaining, BATCH))
         finally:
             with suppress(RabbitError):  # the loop has ended: told by what waits for it
                 self._loop_thread.see_through(self._loop_thread.disconnect([self._connection]))

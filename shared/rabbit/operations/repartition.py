@@ -43,7 +43,9 @@ def repartition(
         RabbitError: there is no such edge, it holds messages, or somebody writes or reads it.
     """
     if not management.is_whole():
-        raise RabbitError("a broker is away, and what it holds is not counted: again once it is back")
+        raise RabbitError(
+            "a broker is away, and what it holds is not counted: again once it is back"
+        )
     count = _number(edge, management)
     if not count:
         raise RabbitError(f"no ordered edge {edge!r} is at the broker")
