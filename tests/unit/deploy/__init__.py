@@ -1,0 +1,1 @@
+"""The scripts of deploy, with a docker and a kubectl that are only played."""
