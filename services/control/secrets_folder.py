@@ -16,6 +16,11 @@ from . import certificates
 _PASSWORD_BYTES = 32
 #: The folder is its owner's; in a container, each file is for the user that runs there.
 _MODE = 0o644
+#: Of a user who was let in before.
+_GONE = (
+    "no stage of this name is in the files of Compose that were read: this user cannot log in any "
+    "more. If the stage is to stay: COMPOSE_FILE= with its file too, make secure, make up"
+)
 
 
 class Folder:
@@ -88,15 +93,29 @@ class Folder:
         return made
 
     def lock_out(self, users: Iterable[str]) -> list[str]:
-        """Return who has a password, and is none of these: of stages that are gone.
+        """Return who was made here, and is none of these: of stages that are gone.
 
-        One that comes back has another password: the one before may be why it had to go.
+        One that comes back has another password: the one before may be why it had to go. What
+        somebody else has put beside our passwords stays as it is.
         """
         kept = {file.name for file in (self._path / "passwords").iterdir()}
-        gone = sorted(kept - {*users})
+        let_in = self._let_in(kept)
+        gone = sorted(let_in.keys() & kept - {*users})
         for user in gone:
-            self._write(f"passwords/{user}", secrets.token_urlsafe(_PASSWORD_BYTES))
+            if let_in[user]:
+                self._write(f"passwords/{user}", secrets.token_urlsafe(_PASSWORD_BYTES))
+                typer.echo(f"{user}: {_GONE}", err=True)
         return gone
+
+    def _let_in(self, kept: Iterable[str]) -> dict[str, bool]:
+        """Return who was made here, and whether the definitions let them in; else, of all kept."""
+        if not (self._path / "definitions.json").exists():
+            return {}
+        try:
+            users = json.loads(self._read("definitions.json"))["users"]
+            return {user["name"]: bool(user["password_hash"]) for user in users}
+        except (ValueError, LookupError, TypeError):  # a full disk may have left a part of it
+            return dict.fromkeys(kept, True)
 
     def certificates(self, names: Iterable[str], *, renew: bool) -> None:
         """Make a CA and the brokers' certificate, if there are none.

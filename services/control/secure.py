@@ -70,7 +70,8 @@ _PROMETHEUS = """\
 #: Of a service that is given a broker.
 _UNKNOWN = (
     "what it may do is not known, as it has no INPUT_QUEUE or OUTPUT_QUEUE: it gets no user, and "
-    "cannot log in. Make it one, and give it RABBITMQ_USERNAME and its password"
+    "cannot log in. Make it one (rabbitmqctl add_user, set_permissions), and give it that one's "
+    "RABBITMQ_USERNAME and RABBITMQ_PASSWORD, and secrets/ca.pem as RABBITMQ_CA_FILE"
 )
 
 

@@ -277,6 +277,44 @@ def test_who_comes_back_has_another_password(make: Make, tmp_path: Path) -> None
     assert is_of(after, users(tmp_path)["producer"])
 
 
+def test_who_cannot_log_in_any_more_is_told_once(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stage may be there still: in a file that COMPOSE_FILE did not name this time."""
+    make()
+    capsys.readouterr()
+    make(without="source")
+    first = capsys.readouterr().err
+    password = (tmp_path / "passwords/producer").read_text()
+    make(without="source")
+    second = capsys.readouterr().err
+
+    assert "producer: no stage of this name is in the files of Compose that were read" in first
+    assert "COMPOSE_FILE= with its file too, make secure, make up" in first
+    assert "producer" not in second
+    assert (tmp_path / "passwords/producer").read_text() == password
+    assert not users(tmp_path)["producer"]["password_hash"]
+
+
+def test_a_user_that_was_not_made_here_is_left_alone(make: Make, tmp_path: Path) -> None:
+    """Neither the password that somebody keeps beside ours, nor whether that user may log in."""
+    make()
+    (tmp_path / "passwords/mine").write_text("of my own")
+    make(Rotate.PASSWORDS)
+
+    assert (tmp_path / "passwords/mine").read_text() == "of my own"
+    assert "mine" not in users(tmp_path)
+
+
+def test_who_is_gone_is_so_after_a_full_disk_too(make: Make, tmp_path: Path) -> None:
+    """Definitions of which a part was written do not say any more who was made here."""
+    make()
+    (tmp_path / "definitions.json").write_text('{"users": [')
+    make(without="source")
+
+    assert not users(tmp_path)["producer"]["password_hash"]
+
+
 @pytest.mark.parametrize("there", [["ca.pem"], ["ca.pem", "server.key"], ["server.key"]])
 def test_a_part_of_what_was_brought_along_is_not_overwritten(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], there: list[str]
