@@ -1,6 +1,7 @@
 """A CA for one pipeline, and the certificate that its brokers show."""
 
 import ipaddress
+import re
 import secrets
 import ssl
 from collections.abc import Iterable
@@ -19,6 +20,9 @@ LIFETIME = timedelta(days=365)
 _EARLIER = timedelta(hours=1)
 #: Who has made them.
 _ISSUER = "pipeline: make secure"
+
+_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_LABEL}(\.{_LABEL})*")
 
 
 def make(names: Iterable[str]) -> tuple[str, str, str]:
@@ -56,16 +60,19 @@ def make(names: Iterable[str]) -> tuple[str, str, str]:
     return _pem(ca), _pem(server), private.decode()
 
 
-def of_both(new: str, old: str, shown: str) -> str:
+def of_both(new: str, old: bytes, shown: str) -> str:
     """Return the new CA, and the one before it: what is there already goes on to be trusted.
 
     Args:
         new: one certificate in PEM.
-        old: the certificates that there were.
+        old: the certificates that there were, if they are any.
         shown: the brokers' certificate, which one of those has signed.
     """
     issuer = x509.load_pem_x509_certificate(shown.encode()).issuer
-    known = x509.load_pem_x509_certificates(old.encode())
+    try:
+        known = x509.load_pem_x509_certificates(old)
+    except ValueError:
+        known = []
     return new + "".join(_pem(each) for each in known if each.subject == issuer)
 
 
@@ -78,7 +85,7 @@ def why_refused(ca: Path, server: Path, key: Path, names: Iterable[str]) -> str 
         ca: what the client trusts.
         server: the certificate, then those between it and the CA.
         key: its private key.
-        names: what brokers are called by those who connect.
+        names: what brokers are called by those who connect; *.example.com: any name there.
     """
     broker = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -95,7 +102,7 @@ def why_refused(ca: Path, server: Path, key: Path, names: Iterable[str]) -> str 
         return f"{ca.name} is no certificate in PEM: {error}"
     for name in names:
         try:
-            _shake_hands(client, broker, name)
+            _shake_hands(client, broker, name.replace("*", "any"))
         except ssl.SSLCertVerificationError as error:
             return f"who trusts {ca.name} does not believe {server.name}: {error.verify_message}"
     return None
@@ -127,8 +134,26 @@ def end(certificate: str) -> datetime:
 def names(certificate: str) -> list[str]:
     """Return the names that a server may have."""
     server = x509.load_pem_x509_certificate(certificate.encode())
-    found = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    try:
+        found = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
     return [str(each.value) for each in found]
+
+
+def normal(name: str) -> str:
+    """Return the name of a server as a certificate has it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    if not _DNS_NAME.fullmatch(name.lower()):
+        raise ValueError(
+            f"{name!r} is no DNS name (an international one begins with xn--) and no IP address"
+        )
+    return name.lower()
 
 
 def _certificate(

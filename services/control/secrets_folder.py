@@ -16,6 +16,8 @@ from . import certificates
 _PASSWORD_BYTES = 32
 #: The folder is its owner's; in a container, each file is for the user that runs there.
 _MODE = 0o644
+#: What may be brought along.
+_CERTIFICATES = ("ca.pem", "server.pem", "server.key")
 #: Of a user who was let in before.
 _GONE = (
     "no stage of this name is in the files of Compose that were read: this user cannot log in any "
@@ -28,19 +30,33 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         """Use a folder that is there."""
-        self._path = path
+        self._path = path.resolve()
 
-    def check(self, brokers: Iterable[str], *, renew: bool) -> None:
-        """See, before anything is changed, whether the certificates that are there will do.
+    def needed(self, names: Iterable[str]) -> list[str]:
+        """Return what brokers are to be called, too, as certificates have it.
+
+        Raises:
+            ConfigurationError: one of them is no name.
+        """
+        try:
+            return [certificates.normal(name) for name in names]
+        except ValueError as error:
+            raise ConfigurationError(f"NAMES: {error}. Nothing was changed") from None
+
+    def check(self, names: Iterable[str], users: Iterable[str], *, renew: bool) -> None:
+        """See, before anything is changed, whether the files that are there will do.
 
         Args:
-            brokers: their names.
-            renew: whether they are to be replaced.
+            names: what brokers are called.
+            users: who has a password.
+            renew: whether certificates are to be replaced.
 
         Raises:
             ConfigurationError: no stage would believe a broker that shows them, or they are to be
-                replaced and were brought along, or one of them is missing.
+                replaced and were brought along, or one of them is missing; or a file cannot be
+                used from within a container.
         """
+        self._check_files(users, renew=renew)
         if not self._has("server.pem"):
             brought = [name for name in ("ca.pem", "server.key") if self._has(name)]
             if brought and not (self._path / "unfinished").exists():
@@ -55,16 +71,39 @@ class Folder:
                 "secrets/server.pem was not made here: put new ca.pem, server.pem and "
                 "server.key in place of these, then make secure"
             )
-        ca, server, key = (self._path / name for name in ("ca.pem", "server.pem", "server.key"))
-        why = None if renew else certificates.why_refused(ca, server, key, brokers)
+        ca, server, key = (self._path / name for name in _CERTIFICATES)
+        why = None if renew else certificates.why_refused(ca, server, key, names)
         if why:
             raise ConfigurationError(
                 f"in the folder secrets, {why}. Put right what was brought along; of certificates "
                 "that were made here: make secure ROTATE=certificates"
             )
 
+    def _check_files(self, users: Iterable[str], *, renew: bool) -> None:
+        """See whether what is to be read, or written, can be."""
+        for name in _CERTIFICATES:
+            self._open(name, "r+b" if renew else "rb")
+        self._open("definitions.json", "r+b")
+        for user in users:
+            self._open(f"passwords/{user}", "rb")
+
+    def _open(self, name: str, mode: str) -> None:
+        path = self._path / name
+        if path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(self._path)):
+            raise ConfigurationError(
+                f"secrets/{name} is a link that a container cannot follow: put a copy of the file "
+                "itself there (cp -L), each time that it is renewed"
+            )
+        try:
+            with path.open(mode):
+                pass
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _unusable(name, error) from None
+
     def lacks(self, names: Iterable[str]) -> bool:
-        """Tell whether there is a certificate, and not for all of these names.
+        """Tell whether there is a certificate that was made here, and not for all of these names.
 
         Raises:
             ConfigurationError: it is none.
@@ -72,7 +111,9 @@ class Folder:
         if not self._has("server.pem"):
             return False
         self.end()  # so it is one
-        return not {*names} <= {*certificates.names(self._read("server.pem"))}
+        server = self._read("server.pem")
+        known = {name.lower() for name in certificates.names(server)}
+        return certificates.is_own(server) and not {*names} <= known
 
     def begin(self, renew: Iterable[str]) -> None:
         """Note that something is being changed, and what is to be replaced: see deploy/bin/secure.
@@ -130,7 +171,9 @@ class Folder:
         if before:
             wanted |= dict.fromkeys(certificates.names(before))
         ca, server, key = certificates.make(wanted)
-        trusted = certificates.of_both(ca, self._read("ca.pem"), before) if before else ca
+        old = self._path / "ca.pem"
+        known = old.read_bytes() if before and old.exists() else b""
+        trusted = certificates.of_both(ca, known, before) if before else ca
         self._write("ca.pem", trusted)
         self._write("server.key", key)
         self._write("server.pem", server)
@@ -152,7 +195,7 @@ class Folder:
             ConfigurationError: a file is somebody else's.
         """
         for path in self._path.rglob("*"):
-            if path.is_dir() or path.stat().st_mode & _MODE == _MODE:
+            if not path.is_file() or path.stat().st_mode & _MODE == _MODE:
                 continue
             try:
                 path.chmod(_MODE)
@@ -179,12 +222,26 @@ class Folder:
         return path.exists() and path.stat().st_size > 0  # a full disk may have left it empty
 
     def _read(self, name: str) -> str:
-        return (self._path / name).read_text()
+        try:
+            return (self._path / name).read_text()
+        except OSError as error:
+            raise _unusable(name, error) from None
 
     def _write(self, name: str, text: str) -> None:
         """Write into the file that is there, if it is: containers know it by its inode."""
         path = self._path / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, _MODE), "w") as file:
-            file.write(text)
-            file.truncate()
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, _MODE), "w") as file:
+                file.write(text)
+                file.truncate()
+        except OSError as error:
+            raise _unusable(name, error) from None
+
+
+def _unusable(name: str, error: OSError) -> ConfigurationError:
+    """Say what is wrong with a file, or the disk."""
+    return ConfigurationError(
+        f"secrets/{name}: {error.strerror}. It has to be a file that you may read and write, on a "
+        "disk with room: put that right, then make secure"
+    )

@@ -101,9 +101,9 @@ def secure(
         made = definitions(declared)
         users = [*(user["name"] for user in made["users"]), ADMINISTRATOR]
         files, renew = Folder(folder), rotate or []
-        needed = name or ()
+        needed = files.needed(name or ())
         renews = Rotate.CERTIFICATES in renew or files.lacks(needed)
-        files.check(brokers(config), renew=renews)
+        files.check([*brokers(config), *needed], users, renew=renews)
         files.begin(renew)
         passwords = files.passwords(users, renew=Rotate.PASSWORDS in renew)
         names = dict.fromkeys([*NAMES, *brokers(config), *needed])

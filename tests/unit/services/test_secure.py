@@ -1,6 +1,7 @@
 """What `make secure` writes, and what it leaves alone. No broker is asked."""
 
 import base64
+import errno
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trustme
@@ -98,6 +100,28 @@ def test_brokers_have_other_names_elsewhere(make: Make, tmp_path: Path) -> None:
     assert (tmp_path / "ca.pem").read_text().count("BEGIN CERTIFICATE") == 2
 
 
+@pytest.mark.parametrize("name", ["bücher.example", "amqps://rabbitmq", "rabbitmq:5671", "-a"])
+def test_what_is_no_name_is_told_before_anything_is_changed(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """No mark is left that keeps `make up` from starting anything."""
+    with pytest.raises(typer.Exit) as raised:
+        make(names=("rabbitmq.example", name))
+
+    assert raised.value.exit_code == 2
+    assert f"NAMES: {name!r} is no DNS name" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_names_in_another_form_are_the_same(make: Make, tmp_path: Path) -> None:
+    """Their certificate stays."""
+    make(names=("rabbitmq.example", "*.rabbitmq.example", "fd00::5"))
+    before = (tmp_path / "server.pem").read_text()
+    make(names=("RabbitMQ.example", "fd00:0:0::5"))
+
+    assert (tmp_path / "server.pem").read_text() == before
+
+
 def test_what_is_there_stays(make: Make, tmp_path: Path) -> None:
     """All but the salt of the hashes; a stage that comes later gets a user of its own."""
     make(without="printer")
@@ -171,10 +195,26 @@ def bring(folder: Path, *names: str) -> None:
     """Put certificates of one's own CA into the folder: with one between that and the brokers'."""
     ca = trustme.CA()
     between = ca.create_child_ca()
-    own = between.issue_cert(*names)
+    own = between.issue_cert(*filter(None, names), common_name="elsewhere")
     (folder / "ca.pem").write_bytes(ca.cert_pem.bytes())
     (folder / "server.pem").write_bytes(b"".join(each.bytes() for each in own.cert_chain_pems))
     (folder / "server.key").write_bytes(own.private_key_pem.bytes())
+
+
+def test_names_are_those_of_a_certificate_that_was_brought_along(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a client sees it: *.example.com is for each name there; others are told."""
+    bring(tmp_path, "rabbitmq", "*.example.com")
+    before = contents(tmp_path)
+    make(names=("rabbitmq.example.com", "*.example.com"))
+    assert before.items() <= contents(tmp_path).items()
+    with pytest.raises(typer.Exit) as raised:
+        make(names=("rabbitmq.example.org",))
+
+    assert raised.value.exit_code == 2
+    said = capsys.readouterr().err
+    assert "certificate is not valid for 'rabbitmq.example.org'" in said
 
 
 def test_certificates_that_were_brought_along_are_used_and_not_replaced(
@@ -204,6 +244,7 @@ def test_certificates_that_were_brought_along_are_used_and_not_replaced(
         ("server.key", "other", "server.key is the key of another certificate than server.pem"),
         ("ca.pem", "other", "who trusts ca.pem does not believe server.pem: "),
         ("all", "elsewhere", "Hostname mismatch, certificate is not valid for 'rabbitmq'"),
+        ("all", "", "Hostname mismatch, certificate is not valid for 'rabbitmq'"),
     ],
 )
 def test_what_does_not_belong_together_is_told_before_anything_is_changed(
@@ -232,6 +273,61 @@ def test_what_does_not_belong_together_is_told_before_anything_is_changed(
     assert raised.value.exit_code == 2
     assert said in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["ca.pem", "server.pem", "server.key", "definitions.json", "passwords/printer"]
+)
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_file_that_cannot_be_used_is_told_before_anything_is_changed(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, *, is_link: bool
+) -> None:
+    """Such as a link to what is not in the container; no mark is left."""
+    make()
+    (tmp_path / "unfinished").unlink()
+    (tmp_path / name).unlink()
+    if is_link:
+        (tmp_path / name).symlink_to("/nowhere/live/server.pem")
+        said = f"secrets/{name} is a link that a container cannot follow: put a copy of the file"
+    else:
+        (tmp_path / name).mkdir()
+        said = f"secrets/{name}: Is a directory. It has to be a file that you may read and write"
+    before = contents(tmp_path)
+    with pytest.raises(typer.Exit) as raised:
+        make(Rotate.PASSWORDS)
+
+    assert raised.value.exit_code == 2
+    assert said in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_disk_that_is_full_is_told(
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And what was not written is made by the next one."""
+    with monkeypatch.context() as patched:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        patched.setattr("os.open", Mock(side_effect=full))
+        with pytest.raises(typer.Exit) as raised:
+            make()
+    assert raised.value.exit_code == 2
+    assert "secrets/unfinished: No space left on device." in capsys.readouterr().err
+    make()
+    assert users(tmp_path).keys() == USERS
+
+
+@pytest.mark.parametrize("text", ["no CA", ""])
+def test_a_ca_that_is_lost_is_made_anew(make: Make, tmp_path: Path, text: str) -> None:
+    """As the message about it says; nobody knows the old one any more."""
+    make()
+    (tmp_path / "ca.pem").write_text(text)
+    make(Rotate.CERTIFICATES)
+
+    assert handshake(tmp_path, contents(tmp_path)["ca.pem"])
 
 
 @pytest.mark.parametrize("files", [["ca.pem"], ["ca.pem", "server.key"]])
