@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ _PASSWORD_BYTES = 32
 _MODE = 0o644
 #: What may be brought along.
 _CERTIFICATES = ("ca.pem", "server.pem", "server.key")
+#: What is being replaced, until brokers know it, and what brokers are to be called, too.
+_UNFINISHED, _UNFINISHED_NAMES = "unfinished", "unfinished_names"
 #: Of a user who was let in before.
 _GONE = (
     "no stage of this name is in the files of Compose that were read: this user cannot log in any "
@@ -35,13 +37,37 @@ class Folder:
     def needed(self, names: Iterable[str]) -> list[str]:
         """Return what brokers are to be called, too, as certificates have it.
 
+        Those that one that was interrupted was given are among them, unless certificates have been
+        brought along since.
+
         Raises:
             ConfigurationError: one of them is no name.
         """
+        is_left = self._has(_UNFINISHED_NAMES) and (self._path / _UNFINISHED).exists()
+        left = self._read(_UNFINISHED_NAMES).split() if is_left and not self._is_brought() else []
         try:
-            return [certificates.normal(name) for name in names]
+            return [certificates.normal(name) for name in (*left, *names)]
         except ValueError as error:
             raise ConfigurationError(f"NAMES: {error}. Nothing was changed") from None
+
+    def wanted(self, renew: Iterable[str]) -> set[str]:
+        """Return what is to be replaced, but for what was brought along in place of it.
+
+        Args:
+            renew: what one that was interrupted was to replace is among it.
+
+        Raises:
+            ConfigurationError: the certificate that is there is none.
+        """
+        left = self._read(_UNFINISHED).split() if self._has(_UNFINISHED) else []
+        is_moot = "certificates" in left and self._is_brought()
+        return {*renew} - ({"certificates"} if is_moot else set())
+
+    def _is_brought(self) -> bool:
+        if not self._has("server.pem"):
+            return False
+        self.end()  # so it is a certificate
+        return not certificates.is_own(self._read("server.pem"))
 
     def check(self, names: Iterable[str], users: Iterable[str], *, renew: bool) -> None:
         """See, before anything is changed, whether the files that are there will do.
@@ -59,14 +85,13 @@ class Folder:
         self._check_files(users, renew=renew)
         if not self._has("server.pem"):
             brought = [name for name in ("ca.pem", "server.key") if self._has(name)]
-            if brought and not (self._path / "unfinished").exists():
+            if brought and not (self._path / _UNFINISHED).exists():
                 raise ConfigurationError(
                     f"the folder secrets has {' and '.join(brought)}, and no server.pem: put it "
                     "there, if they were brought along; else remove them, then make secure"
                 )
             return
-        self.end()  # so it is a certificate
-        if renew and not certificates.is_own(self._read("server.pem")):
+        if self._is_brought() and renew:
             raise ConfigurationError(
                 "secrets/server.pem was not made here: put new ca.pem, server.pem and "
                 "server.key in place of these, then make secure"
@@ -108,19 +133,23 @@ class Folder:
         Raises:
             ConfigurationError: it is none.
         """
-        if not self._has("server.pem"):
+        if not self._has("server.pem") or self._is_brought():
             return False
-        self.end()  # so it is one
-        server = self._read("server.pem")
-        known = {name.lower() for name in certificates.names(server)}
-        return certificates.is_own(server) and not {*names} <= known
+        known = {name.lower() for name in certificates.names(self._read("server.pem"))}
+        return not {*names} <= known
 
-    def begin(self, renew: Iterable[str]) -> None:
+    def begin(self, renew: Iterable[str], names: Sequence[str]) -> None:
         """Note that something is being changed, and what is to be replaced: see deploy/bin/secure.
 
         Whoever is killed before all is written, and brokers know it, leaves this behind.
+
+        Args:
+            renew: what is to be replaced.
+            names: what brokers are to be called, too; they count only beside the mark.
         """
-        self._write("unfinished", " ".join(renew))
+        if names or self._has(_UNFINISHED_NAMES):
+            self._write(_UNFINISHED_NAMES, " ".join(names))
+        self._write(_UNFINISHED, " ".join(sorted(renew)))
 
     def passwords(self, users: Iterable[str], *, renew: bool) -> dict[str, str]:
         """Return the password of each user; those that there are none of are made."""

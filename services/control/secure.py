@@ -100,11 +100,13 @@ def secure(
         declared = stages(config)
         made = definitions(declared)
         users = [*(user["name"] for user in made["users"]), ADMINISTRATOR]
-        files, renew = Folder(folder), rotate or []
-        needed = files.needed(name or ())
-        renews = Rotate.CERTIFICATES in renew or files.lacks(needed)
+        files = Folder(folder)
+        renew, needed = files.wanted(rotate or ()), files.needed(name or ())
+        if files.lacks(needed):
+            renew.add(Rotate.CERTIFICATES)
+        renews = Rotate.CERTIFICATES in renew
         files.check([*brokers(config), *needed], users, renew=renews)
-        files.begin(renew)
+        files.begin(renew, needed)
         passwords = files.passwords(users, renew=Rotate.PASSWORDS in renew)
         names = dict.fromkeys([*NAMES, *brokers(config), *needed])
         files.certificates(names, renew=renews)

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import ssl
 import sys
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def make(
 
 def contents(folder: Path) -> dict[str, str]:
     """Return what each file says, by its path in the folder, but for the mark of a change."""
-    files = [each for each in folder.rglob("*") if each.is_file() and each.name != "unfinished"]
+    files = [each for each in folder.rglob("*") if each.is_file() and "unfinished" not in each.name]
     return {str(each.relative_to(folder)): each.read_text() for each in files}
 
 
@@ -346,6 +347,57 @@ def test_one_that_was_interrupted_is_finished(make: Make, tmp_path: Path, files:
         (old / name).write_text(first[name])
     assert handshake(old, contents(tmp_path)["ca.pem"])
     assert handshake(tmp_path, contents(tmp_path)["ca.pem"])
+
+
+@pytest.mark.parametrize("name", ["passwords/printer", "ca.pem", "server.key", "server.pem"])
+def test_names_of_one_that_was_interrupted_are_not_lost(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Wherever it was: it has left a note of them, and that certificates are to be replaced."""
+    make()
+    (tmp_path / "unfinished").unlink()
+    (tmp_path / "passwords/printer").unlink()
+    opened = os.open
+
+    def killed(path: Path, *how: int) -> int:
+        if path == tmp_path / name:
+            raise KeyboardInterrupt
+        return opened(path, *how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.open", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(names=("rabbitmq.example",))
+    left = [Rotate(each) for each in (tmp_path / "unfinished").read_text().split()]
+    make(*left)  # as deploy/bin/secure does
+
+    assert "rabbitmq.example" in certificates.names((tmp_path / "server.pem").read_text())
+    assert handshake(tmp_path, contents(tmp_path)["ca.pem"])
+
+
+def test_names_count_until_it_is_finished(make: Make, tmp_path: Path) -> None:
+    """One's own certificate, which is brought along later, need not have them."""
+    make()
+    make(names=("rabbitmq.example",))
+    (tmp_path / "unfinished").unlink()
+    bring(tmp_path, "rabbitmq")
+    make()
+
+    assert (tmp_path / "unfinished").read_text() == ""
+
+
+def test_certificates_may_be_brought_along_while_one_is_unfinished(
+    make: Make, tmp_path: Path
+) -> None:
+    """In place of those that were to be replaced, and for other names."""
+    make()
+    make(Rotate.CERTIFICATES, names=("rabbitmq.example",))
+    bring(tmp_path, "rabbitmq")
+    before = contents(tmp_path)
+    make(Rotate.CERTIFICATES)
+
+    assert before["server.pem"] == contents(tmp_path)["server.pem"]
+    assert (tmp_path / "unfinished").read_text() == ""
 
 
 def test_who_is_gone_does_not_log_in(make: Make, tmp_path: Path) -> None:
