@@ -1,9 +1,9 @@
 """When the certificates end that the brokers show: afterwards no stage can connect."""
 
-import socket
 import ssl
-from time import monotonic
+from time import monotonic, time
 
+from rabbit.operations.certificates import HAS_ENDED, first_end
 from rabbit.operations.management import ControlSettings
 
 #: They are looked at so often, and a broker may take so long, in seconds.
@@ -21,7 +21,10 @@ class Certificates:
         self._looked_at = -EVERY_SECONDS
 
     def ends(self) -> dict[str, float]:
-        """Return when that of each broker ends, in seconds since 1970; {} without TLS."""
+        """Return when that of each broker ends, or a CA's, in seconds since 1970; {} without TLS.
+
+        Of one that had ended before it was looked at it is the time of that look.
+        """
         if monotonic() - self._looked_at >= EVERY_SECONDS:
             self._looked_at = monotonic()
             for endpoint in self._settings.endpoints:
@@ -31,14 +34,13 @@ class Certificates:
 
     def _look(self, host: str, port: int) -> None:
         """Shake hands; of a broker that is away, what was seen last is kept."""
+        broker = f"{host}:{port}"
         try:
-            context = self._settings.ssl_context()
-            with (
-                socket.create_connection((host, port), _SECONDS) as plain,
-                context.wrap_socket(plain, server_hostname=host) as secured,
-            ):
-                end = (secured.getpeercert() or {}).get("notAfter")
+            end = first_end(self._settings.ssl_context(), host, port, _SECONDS)
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code == HAS_ENDED:
+                self._ends[broker] = min(time(), self._ends.get(broker, time()))
         except (OSError, ValueError):
             return
-        if isinstance(end, str):
-            self._ends[f"{host}:{port}"] = float(ssl.cert_time_to_seconds(end))
+        else:
+            self._ends[broker] = end.timestamp()

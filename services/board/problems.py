@@ -65,7 +65,7 @@ def problems_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def ending(ends: Mapping[str, float], now: float) -> list[dict[str, str]]:
-    """Return which certificates end soon.
+    """Return which certificates end soon, or have ended.
 
     Args:
         ends: when that of each broker ends, in seconds since 1970.
@@ -73,11 +73,14 @@ def ending(ends: Mapping[str, float], now: float) -> list[dict[str, str]]:
     """
     found = []
     for broker, end in ends.items():
-        if end - now < SOON_SECONDS:
-            days = max(0.0, (end - now) / 86400)
-            what = f"The certificate of {visible(broker)} ends in {days:.0f} days"
+        name, command = visible(broker), "make secure ROTATE=certificates"
+        if end <= now:
+            what, cure = f"The certificate of {name} has ended", "no stage can connect there;"
+            found.append(problem("alarm", "", what, f"{cure} to replace it:", command))
+        elif end - now < SOON_SECONDS:
+            what = f"The certificate of {name} ends in {(end - now) / 86400:.0f} days"
             cure = "then no stage can connect; to replace it:"
-            found.append(problem("warning", "", what, cure, "make secure ROTATE=certificates"))
+            found.append(problem("warning", "", what, cure, command))
     return found
 
 

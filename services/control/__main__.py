@@ -14,7 +14,7 @@ from rabbit import ConfigurationError
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
 from rabbit.operations.ages import Ages
-from rabbit.operations.certificates import ending
+from rabbit.operations.certificates import troubles
 from rabbit.operations.compose import Containers
 from rabbit.operations.drain import Drain
 from rabbit.operations.halt import Halt
@@ -189,9 +189,10 @@ def status(
         before, ages = take(), Ages()
         ages.take(before)
         sleep(INTERVAL_SECONDS)
-        told, now = ending(session.settings), take()
+        told, now = troubles(session.settings), take()
         old = ages.take(now)
-        shown = Status(now, before, ages=old, each_replica=each_replica, ending=told)
+        certificates = {broker: each.detail for broker, each in told.items()}
+        shown = Status(now, before, ages=old, each_replica=each_replica, certificates=certificates)
         if as_json or form is Format.JSON:
             typer.echo(shown.as_json())
         else:

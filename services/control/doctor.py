@@ -12,7 +12,7 @@ from rich.table import Table
 from rabbit import ConfigurationError, RabbitError
 from rabbit.control.client import ControlClient
 from rabbit.logs import logger
-from rabbit.operations.certificates import ending
+from rabbit.operations.certificates import troubles
 from rabbit.operations.cluster import Cluster
 from rabbit.operations.compose import Containers, DeclaredStage, stages
 from rabbit.operations.definitions import definitions
@@ -77,8 +77,10 @@ def doctor(
             cluster = Cluster.of(management, here())
             found = [*differences(declared, management), *unlimited(declared, management)]
             found += cluster.findings()
-            ends = ending(settings).items()
-            found += [Finding("ends", "certificate", broker, said) for broker, said in ends]
+            found += [
+                Finding(each.problem, "certificate", broker, each.detail)
+                for broker, each in troubles(settings).items()
+            ]
             is_left = bool(found)
             _show(found, declared, cluster, form)
     raise typer.Exit(1 if is_left else 0)

@@ -35,7 +35,7 @@ class Status:
         *,
         ages: Mapping[str, Age] = MappingProxyType({}),
         each_replica: bool = False,
-        ending: Mapping[str, str] = MappingProxyType({}),
+        certificates: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Show it.
 
@@ -44,9 +44,9 @@ class Status:
             before: an earlier look: rates are those since then.
             ages: how old the oldest message of each queue is.
             each_replica: show each of a stage's replicas, not all of them in one row.
-            ending: what is to be said of the certificates of brokers, by broker.
+            certificates: what is to be said of the certificates of brokers, by broker.
         """
-        self._ending = ending
+        self._certificates = certificates
         self._pipeline = pipeline(now, before, ages)
         self._replicas = now.replicas[:MOST_SHOWN]
         self._more = len(now.replicas[MOST_SHOWN:])
@@ -80,7 +80,7 @@ class Status:
             "more": self._more,
             "strange": self._pipeline.strange,
             "alarm": self._alarm,
-            "certificates": dict(self._ending),
+            "certificates": dict(self._certificates),
         }
         return json.dumps(told, indent=2)
 
@@ -107,7 +107,7 @@ class Status:
             yield f"{escape(stage)}: nobody is there, and who comes is paused"
         if self._pipeline.strange:
             yield self._pipeline.strange
-        yield from (f"{escape(broker)}: {said}" for broker, said in self._ending.items())
+        yield from (f"{escape(broker)}: {said}" for broker, said in self._certificates.items())
 
     def _whose_partitions(self, replica: Seen) -> str | None:
         """Say which partitions a replica has, if it reads an ordered edge."""

@@ -4,15 +4,18 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
 
 from rabbit import MessageQueue
 from rabbit.amqp.tls import TlsSocket
-from rabbit.operations.certificates import ending
+from rabbit.operations.certificates import troubles
+from rabbit.operations.management import ControlSettings
 from rabbit.settings import Settings
 from rabbit.settings_files import tls_context
+from services.board.certificates import Certificates as Ends
 from tests.conftest import Start
 from tests.integration.tls import Certificates, Handshakes, TlsBroker
 from tests.ports import free_port
@@ -156,17 +159,50 @@ def test_a_management_api_with_another_ca_is_not_asked(
     assert "CERTIFICATE_VERIFY_FAILED" in listed.log
 
 
-def test_a_certificate_that_ends_soon_is_told(certificates: Certificates) -> None:
+@pytest.mark.parametrize(
+    ("shown", "told"),
+    [
+        ("ending_server", ("ends", "its certificate, or a CA's, ends on 20")),
+        ("ending_between", ("ends", "its certificate, or a CA's, ends on 20")),
+        ("old_server", ("ends", "its certificate, or a CA's, has ended: renew it (make secure ")),
+        ("other_server", ("refused", "is not signed by a CA that is known here (")),
+        ("elsewhere", ("refused", "is for another name (")),
+    ],
+)
+def test_a_certificate_that_ends_or_is_not_believed_is_told(
+    certificates: Certificates, shown: str, told: tuple[str, str]
+) -> None:
     """Thirty days ahead, and of each broker that shows one; of one that is silent nothing."""
-    with Handshakes(certificates.ending_server) as soon, Handshakes(certificates.server) as later:
-        urls = [f"amqps://localhost:{port}" for port in (soon.port, later.port, free_port())]
+    pair = getattr(certificates, shown)
+    with Handshakes(pair) as wrong, Handshakes(certificates.server) as right:
+        urls = [f"amqps://localhost:{port}" for port in (wrong.port, right.port, free_port())]
         settings = Settings.load(rabbitmq_url=",".join(urls), rabbitmq_ca_file=certificates.ca)
 
-        told = ending(settings)
+        found = troubles(settings)
 
-    assert list(told) == [f"localhost:{soon.port}"]
-    (said,) = told.values()
-    assert said.startswith("its certificate, or the CA's, ends on 20")
+    assert list(found) == [f"localhost:{wrong.port}"]
+    (said,) = found.values()
+    assert said.problem == told[0]
+    assert told[1] in said.detail
+
+
+@pytest.mark.parametrize(
+    ("shown", "days"), [("ending_server", 29), ("ending_between", 29), ("old_server", 0)]
+)
+def test_the_board_knows_when_certificates_end(
+    certificates: Certificates, shown: str, days: int
+) -> None:
+    """Of one that has ended before it was looked at, that it has; a CA's counts too."""
+    with Handshakes(getattr(certificates, shown)) as broker:
+        settings = ControlSettings.load(
+            rabbitmq_host="localhost",
+            rabbitmq_port=broker.port,
+            rabbitmq_ca_file=certificates.ca,
+        )
+
+        (end,) = Ends(settings).ends().values()
+
+    assert end == pytest.approx(time() + days * 86400, abs=60)
 
 
 WRONG: list[tuple[str, Callable[[TlsBroker, Certificates], dict[str, Any]], str]] = [

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.broker import Broker
 from tests.ports import free_port
@@ -65,6 +68,35 @@ class Certificates:
         self.old_server = self._pair(
             "old-server", self._ca.issue_cert("localhost", not_after=long_ago)
         )
+        self.elsewhere = self._pair("elsewhere", self._ca.issue_cert("elsewhere"))
+        between = self._between(soon)
+        signed = between.issue_cert("localhost")
+        self.ending_between = self._pair("ending-between", signed)
+        with self.ending_between["RABBITMQ_CERTIFICATE_FILE"].open("ab") as chain:
+            chain.write(between.cert_pem.bytes())
+
+    def _between(self, end: datetime) -> trustme.CA:
+        """Make a CA that ours has signed, and that ends by itself."""
+        made = self._ca.create_child_ca()
+        ours, key = (
+            x509.load_pem_x509_certificate(self._ca.cert_pem.bytes()),
+            serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None),
+        )
+        child = x509.load_pem_x509_certificate(made.cert_pem.bytes())
+        builder = (
+            x509.CertificateBuilder()
+            .issuer_name(ours.subject)
+            .subject_name(child.subject)
+            .public_key(child.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(child.not_valid_before_utc)
+            .not_valid_after(end)
+        )
+        for each in child.extensions:
+            builder = builder.add_extension(each.value, critical=each.critical)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        cert = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        return trustme.CA.from_pem(cert, made.private_key_pem.bytes())
 
     def _write(self, name: str, blob: trustme.Blob) -> Path:
         path = self._folder / f"{name}.pem"

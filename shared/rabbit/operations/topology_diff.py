@@ -46,7 +46,7 @@ class Finding:
 
     Attributes:
         problem: missing, differs, contradiction, loses, orphaned, undeclared, unfinished,
-            unconsumed, unread, paused or ends.
+            unconsumed, unread, paused, ends or refused.
         what: queue, exchange, binding, edge, policy, limit, stage or certificate.
         name: its name.
         detail: what exactly, and what to do.

@@ -302,6 +302,17 @@ def test_a_certificate_that_ends_soon() -> None:
     assert problem["command"] == "make secure ROTATE=certificates"
 
 
+def test_a_certificate_that_has_ended() -> None:
+    """It is as bad as it gets: connections that are there go on, and no other comes."""
+    (problem,) = ending({"rabbitmq:5671": 86400.0}, 86401.0)
+
+    assert (problem["rank"], problem["what"]) == (
+        "alarm",
+        "The certificate of rabbitmq:5671 has ended",
+    )
+    assert problem["command"] == "make secure ROTATE=certificates"
+
+
 def test_what_comes_after_a_quiet_time_is_no_trouble() -> None:
     """A stage without work is not idle; half a second after it came, nothing is known yet."""
     drawn = Drawn()
