@@ -140,6 +140,12 @@ class ScriptedChannel(Channel):
         there = self.to_get.get(queue)
         tell(there.pop(0) if there else None)
 
+    def bind(self, queue: str, exchange: str, key: str, on_done: Callable[[], None]) -> None:
+        """Note it, and have it done at once."""
+        del exchange
+        self.sent.append(("bind", f"{queue} {key}"))
+        on_done()
+
     def unbind(self, queue: str, exchange: str, key: str = "") -> None:
         """Note it."""
         del exchange

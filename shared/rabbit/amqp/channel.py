@@ -116,7 +116,16 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """Whether something can be sent on it now."""
-        return self._raw is not None and self._raw.is_open
+        return self._sendable is not None
+
+    @property
+    def _sendable(self) -> PikaChannel | None:
+        """Pika's part of it, while something can be sent.
+
+        Not while it is being closed, alone or with its connection: pika raises an error then. What
+        has crossed the close is told to the listener, and what that does about it is too late.
+        """
+        return self._raw if self._raw is not None and self._raw.is_open else None
 
     @property
     def is_lost(self) -> bool:
@@ -154,11 +163,11 @@ class Channel:
     def close(self) -> None:
         """Close it for good (channel.close); `is_lost` tells when that is done."""
         self.is_wanted = False
-        if self._raw is not None and self._raw.is_open:
+        if raw := self._sendable:
             if self._is_on_trial:
                 self._has_lasted()  # for as long as it was needed
-            self._raw.add_on_close_callback(lambda *_: self.lost())
-            self._connection.close_channel(self._raw)
+            raw.add_on_close_callback(lambda *_: self._on(raw, self.lost))
+            self._connection.close_channel(raw)
 
     def forget(self) -> None:
         """Let the connection know nothing of it any more: it is lost, or was never opened."""
@@ -201,11 +210,16 @@ class Channel:
             raw.close()
             return
         self._raw = raw
-        raw.add_on_cancel_callback(lambda _frame: self._on(raw, self._listener.consumer_cancelled))
+        raw.add_on_cancel_callback(lambda _frame: self._on(raw, self._consumer_cancelled))
         if self._is_on_trial:
             lasted = partial(self._on, raw, self._has_lasted)
             self._connection.call_later_if_open(STABLE_SECONDS, lasted)
         self._listener.opened()
+
+    def _consumer_cancelled(self) -> None:
+        """Tell of it, unless the consumer ends with the channel anyway."""
+        if self.is_open:
+            self._listener.consumer_cancelled()
 
     def _closed_by_broker(self, code: int, text: str) -> None:
         """Open another one, unless that is hopeless; say why in either case.
@@ -254,16 +268,16 @@ class Channel:
 
     def declare(self, declarations: Iterable[Declaration]) -> None:
         """Send declarations: see `declare`; those of one replica only where the rest is given."""
-        if self._raw is not None:
+        if raw := self._sendable:
             given = self._connection.topology_is_given
-            declare(self._raw, own_part(declarations) if given else declarations)
+            declare(raw, own_part(declarations) if given else declarations)
 
     def declare_lock(self, name: str, on_taken: Callable[[], None]) -> None:
         """Declare a queue that no other connection can have while this one lives (exclusive)."""
-        if self._raw:
+        if raw := self._sendable:
             arguments = {"x-queue-type": "classic"}
             taken = self._answered(lambda _: on_taken())
-            self._raw.queue_declare(name, exclusive=True, arguments=arguments, callback=taken)
+            raw.queue_declare(name, exclusive=True, arguments=arguments, callback=taken)
 
     def count(self, queue: str, tell: Callable[[Count], None]) -> None:
         """Ask the broker about a queue (a passive queue.declare): 404 closes the channel."""
@@ -271,8 +285,8 @@ class Channel:
         def counted(method: Any) -> None:  # noqa: ANN401 - pika's
             tell(Count(method.message_count, method.consumer_count))
 
-        if self._raw and self._raw.is_open:  # it may be closing
-            self._raw.queue_declare(queue, passive=True, callback=self._answered(counted))
+        if raw := self._sendable:
+            raw.queue_declare(queue, passive=True, callback=self._answered(counted))
 
     def count_for_certain(self, queue: str, tell: Callable[[Count], None]) -> None:
         """Count, and do not believe that there is nothing and nobody: see `Count`.
@@ -298,19 +312,19 @@ class Channel:
 
     def bind(self, queue: str, exchange: str, key: str, on_done: Callable[[], None]) -> None:
         """Bind a queue (queue.bind)."""
-        if self._raw:
+        if raw := self._sendable:
             done = self._answered(lambda _: on_done())
-            self._raw.queue_bind(queue, exchange, routing_key=key, callback=done)
+            raw.queue_bind(queue, exchange, routing_key=key, callback=done)
 
     def unbind(self, queue: str, exchange: str, key: str = "") -> None:
         """Take a binding away (queue.unbind)."""
-        if self._raw:
-            self._raw.queue_unbind(queue, exchange, routing_key=key)
+        if raw := self._sendable:
+            raw.queue_unbind(queue, exchange, routing_key=key)
 
     def delete(self, queue: str, on_done: Callable[[], None]) -> None:
         """Delete a queue with what is in it (queue.delete)."""
-        if self._raw:
-            self._raw.queue_delete(queue, callback=self._answered(lambda _: on_done()))
+        if raw := self._sendable:
+            raw.queue_delete(queue, callback=self._answered(lambda _: on_done()))
 
     def keep_alive(self, queue: str) -> None:
         """Use a queue, so that it does not expire: take a message out (basic.get), put it back.
@@ -322,9 +336,9 @@ class Channel:
             if raw.is_open:
                 raw.basic_nack(method.delivery_tag, requeue=True)
 
-        if self._raw:
+        if raw := self._sendable:
             with suppress(DuplicateGetOkCallback):  # an alarm: the one before is not answered yet
-                self._raw.basic_get(queue, put_back)
+                raw.basic_get(queue, put_back)
 
     # Messages in
 
@@ -336,10 +350,10 @@ class Channel:
             tell: given what it was; None: the queue is empty. Other than by `count`, that is
                 certain: where a quorum queue's leader is slow or away, that tells of nothing.
         """
-        if self._raw is not None:
+        if raw := self._sendable:
             self._gets.append((queue, tell))
             if len(self._gets) == 1:
-                self._get(self._raw, queue)
+                self._get(raw, queue)
 
     def _get(self, raw: PikaChannel, queue: str) -> None:
         def empty(_: object) -> None:
@@ -358,8 +372,8 @@ class Channel:
 
     def _got(self, arrival: Arrival | None) -> None:
         _, tell = self._gets.popleft()
-        if self._gets and self._raw is not None and self._raw.is_open:
-            self._get(self._raw, self._gets[0][0])
+        if self._gets and (raw := self._sendable):
+            self._get(raw, self._gets[0][0])
         tell(arrival)
 
     def consume(
@@ -379,7 +393,7 @@ class Channel:
             queue_type: what the queue is.
             tag: what the broker tells the consumer as; None: whatever the library makes up.
         """
-        raw = self._raw
+        raw = self._sendable
         if raw is None:
             return
 
@@ -410,24 +424,24 @@ class Channel:
 
     def cancel(self, on_cancelled: Callable[[], None]) -> None:
         """Consume no more (basic.cancel); what is under way arrives before `on_cancelled`."""
-        if self._raw:
+        if raw := self._sendable:
             cancelled = self._answered(lambda _: on_cancelled())
-            self._raw.basic_cancel(self._consumer_tag, callback=cancelled)
+            raw.basic_cancel(self._consumer_tag, callback=cancelled)
 
     def ack(self, tag: int, *, multiple: bool = False) -> None:
         """Take a delivery out of its queue (basic.ack); `multiple`: all up to this one."""
-        if self._raw:
-            self._raw.basic_ack(tag, multiple)
+        if raw := self._sendable:
+            raw.basic_ack(tag, multiple)
 
     def requeue(self, tag: int, *, multiple: bool = False) -> None:
         """Give a delivery back to its queue (basic.nack), which is no failure."""
-        if self._raw:
-            self._raw.basic_nack(tag, multiple, requeue=True)
+        if raw := self._sendable:
+            raw.basic_nack(tag, multiple, requeue=True)
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         """Give a delivery back as a failure, or have it dead-lettered (basic.reject)."""
-        if self._raw:
-            self._raw.basic_reject(tag, requeue=requeue)
+        if raw := self._sendable:
+            raw.basic_reject(tag, requeue=requeue)
 
     # Messages out
 
@@ -437,7 +451,7 @@ class Channel:
         It hears of them in the order in which they come, also where `frames.Decoder` takes some
         and pika others: a basic.return before the basic.ack that is about it.
         """
-        raw = self._raw
+        raw = self._sendable
         if raw is None:
             return
 

@@ -217,7 +217,8 @@ class Connection:
         """Close a channel (channel.close); what still arrives on it is for nobody."""
         if self._pika:
             self._pika.listeners.pop(channel.channel_number, None)
-        channel.close()
+        if channel.is_open:  # else it is being closed already, with this connection say
+            channel.close()
 
     def send(self, frames: Iterable[bytes | memoryview]) -> None:
         """Send frames, in parts, with this turn's `flush`; the channel they belong to is open."""

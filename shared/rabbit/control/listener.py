@@ -227,7 +227,13 @@ class ControlListener(ChannelListener):
         self.is_removed = True
 
     def delivered(self, _exchange: str, arrivals: list[Arrival]) -> None:
-        """Obey commands. Acked by hand: what a dead connection swallows comes back only so."""
+        """Obey commands. Acked by hand: what a dead connection swallows comes back only so.
+
+        What comes after the last word stays in the queue, with whoever deletes that, or reads it
+        next. There is some where the queue is bound again: see `remove`.
+        """
+        if self._removing:
+            return
         for arrival in arrivals:
             for settled in self._hear(arrival):
                 self._channel.ack(settled)

@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 import structlog
+from pika import frame, spec
+from pika.callback import CallbackManager
+from pika.channel import Channel as PikaChannel
 
 from rabbit.amqp.channel import LAST_REOPEN_SECONDS, Channel
 from rabbit.amqp.channel_listener import ChannelListener
 from rabbit.amqp.frames import FRAME_MAX
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.errors import TopologyError
+from rabbit.topology import Exchange
 
 TOO_MANY = (406, "PRECONDITION_FAILED - queues limit of vhost is reached")
 REFUSED = f"broker refuses a channel, trying again: consume 'x': {TOO_MANY[1]}"
@@ -52,8 +56,10 @@ class Host:
         self.on_open.append(on_open)
         self.asked.append(on_closed_by_broker)
 
-    def close_channel(self, channel: object) -> None:
-        """There is none."""
+    def close_channel(self, channel: Any) -> None:
+        """As a connection does it."""
+        if channel.is_open:
+            channel.close()
 
     def send(self, frames: Iterable[bytes | memoryview]) -> None:
         """Send nothing."""
@@ -92,6 +98,10 @@ class Listener(ChannelListener):
     def failed(self, error: TopologyError) -> None:
         """Note it."""
         self.heard.append(error)
+
+    def consumer_cancelled(self) -> None:
+        """Note it."""
+        self.heard.append("cancelled")
 
 
 @pytest.fixture
@@ -205,6 +215,96 @@ def test_it_is_told_too_when_no_other_is_wanted(host: Host) -> None:
     assert host.outage_log.reason is None
 
 
+class Wire:
+    """What a channel of pika's asks of its connection: the test says what the broker answers."""
+
+    publisher_confirms = basic_nack = True
+
+    def __init__(self, host: Host) -> None:
+        """Have a channel open that was asked for last."""
+        self.callbacks = CallbackManager()
+        self.server_properties: dict[str, str] = {}
+        self.sent: list[str] = []
+        self.channel = PikaChannel(self, 1, host.on_open[-1])  # type: ignore[arg-type]
+        self.channel.open()
+        self.says(spec.Channel.OpenOk())  # type: ignore[no-untyped-call]
+
+    def _send_method(self, _number: int, method: Any, _content: object = None) -> None:
+        self.sent.append(method.NAME)
+
+    def says(self, method: Any) -> None:
+        """Have a method arrive."""
+        self.callbacks.process(1, method, self, frame.Method(1, method))
+
+
+def ignore(*_: object) -> None:
+    """Wait for no answer."""
+
+
+ASKED: dict[str, Callable[[Channel], None]] = {
+    "declare": lambda channel: channel.declare([Exchange("x", "fanout")]),
+    "declare_lock": lambda channel: channel.declare_lock("x", ignore),
+    "count": lambda channel: channel.count("x", ignore),
+    "bind": lambda channel: channel.bind("x", "x", "", ignore),
+    "unbind": lambda channel: channel.unbind("x", "x"),
+    "delete": lambda channel: channel.delete("x", ignore),
+    "keep_alive": lambda channel: channel.keep_alive("x"),
+    "get": lambda channel: channel.get("x", ignore),
+    "consume": lambda channel: channel.consume("x", 1, ignore),
+    "cancel": lambda channel: channel.cancel(ignore),
+    "ack": lambda channel: channel.ack(1),
+    "requeue": lambda channel: channel.requeue(1),
+    "reject": lambda channel: channel.reject(1, requeue=False),
+    "select_confirms": lambda channel: channel.select_confirms(ignore),
+    "close": Channel.close,
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_what_is_asked_of_a_channel_that_is_being_closed_is_too_late(
+    host: Host, asked: Callable[[Channel], None]
+) -> None:
+    """Nothing is sent, and it is no error: what crosses the close may be what it is asked for."""
+    channel = channel_of(host, Listener())
+    channel.open()
+    wire = Wire(host)
+    wire.channel.close()  # as its connection does when that is closed
+    sent = list(wire.sent)
+
+    asked(channel)
+
+    assert wire.sent == sent
+
+
+def test_a_cancel_that_crosses_the_close_is_not_told(host: Host) -> None:
+    """There is nothing to set up again: the consumer ends with the channel anyway."""
+    listener = Listener()
+    channel = channel_of(host, listener)
+    channel.open()
+    wire = Wire(host)
+    channel.consume("x", 0, ignore, tag="me")
+    wire.says(spec.Basic.ConsumeOk("me"))  # type: ignore[no-untyped-call]
+    channel.close()
+
+    wire.says(spec.Basic.Cancel("me"))  # type: ignore[no-untyped-call]
+
+    assert listener.heard == []
+
+
+def test_one_that_is_replaced_while_it_is_being_closed_is_lost_once(host: Host) -> None:
+    """The end of the closing one is no news."""
+    listener = Listener()
+    channel = channel_of(host, listener)
+    channel.open()
+    wire = Wire(host)
+    channel.close()
+
+    channel.replace()
+    wire.says(spec.Channel.CloseOk())  # type: ignore[no-untyped-call]
+
+    assert listener.heard == ["lost"]
+
+
 class Opened:
     """A channel that is open."""
 
@@ -214,6 +314,9 @@ class Opened:
         """Cancel nothing."""
 
     add_on_close_callback = add_on_cancel_callback
+
+    def close(self) -> None:
+        """Be closed."""
 
 
 def test_a_channel_that_is_not_needed_any_more_has_lasted(host: Host) -> None:

@@ -2,14 +2,21 @@
 
 import pytest
 
+from rabbit.amqp.frames import Arrival
 from rabbit.amqp.pika_types import Properties, encode_properties
 from rabbit.control.listener import ControlListener
-from rabbit.control.messages import Command
+from rabbit.control.messages import Command, State
 from rabbit.topology import control_queue, pause_mark
 from tests.unit.scripted import ScriptedConnection, ScriptedLoop, as_connection, log
 
 MARK = pause_mark("printer")
 QUEUE = control_queue("printer", "1")
+
+
+def arrival_of(command: Command) -> Arrival:
+    """Return a command as it comes."""
+    properties = encode_properties(Properties())  # type: ignore[no-untyped-call]
+    return 7, "", properties, command.model_dump_json().encode(), False
 
 
 class Stage:
@@ -41,10 +48,8 @@ class Stage:
             command: that one.
             empty_before: how often the queue says that it is empty before.
         """
-        body = command.model_dump_json().encode()
-        properties = encode_properties(Properties())  # type: ignore[no-untyped-call]
         there = self.channel.to_get.setdefault(QUEUE, [])
-        there += [*([None] * empty_before), (7, "", properties, body, False)]
+        there += [*([None] * empty_before), arrival_of(command)]
 
 
 def test_a_mark_that_was_overlooked_is_seen_later() -> None:
@@ -94,6 +99,19 @@ def test_who_leaves_hears_what_is_left_though_nothing_is_counted(empty_before: i
     assert stage.commands == ["halt"]
     assert ("ack", 7) in stage.channel.sent
     assert stage.listener.is_heard
+
+
+def test_who_has_said_its_last_word_hears_no_more() -> None:
+    """Where that is a binding, in an alarm, more comes by it: it stays in the queue, unacked."""
+    stage = Stage(is_marked=False)
+    stage.listener.leave()
+    stage.listener.remove(State.HALTED)
+    before = list(stage.channel.sent)
+    assert before[-1] == ("bind", f"{QUEUE} {State.HALTED.value}")
+
+    stage.listener.delivered("", [arrival_of(Command(command="halt"))])
+
+    assert (stage.commands, stage.channel.sent) == ([], before)
 
 
 def test_who_is_back_hears_a_pause_that_has_waited_though_nothing_is_counted() -> None:
