@@ -264,7 +264,6 @@ class Connection:
             return
         self._frame_max = int(connection.params.frame_max)
         self._attempts = 0
-        self.blocked = False
         self.opened += 1
         self._epoch += 1
         connection.add_on_connection_blocked_callback(self._block)
@@ -302,6 +301,7 @@ class Connection:
     def _failed(self, _connection: object, error: BaseException) -> None:
         """Go on after a failed attempt or a lost connection."""
         wire, was_open, self._open, self._pika = self._pika, self._open, False, None
+        self.blocked = False  # whether there is an alarm still, the next one is told anew
         self._epoch += 1
         if was_open:
             for user in list(self.users):

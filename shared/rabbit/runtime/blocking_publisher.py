@@ -172,14 +172,18 @@ class BlockingPublisher:
             batch.fail(self.error)
 
     def _tell_of_alarms(self) -> Iterator[None]:
-        """Say that publishing waits for the end of an alarm, once for each: a step task."""
+        """Say that publishing waits for the end of an alarm, once for each: a step task.
+
+        One that ends with the connection has not ended for certain: the outage is told then.
+        """
         was_blocked = False
         while self.error is None:
-            if self._connection.blocked and not was_blocked:
+            is_blocked = self._connection.blocked
+            if is_blocked and not was_blocked:
                 self._log.warning("broker takes no messages, waiting", reason=_ALARM)
-            elif was_blocked and not self._connection.blocked:
+            elif was_blocked and not is_blocked and self._connection.is_open:
                 self._log.info("broker takes messages again")
-            was_blocked = self._connection.blocked
+            was_blocked = is_blocked
             yield
 
     def _check(self) -> None:

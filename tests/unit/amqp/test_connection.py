@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
+from pika import frame, spec
+
 from rabbit.amqp.connection import Connection
 from rabbit.amqp.outage_log import OutageLog
 from rabbit.settings import Settings
@@ -37,3 +39,15 @@ def test_a_channel_that_is_being_closed_is_not_closed_again() -> None:
         made._pika = wire  # noqa: SLF001
         made.close_channel(raw)  # type: ignore[arg-type]
         assert (raw.is_open, wire.listeners) == (False, {})
+
+
+def test_an_alarm_is_not_known_any_more_when_its_connection_is_lost() -> None:
+    """Else a replica would be ready, and wait for the end of an alarm, while the broker is gone."""
+    made = connection()
+    blocked = frame.Method(0, spec.Connection.Blocked("low on memory"))  # type: ignore[no-untyped-call]
+    made._block(made, blocked)  # noqa: SLF001
+    assert made.blocked
+
+    made._failed(made, OSError("the broker is gone"))  # noqa: SLF001
+
+    assert not made.blocked
