@@ -525,6 +525,7 @@ class AsyncHandlers(Generic[Job, Result]):
         now = perf_counter()
         self._asked = None
         self._is_told_still = False
+        self._start_again()
         if now - asked > LONG_SECONDS:
             return
         for job in late:
@@ -532,6 +533,16 @@ class AsyncHandlers(Generic[Job, Result]):
             if task is not None:
                 self._cancelled[job] = now
                 task.cancel()
+
+    def _start_again(self) -> None:
+        """Start jobs anew that others have cancelled before their first step: nothing of them ran.
+
+        Only such a task is cancelled in the end: `_work` has seen to the job of any other.
+        """
+        for job in [job for job, task in self._tasks.items() if task.cancelled()]:
+            del self._tasks[job]
+            self._jobs.appendleft(job)
+        self._on_room()
 
 
 def _place(ident: int | None) -> str:

@@ -288,6 +288,32 @@ def test_a_result_that_nobody_waits_for_wakes_nobody() -> None:
     assert at.failures.empty()
 
 
+def test_a_job_that_others_have_cancelled_before_its_first_step_is_started_again() -> None:
+    """No step of it has run: nobody would hear of it, and it would take up room for ever."""
+
+    async def handle(job: str) -> str:
+        if job == "cancels":
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        await asyncio.sleep(0)
+        return job
+
+    with desk(handle, concurrency=3) as at:
+        at.handlers.submit(["cancels", "a", "b"])
+        assert at.take(1) == ["cancels"]
+        assert at.handlers.busy == 2
+
+        results: list[str] = []
+
+        def have_ended() -> bool:
+            assert at.handlers.overdue() == []
+            results.extend(at.handlers.take_results()[0])
+            return len(results) == 2
+
+        wait_until(have_ended, PATIENCE_SECONDS, "they have ended")
+        assert sorted(results) == ["a", "b"]
+
+
 def test_what_is_left_behind_ends_with_the_event_loop() -> None:
     """It is cancelled; its error is told, as that of no message."""
     ended = threading.Event()
