@@ -7,7 +7,7 @@ again, like whatever comes again.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from itertools import count, repeat
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
@@ -197,7 +197,9 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
         self._arrived: deque[float] = deque()  # when each of the jobs did
         self._alone: deque[M] = deque()  # of batches that have failed
         self._batches: dict[int, tuple[float, list[M]]] = {}  # what runs, and since when
-        self._timed: dict[int, tuple[float, list[M]]] = {}  # the same, until it is overdue
+        # The same, until it is overdue, by a number that no other batch has: see `overdue`.
+        self._timed: dict[int, tuple[float, list[M]]] = {}
+        self._numbers = count()
         self._nothing_comes = False
         self._calls_ended = [0] * concurrency
         super().__init__(
@@ -251,9 +253,9 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
         if self._limit is None:
             return []
         latest = perf_counter() - self._limit
-        late = [slot for slot, (since, _) in list(self._timed.items()) if since < latest]
+        late = [number for number, (since, _) in list(self._timed.items()) if since < latest]
         # A thread that ends meanwhile has removed its own: then its result counts.
-        taken = [self._timed.pop(slot, (0.0, []))[1] for slot in late]
+        taken = [self._timed.pop(number, (0.0, []))[1] for number in late]
         return [message for batch in taken for message in batch]
 
     def _is_running(self, slot: int) -> bool:
@@ -265,10 +267,10 @@ class BatchThreads(HandlerThreads[M, Call[M]]):
 
     def _work(self, slot: int) -> None:
         while batch := self._take():
-            began = perf_counter()
-            self._timed[slot] = self._batches[slot] = began, batch
+            began, number = perf_counter(), next(self._numbers)
+            self._timed[number] = self._batches[slot] = began, batch
             calls, alone = self._handler.run_batch(batch)
-            is_late = self._timed.pop(slot, None) is None
+            is_late = self._timed.pop(number, None) is None
             del self._batches[slot]
             seconds = perf_counter() - began
             self._seconds[slot] += seconds

@@ -16,6 +16,7 @@ from rabbit.output import new_output
 from rabbit.runtime.batches import BatchHandler, BatchSize, BatchThreads
 from rabbit.runtime.handler import Call
 from tests.unit.scripted import log
+from tests.waiting import wait_until
 
 PATIENCE_SECONDS = 30.0
 NEVER = 86400.0
@@ -209,6 +210,47 @@ def test_a_call_that_takes_too_long_is_overdue_with_all_its_messages() -> None:
         at.may_end.set()
         assert texts(at.take(3)) == ["a", "bad", "c"]
         assert at.batches == [["a", "bad", "c"]]
+
+
+class Interrupted(dict[int, Any]):
+    """Has something happen once it was looked through, as another thread may."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        """Be empty."""
+        super().__init__()
+        self._happens = happens
+
+    def items(self) -> Any:
+        """Return what there was."""
+        seen = list(super().items())
+        self._happens()
+        return seen
+
+
+def test_a_batch_that_begins_while_overdue_ones_are_looked_for_is_not_overdue() -> None:
+    """In the thread of one that was: that has ended just then, so nothing is overdue."""
+    may_end = {"late": threading.Event(), "next": threading.Event()}
+
+    def work(messages: list[str]) -> None:
+        at.wakes.release()
+        assert may_end[messages[0]].wait(PATIENCE_SECONDS)
+
+    def ends_just_then() -> None:
+        may_end["late"].set()
+        assert at.wakes.acquire(timeout=PATIENCE_SECONDS), "the next one begins"
+
+    with desk(messages=1, limit=0.001) as at:
+        at.threads._handler._work = work  # noqa: SLF001
+        at.threads._timed = Interrupted(ends_just_then)  # noqa: SLF001
+        at.threads._wake = lambda: None  # noqa: SLF001
+        at.submit("late", "next")
+        assert at.wakes.acquire(timeout=PATIENCE_SECONDS)
+        wait_until(lambda: at.threads.longest_running() > 0.001, PATIENCE_SECONDS, "it is late")
+
+        overdue = at.threads.overdue()
+
+        may_end["next"].set()
+        assert overdue == []
 
 
 @pytest.mark.parametrize(("limit", "batches"), [(None, 1), (NEVER, 3)])
