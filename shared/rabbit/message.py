@@ -145,9 +145,12 @@ class Message:
 
     @property
     def ids(self) -> tuple[str, str]:
-        """The message id and the correlation id."""
+        """The message id and the correlation id; what cannot be read counts as none."""
         if self._ids is None:
-            message_id, correlation_id = read_ids(self.properties)
+            try:
+                message_id, correlation_id = read_ids(self.properties)
+            except ValueError:  # its failure has to be told of by some id
+                message_id = correlation_id = None
             message_id = message_id or new_id()
             self._ids = message_id, correlation_id or message_id
         return self._ids

@@ -120,6 +120,19 @@ def test_a_message_without_an_id_gets_one() -> None:
     assert nameless.id != message().id
 
 
+@pytest.mark.parametrize("kept", range(2, 8))
+def test_a_message_whose_properties_are_cut_short_has_an_id(kept: int) -> None:
+    """Its failure is told of by that, as any other: it ends no stage."""
+    whole = message(message_id="id", correlation_id="c", priority=1).properties
+    assert len(whole) == 8
+    broken = Message(b"", whole[:kept], redelivered=False, routing_key="")
+
+    message_id, correlation_id = broken.id, broken.correlation_id
+
+    assert uuid.UUID(message_id)
+    assert (broken.id, correlation_id) == (message_id, message_id)
+
+
 def test_the_correlation_id_is_carried() -> None:
     """It is the sender's, or else the message's own id: then the message is a source message."""
     assert message(message_id="m", correlation_id="c").correlation_id == "c"
