@@ -2,6 +2,7 @@
 # What the scripts of this folder share. They run in the project's folder, on what kubectl's current
 # context names, in its namespace or in NAMESPACE.
 source deploy/bin/env.sh
+source deploy/bin/steady.sh
 
 # Where it is noted how many replicas a stage had before it was halted.
 noted=rabbitmq-pipeline/replicas
@@ -32,7 +33,7 @@ selector() {
 deployments() {
     local format='{{range .items}}{{.metadata.name}} {{.metadata.labels.stage}} {{.spec.replicas}} '
     format+="{{with .metadata.annotations}}{{with index . \"$noted\"}}{{.}}{{end}}{{end}}{{\"\\n\"}}{{end}}"
-    k get deployments --selector "$(selector "$@")" --output "go-template=$format"
+    patiently k get deployments --selector "$(selector "$@")" --output "go-template=$format"
 }
 
 # replicas NUMBER NOTED : a patch of a Deployment
@@ -40,22 +41,37 @@ replicas() {
     echo "{\"metadata\":{\"annotations\":{\"$noted\":$2}},\"spec\":{\"replicas\":$1}}"
 }
 
+# scaled_object DEPLOYMENT : its own, if KEDA is there and scales it
+scaled_object() {
+    local said code=0
+    said=$(k get scaledobject "$1" --ignore-not-found --output name 2>&1) || code=$?
+    if [[ $said == *"doesn't have a resource type"* ]]; then return; fi
+    if ((code)); then echo "$said" >&2; else echo "$said"; fi
+    return "$code"
+}
+
 # pause_keda DEPLOYMENT VALUE : have KEDA leave it alone, or not any more, with - as value
 pause_keda() {
-    if k get scaledobject "$1" >/dev/null 2>&1; then
-        k annotate --overwrite scaledobject "$1" "$keda_paused$2" >/dev/null
+    local found
+    found=$(patiently scaled_object "$1") || return
+    if [[ -n $found ]]; then
+        patiently k annotate --overwrite scaledobject "$1" "$keda_paused$2" >/dev/null
     fi
 }
 
-# bring_back STAGE... : give halted stages the replicas again that they had
+# bring_back STAGE... : give halted stages the replicas again that they had. KEDA first: while the number is noted,
+# whoever is interrupted can do it again.
 bring_back() {
-    local name number
+    local known name number
+    known=$(deployments "$@") || return
     while read -r name _ _ number; do
         if [[ -z $number ]]; then continue; fi
-        k patch deployment "$name" --patch "$(replicas "$number" null)" >/dev/null
-        pause_keda "$name" -
+        if ! pause_keda "$name" - || ! patiently k patch deployment "$name" --patch "$(replicas "$number" null)" >/dev/null; then
+            echo "$name is not brought back: make resume TARGET=kubernetes once more" >&2
+            return 1
+        fi
         echo "$name: $number"
-    done < <(deployments "$@")
+    done <<<"$known"
 }
 
 # explain SELECTOR : of pods that are not ready, why
