@@ -105,6 +105,8 @@ def why_refused(ca: Path, server: Path, key: Path, names: Iterable[str]) -> str 
             _shake_hands(client, broker, name.replace("*", "any"))
         except ssl.SSLCertVerificationError as error:
             return f"who trusts {ca.name} does not believe {server.name}: {error.verify_message}"
+        except ssl.SSLError as error:
+            return f"TLS does not come about with {server.name}: {error}; is its key RSA or P-256?"
     return None
 
 

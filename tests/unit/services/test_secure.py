@@ -9,6 +9,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,6 +17,10 @@ from unittest.mock import Mock
 import pytest
 import trustme
 import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from services.control import certificates
 from services.control.secure import Rotate, secure
@@ -319,6 +324,51 @@ def test_a_disk_that_is_full_is_told(
     assert "secrets/unfinished: No space left on device." in capsys.readouterr().err
     make()
     assert users(tmp_path).keys() == USERS
+
+
+def test_a_key_that_tls_has_no_use_for_is_told(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's TLS has no cipher for it, as with some curves."""
+    key = ec.generate_private_key(ec.SECP256K1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rabbitmq")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
+    builder = builder.public_key(key.public_key()).not_valid_before(now)
+    own = builder.not_valid_after(now + timedelta(1)).sign(key, hashes.SHA256())
+    for file in ("ca.pem", "server.pem"):
+        (tmp_path / file).write_bytes(own.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    (tmp_path / "server.key").write_bytes(private)
+    with pytest.raises(typer.Exit) as raised:
+        make()
+
+    assert raised.value.exit_code == 2
+    assert "TLS does not come about with server.pem: " in capsys.readouterr().err
+
+
+def test_a_file_that_containers_cannot_read_is_told_before_anything_is_changed(
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is somebody else's, and only their group may read it."""
+    bring(tmp_path, "rabbitmq")
+    (tmp_path / "server.key").chmod(0o640)
+    monkeypatch.setattr(Path, "chmod", Mock(side_effect=PermissionError))
+    before = contents(tmp_path)
+    with pytest.raises(typer.Exit) as raised:
+        make()
+
+    assert raised.value.exit_code == 2
+    assert "chmod 644 secrets/server.key" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "unfinished").exists()
 
 
 @pytest.mark.parametrize("text", ["no CA", ""])
