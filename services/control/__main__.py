@@ -138,7 +138,9 @@ def remove_partitions(
         if form is Format.JSON:
             typer.echo(json.dumps({"edge": edge, "removed": count}, indent=2))
         else:
-            told = f"{visible(edge)}: {counted(count, 'partition')} removed; make up"
+            given = session.settings.topology == "given"
+            then = "set PARTITIONS, make secure, make up" if given else "make up"
+            told = f"{visible(edge)}: {counted(count, 'partition')} removed; {then}"
             session.console.print(told)
 
 

@@ -102,7 +102,8 @@ def test_partitions_are_removed_as_the_administrator(secured: Secured) -> None:
     try:
         done = secured.pipeline.make("repartition", "ARGS=accounts").stdout
 
-        assert done == "accounts: 2 partitions removed; make up\n"
+        told = "accounts: 2 partitions removed; set PARTITIONS, make secure, make up\n"
+        assert done == told
     finally:
         for item in items:
             if isinstance(item, Queue):

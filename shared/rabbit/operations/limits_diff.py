@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from rabbit.operations.compose import DeclaredStage
 from rabbit.operations.limits import Bound, bounds, user_limits
 from rabbit.operations.management import Management
-from rabbit.operations.topology_diff import Finding
-
-_CURE = "make secure; elsewhere import what control definitions prints, as the administrator"
+from rabbit.operations.topology_diff import GIVE, Finding
 
 
 @dataclass(frozen=True)
@@ -56,18 +54,18 @@ def missing(stages: list[DeclaredStage], there: Limits) -> Iterator[Finding]:
     for bound in bounds(stages):
         found = there.bounds.get(bound.name)
         if found is None:
-            detail = f"a stage that was broken into could fill what it may declare: {_CURE}"
+            detail = f"a stage that was broken into could fill what it may declare: {GIVE}"
             yield Finding("missing", "policy", bound.name, detail)
         elif found.pattern != bound.pattern or _is_more(found.definition, bound.definition):
-            detail = f"it is for other queues, or bounds them less, than the stages need: {_CURE}"
+            detail = f"it is for other queues, or bounds them less, than the stages need: {GIVE}"
             yield Finding("differs", "policy", bound.name, detail)
     for name in dict.fromkeys(stage.name for stage in stages):
         most = user_limits(stage for stage in stages if stage.name == name)
         if _is_more(there.users[name], most):
-            detail = f"{_shown(most)} are meant, there is {_shown(there.users[name])}: {_CURE}"
+            detail = f"{_shown(most)} are meant, there is {_shown(there.users[name])}: {GIVE}"
             yield Finding("differs", "limit", f"user {name}", detail, (name,))
     if "max-queues" not in there.vhost:
-        detail = f"max-queues: a stage that was broken into could declare any number: {_CURE}"
+        detail = f"max-queues: a stage that was broken into could declare any number: {GIVE}"
         yield Finding("missing", "limit", "virtual host", detail)
 
 

@@ -33,6 +33,9 @@ POLL_SECONDS = 0.5
 #: What follows the name of a queue in the name of the one beside it that it is moved through.
 BESIDE = ".moving"
 
+#: What makes what stages with TOPOLOGY=given do not make themselves.
+GIVE = "make secure; elsewhere import what control definitions prints, as the administrator"
+
 #: The type of the exchange of an ordered edge.
 ORDERED_EXCHANGE = "x-modulus-hash"
 
@@ -68,6 +71,7 @@ class TopologyDiff:
         self._stages = list(stages)
         self._bounds = bounds(self._stages)
         self._broker = broker
+        self._given = {each.name for each in self._stages if each.settings.topology == "given"}
         self._declared: list[tuple[Declaration, list[str]]] = []  # and by which stages
         self._own: set[str] = set()  # queues of replicas, which need not be there
         for stage in self._stages:
@@ -145,7 +149,7 @@ class TopologyDiff:
 
     def _compare(self, item: Declaration, stages: tuple[str, ...]) -> Iterator[Finding]:
         broker = self._broker
-        start = f"start {' or '.join(stages)}: it is made then"
+        start = self._how_to_make(stages)
         match item:
             case Exchange(name, type_, auto_delete):
                 there = broker.exchanges.get(name)
@@ -162,6 +166,13 @@ class TopologyDiff:
                     name = f"{exchange} → {queue}"
                     yield Finding("missing", "binding", name, f"key {key!r}; {start}", stages)
 
+    def _how_to_make(self, stages: Iterable[str]) -> str:
+        """Say what makes something that these stages declare."""
+        makers = [each for each in stages if each not in self._given]
+        if makers:
+            return f"start {' or '.join(makers)}: it is made then"
+        return f"no stage makes it, with TOPOLOGY=given: {GIVE}"
+
     def _compare_queue(
         self, queue: Queue, start: str, stages: tuple[str, ...]
     ) -> Iterator[Finding]:
@@ -170,7 +181,8 @@ class TopologyDiff:
             if not self._is_beyond_partitions(queue.name):
                 yield Finding("missing", "queue", queue.name, start, stages)
         elif queue.name.endswith(CENSUS_SUFFIX):
-            yield from _partitions_differ(queue, there, stages)
+            then = "make secure, make up" if self._given >= {*stages} else "make up"
+            yield from _partitions_differ(queue, there, stages, then)
         else:
             for detail in _differences(dict(queue.arguments), there):
                 yield Finding("differs", "queue", queue.name, detail, stages)
@@ -352,14 +364,14 @@ def _edge_of_partition(name: str) -> str:
 
 
 def _partitions_differ(
-    census: Queue, there: Mapping[str, Any], stages: tuple[str, ...]
+    census: Queue, there: Mapping[str, Any], stages: tuple[str, ...], then: str
 ) -> Iterator[Finding]:
-    """Find another number of partitions; see `Edge.census`."""
+    """Find another number of partitions, and what makes it; see `Edge.census`."""
     edge, declared = census.name.removesuffix(CENSUS_SUFFIX), census.arguments["x-max-length"]
     if (number := there.get("x-max-length")) != declared:
         detail = (
             f"PARTITIONS: declared {declared}, there are {number}; set it as it is, or change it: "
-            f"make drain, make repartition ARGS={edge}, make up"
+            f"make drain, make repartition ARGS={edge}, {then}"
         )
         yield Finding("differs", "edge", edge, detail, stages)
 

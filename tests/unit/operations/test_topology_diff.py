@@ -248,6 +248,36 @@ def test_another_number_of_partitions_is_one_finding(declared: int) -> None:
     assert found.stages == ("writer", "reader")
 
 
+def test_what_stages_are_given_they_do_not_make() -> None:
+    """What is missing is made by `make secure`, as is another number of partitions."""
+    there = broker(Edge("orders", "ordered", partitions=2))
+    there.consumers["orders.0"] += 1
+    given = {"TOPOLOGY": "given", "OUTPUT_QUEUE": "orders", "OUTPUT_KIND": "ordered"}
+    writer = {"writer": {**given, "PARTITIONS": 2}}
+    reader = {"reader": {"INPUT_QUEUE": "orders", "INPUT_KIND": "ordered", "PARTITIONS": 2}}
+    changed = {"writer": {**given, "PARTITIONS": 3}}
+    queues = {name: each for name, each in there.queues.items() if name != "orders.1"}
+    lost = replace(there, queues=queues)
+
+    [made_by_secure] = missing(TopologyDiff(pipeline(**writer), lost), "orders.1")
+    [made_by_reader] = missing(TopologyDiff(pipeline(**writer, **reader), lost), "orders.1")
+    [number, *_] = TopologyDiff(pipeline(**changed), there).findings()
+
+    assert made_by_secure == (
+        "no stage makes it, with TOPOLOGY=given: make secure; elsewhere import what control "
+        "definitions prints, as the administrator"
+    )
+    assert made_by_reader == "start reader: it is made then"
+    assert "make drain, make repartition ARGS=orders, make secure, make up" in number.detail
+
+
+def missing(diff: TopologyDiff, queue: str) -> list[str]:
+    """Return what is said of a queue that is missing."""
+    return [
+        each.detail for each in diff.findings() if (each.problem, each.name) == ("missing", queue)
+    ]
+
+
 def test_what_else_is_bound_to_an_ordered_edge_is_told() -> None:
     """Whatever its key, queue or exchange: it is given keys, and all others go another way."""
     there = broker(Edge("orders", "ordered", partitions=2))
