@@ -243,7 +243,9 @@ class AsyncHandler(Handler):
         async def hold() -> None:
             async with made:
                 entered.set_result(None)
-                await leave.wait()
+                while not leave.is_set():  # `work` may cancel this, as by asyncio.all_tasks()
+                    with suppress(asyncio.CancelledError):
+                        await leave.wait()
                 # Only where the stage has given up is one left, and cancelled: it may use this yet.
                 if left := list(self.event_loop.jobs.values()):
                     await asyncio.wait(left, timeout=LEFT_SECONDS)

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import sys
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -143,6 +145,37 @@ def test_what_work_does_to_the_event_loop_does_not_end_it(
     sent = echo.send(text)
 
     assert (sent.outputs, sent.settled) == (outputs, "acked")
+
+
+class Open(Consumer):
+    """Has something open, and cancels all tasks that there are beside its own."""
+
+    is_open = False
+
+    @asynccontextmanager
+    async def resources(self) -> AsyncIterator[None]:
+        """Be open."""
+        self.is_open = True
+        try:
+            yield
+        finally:
+            self.is_open = False
+
+    async def work(self, message: str) -> None:
+        """Cancel all, and see whether it is open still."""
+        del message
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0.001)
+        assert self.is_open
+
+
+def test_what_an_async_stage_has_open_is_open_until_its_end() -> None:
+    """Whatever becomes of the tasks on its event loop."""
+    with harness(Open) as fed:
+        assert fed.send("x").error is None
+        assert fed.send("x").error is None
+    assert not fed.stage.is_open
 
 
 def test_what_an_async_work_returns_fails_its_message() -> None:
