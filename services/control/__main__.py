@@ -26,7 +26,7 @@ from rabbit.operations.replicas import Replica, Replicas
 from rabbit.terminal import counted, visible
 
 from . import dead_letters
-from .cli import Format, Formats, console, here, one_line_errors, spinner
+from .cli import Format, Formats, Told, console, here, one_line_errors, spinner
 from .doctor import doctor, show_definitions
 from .sbom import sbom
 from .secure import secure
@@ -44,10 +44,6 @@ Targets = Annotated[
     typer.Argument(metavar="[TARGET]...", help="A stage, or stage/replica; default: all."),
 ]
 Timeout = Annotated[float | None, typer.Option(help="Seconds; default: HALT_TIMEOUT, or else 60.")]
-Told = Annotated[
-    str | None,
-    typer.Option(envvar="CONTAINERS", hidden=True, help="What deploy/bin/containers prints."),
-]
 Scaled = Annotated[
     bool,
     typer.Option(

@@ -24,7 +24,7 @@ from rabbit.operations.repair_plan import Plan
 from rabbit.operations.topology_diff import Finding, differences
 from rabbit.terminal import counted, escape, visible
 
-from .cli import Format, Formats, console, here, one_line_errors, piped_in, spinner
+from .cli import Format, Formats, Told, console, here, one_line_errors, piped_in, spinner
 
 _Fix = Annotated[
     bool,
@@ -35,10 +35,6 @@ _Fix = Annotated[
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what --fix would do.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _Graph = Annotated[bool, typer.Option("--graph", help="Draw the pipeline instead, as Mermaid.")]
-_Told = Annotated[
-    str | None,
-    typer.Option(envvar="CONTAINERS", hidden=True, help="What deploy/bin/containers prints."),
-]
 
 
 def doctor(
@@ -47,7 +43,7 @@ def doctor(
     dry_run: _DryRun = False,
     yes: _Yes = False,
     draw: _Graph = False,
-    containers: _Told = None,
+    containers: Told = None,
     form: Formats = Format.TABLE,
 ) -> None:
     """Compare the broker with what the stages declare; standard input says which stages.

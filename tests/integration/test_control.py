@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,18 +260,21 @@ def test_a_killed_replica_can_be_forgotten(pipeline: Pipeline, control: Control)
     assert halt.out.startswith("halted 3/3")
 
 
-def _told(name: str, state: str, code: int) -> str:
-    return json.dumps({"service": "relay", "name": name, "state": state, "exit_code": code})
+def _told(folder: Path, name: str, state: str, code: int) -> str:
+    file = folder / "containers"
+    told = {"service": "relay", "name": name, "state": state, "exit_code": code}
+    file.write_text(json.dumps(told))
+    return str(file)
 
 
 def test_a_replica_whose_container_has_ended_is_forgotten(
-    pipeline: Pipeline, control: Control
+    pipeline: Pipeline, control: Control, tmp_path: Path
 ) -> None:
     """Compose knows that it does not run: it is told, and the halt is proved without it."""
     workers, sinks = pipeline()
     workers[0].kill()
 
-    halt = control("halt", "--containers", _told("relay/w1", "exited", 137))
+    halt = control("halt", "--containers", _told(tmp_path, "relay/w1", "exited", 137))
 
     assert [each.wait() for each in (halt, workers[1], *sinks)] == [0] * 4, halt.out + halt.log
     forgotten, halted = halt.out.splitlines()
@@ -279,11 +283,13 @@ def test_a_replica_whose_container_has_ended_is_forgotten(
 
 
 @pytest.mark.thorough
-def test_a_replica_whose_container_runs_is_waited_for(pipeline: Pipeline, control: Control) -> None:
+def test_a_replica_whose_container_runs_is_waited_for(
+    pipeline: Pipeline, control: Control, tmp_path: Path
+) -> None:
     """Compose says that it runs: it may be cut off, and will come back."""
     workers, _ = pipeline()
     workers[0].kill()
-    told = _told("relay/w1", "running", 0)
+    told = _told(tmp_path, "relay/w1", "running", 0)
 
     halt = control("halt", "--timeout", "3", "--containers", told)
 

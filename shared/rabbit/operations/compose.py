@@ -203,7 +203,7 @@ class Containers:
                 for each in told
             ]
         except (ValueError, LookupError, TypeError):
-            msg = "CONTAINERS: a JSON object a line, as deploy/bin/containers prints them"
+            msg = "CONTAINERS_FILE: a JSON object a line, as deploy/bin/containers prints them"
             raise ConfigurationError(msg) from None
         return cls(tuple(found), is_told=True, engine=engine)
 

@@ -67,5 +67,5 @@ def test_elsewhere_it_has_other_words(target: str, name: str, unit: str) -> None
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"service": 1}', "7"])
 def test_something_else_is_refused(text: str) -> None:
     """In one line."""
-    with pytest.raises(ConfigurationError, match=r"^CONTAINERS: a JSON object a line"):
+    with pytest.raises(ConfigurationError, match=r"^CONTAINERS_FILE: a JSON object a line"):
         Containers.read(text)
