@@ -37,7 +37,20 @@ def test_a_link_stays_one(played: Played) -> None:
     assert played.env.is_symlink()
     assert kept.read_text() == "COMPOSE_FILE=docker-compose.yml:ports.yml\nAMQP_PORT=5673\n"
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert played.asked("docker") == ["compose --profile * down --volumes --remove-orphans"]
+    assert played.asked("docker")[-1] == "compose --profile * down --volumes --remove-orphans"
+
+
+def test_the_containers_of_another_folder_are_left_alone(played: Played) -> None:
+    """Whose they are Compose can tell only once .env does not name what is gone."""
+    played.env.write_text(SECURED)
+    foreign = "echo pipeline /elsewhere"
+    played.play("docker", f"case $*:$(<.env) in *ps*:*secrets*) exit 1 ;; *ps*) {foreign} ;; esac")
+
+    done = played.run(CLEAN, YES="1")
+
+    assert done.returncode == 2
+    assert "were started in /elsewhere, not here" in done.stderr
+    assert not any("down" in each for each in played.asked("docker"))
 
 
 def test_a_pipeline_that_is_secured_stays_so(played: Played) -> None:
