@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rabbit import MessageQueue
+from rabbit.errors import RefusedError
 from rabbit.messaging.held import DEPTH, HOPELESS
 from tests.broker import Broker
 from tests.conftest import Start, Unique
@@ -186,6 +187,42 @@ def test_a_worker_keeps_the_order_of_what_it_reads(
     kept = letters(broker, f"{unique('edge')}.dead", len(KEYS))
     assert "keeps the order of each key" in kept[0].headers["x-error-message"]
     assert unkeyed.halt() == 0
+
+
+def test_a_halt_keeps_the_order_though_an_output_was_refused(
+    broker: Broker, unique: Unique, start: Start
+) -> None:
+    """There is room again while the next of its key is handled: that comes again, behind it."""
+    ordered: dict[str, Any] = {"INPUT_KIND": "ordered", "OUTPUT_KIND": "ordered", "PARTITIONS": 1}
+    edges = {"INPUT_QUEUE": unique("edge"), "OUTPUT_QUEUE": unique("next"), **ordered}
+
+    def publish_one(edge: str, key: str, text: str) -> None:
+        with MessageQueue(edge, "ordered", partitions=1, **broker.settings) as queue:
+            queue.publish(text, key=key)
+
+    def is_full() -> bool:
+        try:
+            publish_one(unique("next"), "filler", "0")
+        except RefusedError:
+            return True
+        return False
+
+    with broker.limited(f"{unique('next')}.0", 1, "%2F"):
+        wait_until(is_full, 20, "the output queue refuses messages")
+        first = start(*RELAY, **edges, SAME_KEY=1, DELAY=3)
+        for text in ("0", "1"):
+            publish_one(unique("edge"), KEYS[0], text)
+        first.wait_log("output refused, trying again")
+        first.terminate()
+        first.wait_log("halting")
+    assert first.wait() == 0
+
+    second = start(*RELAY, **edges, SAME_KEY=1)
+    reader = start(*KEYED, **environment(unique, INPUT_QUEUE=unique("next"), PARTITIONS=1))
+    wait_until(lambda: handled(handlings([reader]))[KEYS[0]] == {0, 1}, 30, "both are handled")
+
+    assert [each.number for each in handlings([reader]) if each.key == KEYS[0]] == [0, 1]
+    assert second.halt() == 0
 
 
 def test_a_partition_that_is_deleted_is_told_of_and_made_again(

@@ -81,7 +81,8 @@ class Room:
 class HeldDeliveries(DeliveryBook[KeyedDelivery]):
     """The deliveries of one partition, on one channel after the other.
 
-    A key's next message may be started once its handler has returned: see `expect`.
+    A key's next message may be started once its handler has returned: see `expect`. Where one comes
+    again, so does what is behind it in its key: see `let_go`.
 
     Attributes:
         is_given_away: whether nothing more is kept: it comes again with the channel.
@@ -102,6 +103,7 @@ class HeldDeliveries(DeliveryBook[KeyedDelivery]):
         self._settled: list[KeyedDelivery] = []  # since the last `clear_settled`
         self._suspects: set[int] = set()  # tags of what has often been delivered in vain
         self._hopeless: set[str] = set()  # keys, as far as is known on this channel
+        self._let_go: set[str] = set()  # keys of which one comes again with the channel
 
     # What it is
 
@@ -190,6 +192,7 @@ class HeldDeliveries(DeliveryBook[KeyedDelivery]):
             self._retrying,
             self._suspects,
             self._hopeless,
+            self._let_go,
             self._settled,
         ):
             several.clear()
@@ -235,11 +238,15 @@ class HeldDeliveries(DeliveryBook[KeyedDelivery]):
         next one behind it: the first time they were handled in order.
 
         Returns:
-            whether the delivery is ours still.
+            whether the delivery is ours still. It is not where one before it in its key was let
+            go: the outputs of that are still to come, so these come behind them, the next time.
 
         Raises:
             KeyError: something is expected of it already, which is a fault of the caller's.
         """
+        if outputs and delivery.routing_key in self._let_go:
+            self.let_go(delivery)
+            return False
         if not super().expect(delivery, outputs):
             return False
         self._lanes.release(delivery)
@@ -255,12 +262,17 @@ class HeldDeliveries(DeliveryBook[KeyedDelivery]):
         return is_last
 
     def let_go(self, delivery: KeyedDelivery) -> None:
-        """Do no more about a delivery that was started: it comes again with the channel."""
+        """Do no more about a delivery that was started: it comes again with the channel.
+
+        So does all that has not been started; and of its key what has been, and has outputs, which
+        would come before those of this one.
+        """
         if self.is_current(delivery) and delivery in self.started:
             self._unacked.expect_no_more(delivery.tag)
             self.started.discard(delivery)
-            self._keep(-1, -len(delivery.body))
-            self.is_given_away = True
+            self._lanes.release(delivery)
+            self._let_go.add(delivery.routing_key)
+            self.give_away()
 
     def drop(self, delivery: KeyedDelivery) -> None:
         """Note that the broker is told of a delivery otherwise, before the next acks."""

@@ -255,9 +255,9 @@ class Partition(ChannelListener):
         if not self.held.started:
             self._send_acks(at_once=True)  # none waits for its step any more
             self._state = _State.ENDING
-            self._await_acks(self.held.generation, ACK_ROUNDS)
-            end = partial(self._await_acks, self.held.generation, 0)
-            self._connection.call_later(END_SECONDS, end)
+            end = partial(self._await_acks, self.held.generation)
+            self._connection.call_later(END_SECONDS, partial(end, 0))
+            end(ACK_ROUNDS)
         elif self._is_only_passed_on and monotonic() > self._since + patience_seconds:
             self._state, self._comes_back = _State.CONSUMING, False
             self._kept_until = monotonic() + KEEP_SECONDS

@@ -189,6 +189,72 @@ def test_outputs_keep_their_order_though_work_goes_ahead() -> None:
     desk.dispatcher.release()
 
 
+@pytest.mark.parametrize("trouble", ["nack", "alarm"])
+@pytest.mark.parametrize("why", ["halt", "pause"])
+def test_outputs_do_not_come_before_those_that_a_halt_or_a_pause_gives_up(
+    trouble: str, why: str
+) -> None:
+    """What is behind it in its key comes again with it; else the next in line would be too late."""
+    may_end, begun = threading.Event(), threading.Semaphore(0)
+
+    def work(desk: Desk, text: str) -> None:
+        begun.release()
+        assert text == "a1" or may_end.wait(PATIENCE_SECONDS)
+        desk.handler.write(text, "k")
+
+    desk = Desk(work, Edge("out", "ordered", partitions=1))
+    desk.publishing.blocked = trouble == "alarm"
+    desk.input.deliver("a1", "a2", key="k")
+
+    def runs() -> bool:
+        desk.dispatcher.turn()
+        return begun.acquire(blocking=False)
+
+    for text in ("a1", "a2"):
+        wait_until(runs, PATIENCE_SECONDS, f"{text} runs")
+    if trouble == "nack":
+        desk.output.listener.nacked(1, multiple=False)
+    if why == "halt":
+        next(desk.dispatcher.halt())
+    else:
+        desk.dispatcher.pause(alone=True)
+    desk.dispatcher.turn()
+
+    desk.publishing.blocked = False
+    before = [each.body for each in desk.output.published]
+    may_end.set()
+    desk.settle_work()
+
+    assert before == (["a1"] if trouble == "nack" else [])
+    assert [each.body for each in desk.output.published] == before
+    assert [sent for sent, _ in desk.input.sent if "ack" in sent] == []
+    assert desk.input.sent[-1] == (("close" if why == "halt" else "replace"), None)
+    desk.dispatcher.release()
+
+
+def test_a_key_is_handled_again_though_its_dead_letter_was_stuck_at_a_pause() -> None:
+    """It comes again to the same replica, once that is resumed and the alarm is over."""
+
+    def reject(_desk: Desk, text: str) -> None:
+        raise Reject(text)
+
+    desk = Desk(reject)
+    desk.publishing.blocked = True
+    desk.input.deliver("a", key="k")
+    desk.settle_work()
+    desk.dispatcher.pause(alone=True)
+    desk.turn()
+    assert desk.dispatcher.is_paused
+
+    desk.publishing.blocked = False
+    desk.dispatcher.resume()
+    desk.input.deliver("a", key="k", in_vain=1)
+    desk.settle_work()
+
+    assert [each.body for each in desk.failures.published] == ["a"]
+    desk.dispatcher.release()
+
+
 def test_who_is_paused_alone_lets_go_of_what_the_broker_does_not_take(writing: Desk) -> None:
     """Its partition is another's then, who handles it anew; a stage that is paused waits."""
     writing.input.deliver("a", key="k")
