@@ -157,9 +157,8 @@ class Partition(ChannelListener):
             self._channel.consume(self._queue, DEPTH, self._registered, tag=self._tag)
 
     def _registered(self) -> None:
-        self._comes_back = False
-        if self._state is _State.STARTING:
-            self._state = _State.CONSUMING
+        if self._state is _State.STARTING:  # else it has been left since
+            self._state, self._comes_back = _State.CONSUMING, False
             self._reader.note_ready(self)
 
     def delivered(self, exchange: str, arrivals: list[Arrival]) -> None:
@@ -233,7 +232,7 @@ class Partition(ChannelListener):
         Args:
             comes_back: consume again, behind the other replicas.
         """
-        self._comes_back = comes_back
+        self._comes_back = comes_back and not self._channel.is_lost
         if not comes_back:
             self._channel.is_wanted = False
         if self._channel.is_lost:

@@ -190,6 +190,38 @@ def test_who_is_paused_alone_lets_the_others_have_it(desk: Desk) -> None:
     assert desk.consumer.is_consuming
 
 
+def test_who_is_paused_alone_before_it_is_registered_is_in_line_again(desk: Desk) -> None:
+    """What consume-ok says is too late then; the partition is not left for good."""
+    desk.consumer.pause()
+    desk.consumer.stand_aside()
+    desk.pass_time()
+    desk.channel.is_slow = True
+    desk.consumer.resume()
+    desk.consumer.pause()
+    desk.consumer.stand_aside()
+    desk.pass_time()
+    desk.pass_time()
+    assert desk.consumer.is_paused
+
+    desk.consumer.resume()
+    desk.pass_time()
+    assert desk.consumer.is_consuming
+    desk.deliver("a")
+    assert desk.texts == ["a"]
+
+
+def test_who_is_paused_alone_without_a_channel_is_not_in_line_before_it_has_one(desk: Desk) -> None:
+    """The broker has closed it, and the next one has to wait: nothing is consumed till then."""
+    desk.channel.close_by_broker(404, "NOT_FOUND")
+    desk.consumer.pause()
+    desk.consumer.stand_aside()
+    desk.consumer.resume()
+    before = desk.consumer.is_consuming
+
+    desk.pass_time()
+    assert (before, desk.consumer.is_consuming) == (False, True)
+
+
 def test_who_is_paused_with_its_stage_holds_what_it_has(desk: Desk) -> None:
     """To give it back would count, and nobody else would go on with it."""
     desk.deliver("a1", "a2", key="a")
