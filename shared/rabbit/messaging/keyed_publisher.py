@@ -73,6 +73,7 @@ class KeyedPublisher(Publisher[Owner]):
         stuck = super().take_stuck()
         stuck += [owner for behind in self._behind.values() for _, owner in behind]
         self._behind = {publication[0].key: deque() for publication in self._unconfirmed}
+        self._forget_refusal()
         return stuck
 
     def discard(self, is_unwanted: Callable[[Owner], bool]) -> None:

@@ -6,7 +6,7 @@ which messages a confirm is about, `UnconfirmedPublishes` knows (messaging/uncon
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 from rabbit.amqp import frames
@@ -123,7 +123,10 @@ class Publisher(ChannelListener, Generic[Owner]):
 
     @property
     def is_nacked(self) -> bool:
-        """Whether the last that was heard is that a message was nacked, or unroutable."""
+        """Whether the last that was heard is that a message was nacked, or unroutable.
+
+        Where nothing is pending any more, it is not: nobody waits for that to be over.
+        """
         return self._pause > 0
 
     @property
@@ -207,8 +210,8 @@ class Publisher(ChannelListener, Generic[Owner]):
         self._channel.send(parts)
         if publications:
             self.confirm_times.published(self._unconfirmed.last)
-        for publication in too_large:
-            self._on_nacked(publication, self._headers_too_large(publication[0], most))
+        if too_large:
+            self._refuse([(each, self._headers_too_large(each[0], most)) for each in too_large])
 
     def _headers_too_large(self, output: Output, most: int) -> TooLargeError:
         """Say that its properties do not fit into a frame, whose size was agreed upon."""
@@ -241,6 +244,7 @@ class Publisher(ChannelListener, Generic[Owner]):
         if not self._is_ready or self._connection.blocked:
             stuck += self._unconfirmed
             self._unconfirmed.clear()
+        self._forget_refusal()
         return [owner for _, owner in stuck]
 
     def drop_void(self) -> None:
@@ -251,6 +255,18 @@ class Publisher(ChannelListener, Generic[Owner]):
         """Drop what is not under way, of owners whose outputs are not wanted any more."""
         self._waiting = deque(each for each in self._waiting if not is_unwanted(each[1]))
         self._nacked = [each for each in self._nacked if not is_unwanted(each[1])]
+        self._forget_refusal()
+
+    def _refuse(self, refused: Sequence[tuple[Publication[Owner], PublishError]]) -> None:
+        """Tell what no queue has taken, and why; some of it may be published again."""
+        for publication, error in refused:
+            self._on_nacked(publication, error)
+        self._forget_refusal()
+
+    def _forget_refusal(self) -> None:
+        """Take nothing for refused where nothing is pending: it was dropped, and not accepted."""
+        if self._pause and not self.pending:
+            self._pause = 0.0
 
     def _make_channel(self) -> Channel:
         return self._connection.channel(self, f"publish to {self.edge.name!r}")
@@ -299,13 +315,14 @@ class Publisher(ChannelListener, Generic[Owner]):
         """
         numbers = self._unconfirmed.numbers(tag, multiple=multiple)
         publications = self._unconfirmed.take(tag, multiple=multiple)
-        taken = []
+        taken, unroutable = [], []
         for number, publication in zip(numbers, publications, strict=True):
             output = publication[0]
             if number <= self._returned.get((output.id, *self._target(output)), 0):
-                self._nack_returned(publication)
+                unroutable.append((publication, self._unroutable(output)))
             else:
                 taken.append(publication)
+        self._refuse(unroutable)
         while self._returned:
             first = next(iter(self._returned))
             if self._returned[first] >= self._unconfirmed.oldest:
@@ -316,16 +333,19 @@ class Publisher(ChannelListener, Generic[Owner]):
     def nacked(self, tag: int, *, multiple: bool) -> None:
         """Take a basic.nack: no queue has it."""
         self.confirm_times.confirmed(tag)
-        for publication in self._unconfirmed.take(tag, multiple=multiple):
-            name = publication[0].exchange or self.edge.name
-            why = f"{name!r} refuses messages: is its queue full or not available?"
-            self._on_nacked(publication, RefusedError(why))
+        nacked = self._unconfirmed.take(tag, multiple=multiple)
+        self._refuse([(each, self._full(each[0])) for each in nacked])
         self.pump()
 
-    def _nack_returned(self, publication: Publication[Owner]) -> None:
-        name = publication[0].exchange or self.edge.name
-        why = f"{name!r} has no queue for this message: is its binding or its consumer missing?"
-        self._on_nacked(publication, UnroutableError(why))
+    def _full(self, output: Output) -> RefusedError:
+        name = output.exchange or self.edge.name
+        return RefusedError(f"{name!r} refuses messages: is its queue full or not available?")
+
+    def _unroutable(self, output: Output) -> UnroutableError:
+        name = output.exchange or self.edge.name
+        return UnroutableError(
+            f"{name!r} has no queue for this message: is its binding or its consumer missing?"
+        )
 
     def closed_by_broker(self, code: int, text: str) -> bool:
         """Refuse what the broker has closed the channel for: its size; the rest goes on another."""
@@ -350,10 +370,11 @@ class Publisher(ChannelListener, Generic[Owner]):
         return fitting, [each for each in publications if len(each[0].body) > limit]
 
     def _nack_too_large(self, publications: list[Publication[Owner]]) -> None:
-        for each in publications:
-            size, name = len(each[0].body), each[0].exchange or self.edge.name
-            error = TooLargeError(
-                f"a message of {size} bytes for {name!r}: the broker takes up to "
-                f"{self._most_bytes}; make it smaller, or raise max_message_size in rabbitmq.conf"
-            )
-            self._on_nacked(each, error)
+        self._refuse([(each, self._too_large(each[0])) for each in publications])
+
+    def _too_large(self, output: Output) -> TooLargeError:
+        size, name = len(output.body), output.exchange or self.edge.name
+        return TooLargeError(
+            f"a message of {size} bytes for {name!r}: the broker takes up to "
+            f"{self._most_bytes}; make it smaller, or raise max_message_size in rabbitmq.conf"
+        )

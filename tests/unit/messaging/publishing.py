@@ -14,7 +14,7 @@ from tests.unit.scripted import ScriptedChannel, ScriptedConnection, ScriptedLoo
 
 
 class Desk:
-    """A publisher, open; what is nacked is tried again, unless it is too large.
+    """A publisher, open; what is nacked is tried again, unless it is too large, or void.
 
     Attributes:
         confirmed: the texts that are.
@@ -51,7 +51,7 @@ class Desk:
 
     def _nacked(self, publication: Publication[str], error: PublishError) -> None:
         self.nacked.append((publication[1], error))
-        if not isinstance(error, TooLargeError):
+        if not isinstance(error, TooLargeError) and publication[1] not in self.void:
             self.publisher.publish_again(publication, error)
 
     def write(self, *texts: str) -> None:

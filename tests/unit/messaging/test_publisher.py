@@ -3,7 +3,13 @@
 import pytest
 
 from rabbit.errors import RefusedError, TooLargeError, UnroutableError
-from rabbit.messaging.publisher import LAST_PAUSE_SECONDS, WINDOW, Publisher
+from rabbit.messaging.keyed_publisher import KeyedPublisher
+from rabbit.messaging.publisher import (
+    FIRST_PAUSE_SECONDS,
+    LAST_PAUSE_SECONDS,
+    WINDOW,
+    Publisher,
+)
 from rabbit.output import first_output
 from rabbit.topology import Edge
 from tests.unit.messaging.publishing import Desk
@@ -163,3 +169,52 @@ def test_a_broker_that_blocks_is_sent_nothing(desk: Desk) -> None:
     assert (before, is_flowing, after) == (["a"], False, ["b"])
     assert desk.publisher.take_stuck() == ["c", "a", "b"]
     assert desk.publisher.pending == 0
+
+
+@pytest.mark.parametrize("kind", [Publisher, KeyedPublisher])
+@pytest.mark.parametrize(
+    "how", ["stuck", "void", "void when it is lost", "void under way", "too large under way"]
+)
+def test_nothing_is_refused_where_nothing_waits(kind: type[Publisher[str]], how: str) -> None:
+    """It was let go of, not accepted; the next that is nacked is told of anew."""
+    desk = Desk(kind, Edge("out", "ordered" if kind is KeyedPublisher else "work"))
+    desk.write("a much")
+    desk.channel.listener.nacked(1, multiple=False)
+    was_nacked = desk.publisher.is_nacked
+
+    if "void" in how:
+        desk.void = {"a much"}
+    if "under way" in how:
+        desk.loop.pass_time()
+    if how == "stuck":
+        desk.publisher.take_stuck()
+    elif how == "too large under way":
+        desk.channel.close_by_broker(*TOO_LARGE)
+    elif how == "void when it is lost":
+        desk.channel.lose()
+        desk.channel.open()
+    else:
+        desk.publisher.drop_void()
+        desk.channel.listener.nacked(2, multiple=False)
+    desk.loop.pass_time()
+
+    assert was_nacked
+    assert (desk.publisher.pending, desk.publisher.refusal) == (0, None)
+    assert not desk.publisher.is_blocked
+    desk.write("b")
+    assert not desk.publisher.is_nacked
+    desk.channel.listener.nacked(desk.publisher._unconfirmed.last, multiple=False)  # noqa: SLF001 - its number
+    assert desk.said == 2 * ["output refused, trying again"]
+    assert desk.loop.timers[-1][0] == FIRST_PAUSE_SECONDS
+
+
+def test_what_was_refused_is_so_until_the_rest_is_heard_of(desk: Desk) -> None:
+    """Though it is let go of: the others, which are under way, may be refused as well."""
+    desk.write("a", "b")
+    desk.channel.listener.nacked(1, multiple=False)
+    desk.publisher.take_stuck()
+    before = desk.publisher.is_nacked
+    desk.channel.listener.acked(2, multiple=False)
+
+    assert (before, desk.publisher.is_nacked) == (True, False)
+    assert desk.said == ["output refused, trying again", "output accepted again"]

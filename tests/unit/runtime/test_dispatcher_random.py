@@ -442,6 +442,7 @@ class World:
         assert self.dispatcher.in_flight == self.dispatcher.unsettled == 0
         assert self.handler.hands.busy == 0
         assert [each.pending for each in self.dispatcher.publishers] == [0, 0]
+        assert not any(each.is_nacked for each in self.dispatcher.publishers)
         self.check_none_is_lost()
 
     def check_none_is_lost(self) -> None:
