@@ -55,7 +55,6 @@ class Source(Runner):
             log: told when outputs are not taken.
         """
         super().__init__()
-        self.trouble: PublishError | None = None
         self._loop = connections.loop
         self._work: Callable[[], object] = work
         self._edge = edge
@@ -219,8 +218,7 @@ class Source(Runner):
             self._room.notify_all()  # work may write in several threads
 
     def _nacked(self, publication: Publication[None], error: PublishError) -> None:
-        """Try again, and remember why; what is too large ends the source."""
-        self.trouble = error
+        """Try again; what is too large ends the source."""
         if isinstance(error, TooLargeError):
             with self._room:
                 self._written -= 1  # the others are confirmed yet
@@ -269,7 +267,7 @@ class Source(Runner):
             self._loop.wake()
 
     def _why_stalled(self, seconds: float) -> PublishError:
-        reason = str(self.trouble) if self.trouble else "the broker does not answer"
+        reason = self._publisher.refusal or "the broker does not answer"
         return PublishError(
             f"{self.handled} messages confirmed, {self.in_flight} not, none for {seconds:.0f} s: "
             f"{reason}"

@@ -161,3 +161,37 @@ def test_a_paused_source_waits_in_write_and_is_not_stalled() -> None:
 
     source.resume()
     wait_until(lambda: len(written) == 2, 10, "it goes on")
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_who_gives_up_says_what_the_broker_refuses_and_not_what_it_has_refused_once(
+    *, is_refused: bool
+) -> None:
+    """A queue was full, and has taken the message since: what is missing now has no answer."""
+    may_end, written = threading.Event(), threading.Semaphore(0)
+
+    def work() -> None:
+        for text in ("a", "b"):
+            source.write(text, None)
+            written.release()
+        may_end.wait(10)
+
+    source, publishing = made(work)
+    channel = publishing.users[0]
+    channel.open()
+    source.turn()
+    for _ in range(2):
+        assert written.acquire(timeout=10)
+    source.turn()
+    channel.listener.nacked(1, multiple=False)
+    if not is_refused:
+        publishing._loop.pass_time()  # noqa: SLF001 - the test's own
+        channel.listener.acked(3, multiple=False)
+    source._publish_timeout = 60.0  # noqa: SLF001 - and nothing has been confirmed for longer
+    source._last_progress -= 3600  # noqa: SLF001
+    source.tick()
+    may_end.set()
+
+    assert source.end is not None
+    said = "'out' refuses messages" if is_refused else "the broker does not answer"
+    assert said in str(source.end.error)
