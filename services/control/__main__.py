@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -135,9 +136,10 @@ def remove_partitions(
             typer.echo(json.dumps({"edge": edge, "removed": count}, indent=2))
         else:
             given = session.settings.topology == "given"
-            then = "set PARTITIONS, make secure, make up" if given else "make up"
+            note = f"echo {visible(shlex.quote(edge))} >>secrets/repartitioned"
+            then = f"set PARTITIONS, {note}, make secure, make up" if given else "make up"
             told = f"{visible(edge)}: {counted(count, 'partition')} removed; {then}"
-            session.console.print(told)
+            session.console.print(told, soft_wrap=True)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import typer
 
 from rabbit import ConfigurationError
+from rabbit.topology import CENSUS_SUFFIX
 
 from . import certificates
 
@@ -20,6 +22,8 @@ _MODE = 0o644
 _CERTIFICATES = ("ca.pem", "server.pem", "server.key")
 #: What is being replaced, until brokers know it, and what brokers are to be called, too.
 _UNFINISHED, _UNFINISHED_NAMES = "unfinished", "unfinished_names"
+#: The ordered edges whose partitions were removed, a line each.
+_REPARTITIONED = "repartitioned"
 #: Of a user who was let in before.
 _GONE = (
     "no stage of this name is in the files of Compose that were read: this user cannot log in any "
@@ -62,6 +66,29 @@ class Folder:
         left = self._read(_UNFINISHED).split() if self._has(_UNFINISHED) else []
         is_moot = "certificates" in left and self._is_brought()
         return {*renew} - ({"certificates"} if is_moot else set())
+
+    def check_partitions(self, made: dict[str, Any]) -> None:
+        """See that each ordered edge has as many partitions as before, unless they were removed.
+
+        A broker that is told of more makes them beside those that messages wait in.
+
+        Args:
+            made: what a broker is to know.
+
+        Raises:
+            ConfigurationError: one has another number.
+        """
+        removed = self._read(_REPARTITIONED).splitlines() if self._has(_REPARTITIONED) else []
+        before = _partitions(self._known() or {})
+        for place, number in _partitions(made).items():
+            there, (_, edge) = before.get(place, number), place
+            if there != number and edge not in removed:
+                raise ConfigurationError(
+                    f"{edge!r} has {there} partitions, and PARTITIONS={number} is declared. "
+                    "Nothing was changed: another number would mix up the order. Set it as it is; "
+                    f"or make drain, make repartition ARGS={shlex.quote(edge)}, then echo "
+                    f"{shlex.quote(edge)} >>secrets/{_REPARTITIONED}, make secure, make up"
+                )
 
     def _is_brought(self) -> bool:
         if not self._has("server.pem"):
@@ -179,13 +206,19 @@ class Folder:
 
     def _let_in(self, kept: Iterable[str]) -> dict[str, bool]:
         """Return who was made here, and whether the definitions let them in; else, of all kept."""
+        known = self._known()
+        if known is None:
+            return dict.fromkeys(kept, True)
+        return {user["name"]: bool(user["password_hash"]) for user in known.get("users", ())}
+
+    def _known(self) -> dict[str, Any] | None:
+        """Return the definitions that are there; None: a part of them, as of a full disk."""
         if not (self._path / "definitions.json").exists():
             return {}
         try:
-            users = json.loads(self._read("definitions.json"))["users"]
-            return {user["name"]: bool(user["password_hash"]) for user in users}
-        except (ValueError, LookupError, TypeError):  # a full disk may have left a part of it
-            return dict.fromkeys(kept, True)
+            return dict(json.loads(self._read("definitions.json")))
+        except (ValueError, TypeError):
+            return None
 
     def certificates(self, names: Iterable[str], *, renew: bool) -> None:
         """Make a CA and the brokers' certificate, if there are none.
@@ -216,6 +249,7 @@ class Folder:
     def definitions(self, made: dict[str, Any]) -> None:
         """Write what a broker is to know."""
         self._write("definitions.json", json.dumps(made, indent=2))
+        (self._path / _REPARTITIONED).unlink(missing_ok=True)
 
     def show(self) -> None:
         """Let containers read what they are given, also what was brought along.
@@ -266,6 +300,15 @@ class Folder:
                 file.truncate()
         except OSError as error:
             raise _unusable(name, error) from None
+
+
+def _partitions(made: dict[str, Any]) -> dict[tuple[str, str], int]:
+    """Return how many partitions each ordered edge has, by virtual host and name."""
+    return {
+        (each["vhost"], each["name"].removesuffix(CENSUS_SUFFIX)): each["arguments"]["x-max-length"]
+        for each in made.get("queues", ())
+        if each["name"].endswith(CENSUS_SUFFIX) and "x-max-length" in each["arguments"]
+    }
 
 
 def _unusable(name: str, error: OSError) -> ConfigurationError:

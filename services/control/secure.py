@@ -106,6 +106,7 @@ def secure(
             renew.add(Rotate.CERTIFICATES)
         renews = Rotate.CERTIFICATES in renew
         files.check([*brokers(config), *needed], users, renew=renews)
+        files.check_partitions(made)
         files.show()  # what is there; below, what is new
         files.begin(renew, needed)
         passwords = files.passwords(users, renew=Rotate.PASSWORDS in renew)

@@ -559,6 +559,33 @@ def test_what_a_service_may_do_is_not_guessed(
     assert 'RABBITMQ_USERNAME: "control"' in made.split("\n  nightly:\n")[1].split("\n\n")[0]
 
 
+def test_another_number_of_partitions_is_refused_until_those_there_are_removed(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker would make them beside the others, and give them keys that wait elsewhere."""
+    number = {"INPUT_QUEUE": "orders", "INPUT_KIND": "ordered", "PARTITIONS": "2"}
+    monkeypatch.setitem(CONFIG, "reader", {"environment": number})
+    make()
+    before = contents(tmp_path)
+    number["PARTITIONS"] = "3"
+    with pytest.raises(typer.Exit) as raised:
+        make(Rotate.PASSWORDS)
+    said = capsys.readouterr().err
+    after = contents(tmp_path)
+    (tmp_path / "repartitioned").write_text("orders\n")
+    make()
+    number["PARTITIONS"] = "4"
+    with pytest.raises(typer.Exit):
+        make()
+
+    assert raised.value.exit_code == 2
+    assert "'orders' has 2 partitions, and PARTITIONS=3 is declared. Nothing was changed" in said
+    assert "echo orders >>secrets/repartitioned, make secure, make up" in said
+    assert after == before
+    made = json.loads((tmp_path / "definitions.json").read_text())["queues"]
+    assert "orders.2" in {each["name"] for each in made}
+
+
 def test_services_get_what_is_theirs(make: Make) -> None:
     """Each stage the password of its user, control's that of control; others nothing."""
     made = make()
