@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 import trustme
@@ -140,3 +141,47 @@ def test_a_key_of_another_certificate(secured: Secured) -> None:
     )
     doctor = pipeline.make("doctor", check=False, HALT_TIMEOUT="5")
     assert told in doctor.stderr
+
+
+def test_a_broker_that_does_not_answer_ends_it(secured: Secured) -> None:
+    """Before a password is changed: the broker that is paused would not be told."""
+    pipeline = secured.pipeline
+    pipeline.start()
+    before = secured.secrets()
+    pipeline.compose("pause", "rabbitmq")
+    try:
+        refused = pipeline.make("secure", ROTATE="passwords", check=False)
+    finally:
+        pipeline.compose("unpause", "rabbitmq")
+    health = ("ps", "rabbitmq", "--format", "{{.Health}}")
+    wait_until(
+        lambda: pipeline.compose(*health).strip() == "healthy",
+        PATIENCE_SECONDS,
+        "the broker is known to be well again",
+        pause_seconds=1,
+    )
+
+    assert refused.returncode == 2  # make's own, of any error
+    assert "rabbitmq does not say whether it is secured, so no file was changed" in refused.stderr
+    assert secured.secrets() == before
+    flows(secured, "as before")
+
+
+def test_a_folder_that_was_lost_while_all_runs(secured: Secured, tmp_path: Path) -> None:
+    """Containers have what was in it until they start anew, which is told."""
+    pipeline = secured.pipeline
+    pipeline.start()
+    before = secured.secrets()
+    (secured.folder / "secrets").rename(tmp_path / "lost")
+
+    told = pipeline.make("secure", check=False)
+
+    assert told.returncode == 2
+    assert "secrets that is gone" in told.stderr
+    assert "with these: make down, then make up\n" in told.stderr
+    assert not secured.secrets().items() & before.items()
+    pipeline.make("down")
+    pipeline.make("up")
+    flows(secured, "with the new one")
+    assert "halted 2/2" in pipeline.make("halt").stdout
+    pipeline.make("up")

@@ -95,6 +95,6 @@ def test_what_runs_with_the_files_of_a_folder_that_is_gone_has_to_start_anew(
     done = played.run(SECURE)
 
     assert done.returncode == 1
-    assert done.stderr.endswith("with these: docker compose up --detach --force-recreate\n")
+    assert done.stderr.endswith("with these: make down, then make up\n")
     assert not any("import_definitions" in each for each in played.asked("docker"))
     assert not (played.folder / "secrets/unfinished").exists()
