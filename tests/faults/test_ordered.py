@@ -157,7 +157,8 @@ def test_order_through_a_worker(broker: Broker, unique: Unique, start: Start) ->
     first: dict[str, Any] = {"OUTPUT_QUEUE": unique("first"), "OUTPUT_KIND": "ordered", **kind}
     through = {"INPUT_QUEUE": unique("first"), "INPUT_KIND": "ordered", "SAME_KEY": 1, **first}
     through |= {"OUTPUT_QUEUE": unique("second"), "STAGE": "relay", "CONCURRENCY": 4}
-    writer = start(*SOURCE, **first, KEYS=",".join(KEYS), COUNT=COUNT // 5, ready=False)
+    half = {**first, "KEYS": ",".join(KEYS), "COUNT": COUNT // 10}
+    writer = start(*SOURCE, **half, ready=False)
     assert writer.wait(HEAL_SECONDS) == 0  # so there is enough to go ahead with
     reader = start(*KEYED, INPUT_QUEUE=unique("second"), INPUT_KIND="ordered", **kind)
     relays = [start(*RELAY, **through, REPLICA=f"r{number}") for number in range(3)]
@@ -178,6 +179,7 @@ def test_order_through_a_worker(broker: Broker, unique: Unique, start: Start) ->
     wait_until(lambda: broker.close_connections("relay/r1 "), 20, "its connections are cut")
     with broker.limited(f"{unique('second')}.0", 1, "%2F"):
         reader.send(signal.SIGSTOP)  # else it may take each before the next one comes
+        start(*SOURCE, **half, FIRST=COUNT // 10, ready=False)
 
         def is_refused() -> bool:
             return any("output refused" in relay.log for relay in relays)

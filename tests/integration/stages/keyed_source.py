@@ -1,6 +1,6 @@
-"""Write numbered messages for each key: 0 for each of them, then 1, and so on."""
+"""Write numbered messages for each key: one for each of them, then the next, and so on."""
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from rabbit import Producer, Settings
 
@@ -10,6 +10,7 @@ class KeyedSourceSettings(Settings):
 
     keys: str = Field(description="keys with commas between")
     count: PositiveInt = Field(description="messages for each key")
+    first: NonNegativeInt = Field(0, description="the number of the first of these")
     pause: NonNegativeFloat = Field(0.0, description="seconds after each round")
 
 
@@ -21,7 +22,7 @@ class KeyedSource(Producer):
 
     def work(self) -> None:
         """Write one of each key after the other."""
-        for number in range(self.settings.count):
+        for number in range(self.settings.first, self.settings.first + self.settings.count):
             for key in self.settings.keys.split(","):
                 self.write(str(number), key)
             self.wait(self.settings.pause)
