@@ -100,3 +100,20 @@ def test_a_halt_knows_of_those_of_stages(stack: Played) -> None:
     assert said.stdout == (
         '{"name":"printer/53143bbb0b31","state":"exited","exit_code":0,"service":"printer"}\n'
     )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "nothing found in stack: pipeline",
+        "Error response from daemon: This node is not a swarm manager.",
+    ],
+)
+def test_without_a_stack_it_is_said_what_to_do(stack: Played, said: str) -> None:
+    """There are no containers then, and nobody to halt them."""
+    play(stack, "'stack ps '* | 'service inspect '*", f"echo '{said}' >&2; exit 1")
+
+    done = stack.run(CONTROL, "halt", TARGET="swarm")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("There is no service pipeline_control where docker points to")
