@@ -87,6 +87,7 @@ def test_nothing_is_lost(stack: Stack, capsys: pytest.CaptureFixture[str]) -> No
         assert stack.images("to_upper") == {f"{stack.name}-to_upper:2"}
     assert numbered.confirmed >= 5000
     stack.scale("printer", 1)
+    stack.scale("to_upper", 6)  # slow as they are, one would not be through in time
 
     twice = numbered.count_twice(stack.wait_printed(numbered.expected))
     with capsys.disabled():
