@@ -262,7 +262,8 @@ def export(
         session.each_queue(chosen, "exporting", work)
     if unseen:
         names = ", ".join(map(escape, unseen))
-        typer.echo(f"control: not all dead letters of {names} are exported: again", err=True)
+        why = "as somebody else reads them too: export them again before you delete any"
+        typer.echo(f"control: not all dead letters of {names} are exported, {why}", err=True)
         raise typer.Exit(1)
 
 

@@ -16,6 +16,7 @@ from rabbit.message import Message, is_added
 from rabbit.messaging.delivery import Delivery
 from rabbit.output import Output
 from rabbit.settings import Settings
+from rabbit.terminal import counted
 from rabbit.topology import Edge
 
 #: How long connecting may take unless it is said.
@@ -168,7 +169,8 @@ class DeadLetters:
         except RabbitError as error:
             refused = restore.refused.total()
             but = f", {refused} refused" if refused else ""
-            msg = f"{restore.done.total()} dead letters imported{but}, then: {error}"
+            done = counted(restore.done.total(), "dead letter")
+            msg = f"{done} imported{but}, then: {error}"
             raise type(error)(msg) from None
         return restore
 
